@@ -1,0 +1,1 @@
+"""The Master: registers Tenants, hears them, keeps what they send and answers the operators."""
