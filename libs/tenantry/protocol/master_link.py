@@ -1,0 +1,147 @@
+"""The Master's end of one link: which message may come when, and how many may be unacknowledged. No I/O."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from tenantry.protocol.failures import ForeignTenant, LinkProtocolViolated
+from tenantry.protocol.messages import (
+    CHAIN_BYTES,
+    DEFAULT_CREDITS,
+    EPOCH_BYTES,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_RECORDS,
+    PROTOCOL_VERSION,
+    Batch,
+    Begin,
+    ConfigurationReport,
+    FromDaemon,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    LayoutRegistration,
+    Loss,
+    Stream,
+    TrustReport,
+)
+
+
+class Phase(Enum):
+    """How far a link has come."""
+
+    GREETING = "waits for hello"
+    RESUMING = "hello received; the Master looks up where it stands"
+    BEGINNING = "waits for begin"
+    OPEN = "open"
+    ENDED = "ended"
+
+
+# The truth about what may be received when. Goodbye may come at any time after hello.
+RECEIVE: dict[tuple[Phase, type], Phase] = {
+    (Phase.GREETING, Hello): Phase.RESUMING,
+    (Phase.BEGINNING, Begin): Phase.OPEN,
+    (Phase.BEGINNING, Goodbye): Phase.ENDED,
+    (Phase.OPEN, LayoutRegistration): Phase.OPEN,
+    (Phase.OPEN, Batch): Phase.OPEN,
+    (Phase.OPEN, Loss): Phase.OPEN,
+    (Phase.OPEN, Heartbeat): Phase.OPEN,
+    (Phase.OPEN, ConfigurationReport): Phase.OPEN,
+    (Phase.OPEN, TrustReport): Phase.OPEN,
+    (Phase.OPEN, Goodbye): Phase.ENDED,
+}
+
+# A heartbeat or a batch is answered by work; these are not, so their number is bounded by their kind.
+MAX_LAYOUTS_PER_MESSAGE = 64
+MAX_LAYOUTS_PER_HELLO = 1_024
+
+
+class MasterLink:
+    """Checks one link's messages against the protocol. One instance for each stream of `LinkService.Connect`."""
+
+    __slots__ = ("_guid", "_incarnation", "_phase", "_unacknowledged", "credits")
+
+    def __init__(self, guid: str, credits: int = DEFAULT_CREDITS) -> None:
+        self.credits = credits
+        self._guid = guid
+        self._phase = Phase.GREETING
+        self._incarnation = 0
+        self._unacknowledged = 0
+
+    @property
+    def phase(self) -> Phase:
+        """How far the link has come."""
+        return self._phase
+
+    @property
+    def unacknowledged(self) -> int:
+        """Batches and losses that were received and not yet answered."""
+        return self._unacknowledged
+
+    def receive(self, message: FromDaemon) -> None:
+        """Take note of a message. Raises LinkProtocolViolated, or ForeignTenant."""
+        following = RECEIVE.get((self._phase, type(message)))
+        if following is None:
+            raise LinkProtocolViolated(
+                problem=f"{type(message).__name__} came while the link {self._phase.value}"
+            )
+        if isinstance(message, Batch | Loss):
+            self._check_data(message)
+            self._unacknowledged += 1
+        elif isinstance(message, Hello):
+            self._check_hello(message)
+        elif isinstance(message, Begin):
+            if message.incarnation != self._incarnation:
+                raise LinkProtocolViolated(
+                    problem=f"begin names incarnation {message.incarnation}, resume said {self._incarnation}"
+                )
+        elif isinstance(message, LayoutRegistration) and len(message.layouts) > MAX_LAYOUTS_PER_MESSAGE:
+            raise LinkProtocolViolated(problem=f"more than {MAX_LAYOUTS_PER_MESSAGE} layouts in one message")
+        self._phase = following
+
+    def resume(self, incarnation: int) -> None:
+        """Resume has been sent: from now on Begin is awaited."""
+        if self._phase is not Phase.RESUMING:
+            raise LinkProtocolViolated(problem=f"resume while the link {self._phase.value}")
+        self._incarnation = incarnation
+        self._phase = Phase.BEGINNING
+
+    def answered(self, count: int) -> None:
+        """``count`` batches or losses have been acknowledged or refused: their credits go back."""
+        self._unacknowledged -= count
+
+    def end(self) -> None:
+        """No message is taken any more."""
+        self._phase = Phase.ENDED
+
+    def _check_hello(self, hello: Hello) -> None:
+        if hello.guid != self._guid:
+            raise ForeignTenant(field="hello.guid")
+        if hello.protocol_version != PROTOCOL_VERSION:
+            raise LinkProtocolViolated(
+                problem=f"the daemon speaks version {hello.protocol_version}, this Master {PROTOCOL_VERSION}"
+            )
+        if len(hello.epoch) != EPOCH_BYTES:
+            raise LinkProtocolViolated(problem=f"an epoch has {EPOCH_BYTES} bytes, not {len(hello.epoch)}")
+        if len(hello.layout_ids) > MAX_LAYOUTS_PER_HELLO:
+            raise LinkProtocolViolated(problem=f"more than {MAX_LAYOUTS_PER_HELLO} layouts in hello")
+        streams = [mark.stream for mark in hello.marks]
+        if sorted(stream.value for stream in streams) != sorted(stream.value for stream in Stream):
+            raise LinkProtocolViolated(problem="hello must have one mark for each stream")
+        for mark in hello.marks:
+            if not (
+                0 <= mark.acknowledged_seq < mark.next_seq
+                and 1 <= mark.oldest_seq <= mark.next_seq
+                and len(mark.acknowledged_chain) == CHAIN_BYTES
+            ):
+                raise LinkProtocolViolated(problem=f"the mark of {mark.stream.value} contradicts itself")
+
+    def _check_data(self, message: Batch | Loss) -> None:
+        if self._unacknowledged >= self.credits:
+            raise LinkProtocolViolated(problem=f"more than {self.credits} unacknowledged batches")
+        if message.first_seq < 1 or message.last_seq < message.first_seq or len(message.chain) != CHAIN_BYTES:
+            raise LinkProtocolViolated(problem=f"a {type(message).__name__.lower()} contradicts itself")
+        if isinstance(message, Batch):
+            if len(message.records) > MAX_BATCH_RECORDS:
+                raise LinkProtocolViolated(problem=f"more than {MAX_BATCH_RECORDS} records in a batch")
+            if sum(map(len, message.records)) > MAX_BATCH_BYTES:
+                raise LinkProtocolViolated(problem=f"more than {MAX_BATCH_BYTES} bytes in a batch")

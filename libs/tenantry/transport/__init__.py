@@ -1,0 +1,1 @@
+"""gRPC-facing code that both ends share: settings, failures as statuses, and the link's messages on the wire."""

@@ -1,0 +1,65 @@
+"""gRPC settings of every server and channel, with the reason of each that is not obvious.
+
+Times are milliseconds. With keepalive every 5 s and a ping time-out of 3 s a frozen peer is noticed within 8 s.
+"""
+
+from __future__ import annotations
+
+MAX_RECEIVE_BYTES = 1 << 20
+MAX_SEND_BYTES = 4 << 20
+LOOKAHEAD_BYTES = 256 * 1024
+
+Options = list[tuple[str, int | str]]
+
+_BOTH: Options = [
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    # keepalive_timeout_ms alone never fires on a peer that is frozen while its kernel still acknowledges TCP; this one does.
+    ("grpc.http2.ping_timeout_ms", 3_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Bandwidth probing grows every stream's window without a cap: 200 unread streams cost 3 GB. A fixed window bounds it.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
+    # Soft and hard limit alike: between two different ones gRPC refuses at random.
+    ("grpc.max_metadata_size", 8_192),
+    ("grpc.absolute_max_metadata_size", 8_192),
+]
+
+
+def server_options(*, file_descriptors: int, max_streams_per_connection: int) -> Options:
+    """Options of a listener. ``file_descriptors`` is the process's limit."""
+    return [
+        *_BOTH,
+        # On by default: a second Master would silently share the port.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", max_streams_per_connection),
+        ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+        ("grpc.max_send_message_length", MAX_SEND_BYTES),
+        # Below the clients' keepalive time, else the server answers their pings with GOAWAY too_many_pings.
+        ("grpc.http2.min_ping_interval_without_data_ms", 2_500),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.server_handshake_timeout_ms", 5_000),
+        ("grpc.http2.settings_timeout", 5_000),
+        ("grpc.max_connection_age_ms", 3_600_000),
+        ("grpc.max_connection_age_grace_ms", 30_000),
+        ("grpc.max_connection_idle_ms", 300_000),
+        # A restart brings all daemons at once; the defaults (1,000 and 3,000) reset streams then.
+        ("grpc.server.max_pending_requests", 20_000),
+        ("grpc.server.max_pending_requests_hard_limit", 30_000),
+        ("grpc.max_allowed_incoming_connections", max(64, file_descriptors - 512)),
+    ]
+
+
+def client_options(server_name: str | None = None) -> Options:
+    """Options of a channel. ``server_name`` is the name that the server's certificate must carry, whatever address is dialled."""
+    options: Options = [
+        *_BOTH,
+        ("grpc.max_receive_message_length", MAX_SEND_BYTES),
+        ("grpc.initial_reconnect_backoff_ms", 500),
+        ("grpc.min_reconnect_backoff_ms", 500),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+    ]
+    if server_name is not None:
+        options.append(("grpc.ssl_target_name_override", server_name))
+    return options
