@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import psycopg
@@ -37,14 +37,31 @@ def pytest_report_header() -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:  # noqa: ARG001  (a hook's parameters are named by pytest)
-    """Turn a skip into a failure where TENANTRY_NO_SKIPS is set: a missing tool is a hole in what was shown."""
-    report: pytest.TestReport = yield  # type: ignore[assignment]
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get(NO_SKIPS):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Refuse the skip of a test where TENANTRY_NO_SKIPS is set."""
+    report = yield
+    if not hasattr(report, "wasxfail"):
+        _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Refuse the skip of a whole module where TENANTRY_NO_SKIPS is set."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure: a missing tool is a hole in what was shown."""
+    if report.skipped and os.environ.get(NO_SKIPS):
         report.outcome = "failed"
-        report.longrepr = f"{NO_SKIPS} is set, and this test was skipped: {reason}"
-    return report  # type: ignore[return-value]
+        report.longrepr = f"{NO_SKIPS} is set, and this was skipped: {_reason(report)}"
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -55,8 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"{len(skipped)} TESTS WERE SKIPPED: WHAT THEY SHOW IS NOT SHOWN", sep="!", yellow=True
         )
         for report in skipped:
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-            terminalreporter.line(f"{report.nodeid}: {reason}")
+            terminalreporter.line(f"{report.nodeid}: {_reason(report)}")
 
 
 @pytest.fixture(scope="session")

