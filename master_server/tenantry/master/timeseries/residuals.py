@@ -1,0 +1,98 @@
+"""Rows of int64 -> small unsigned residuals and back, for all rows at once; arithmetic wraps modulo 2^64 throughout.
+
+A row x is described as x[i] = base + ((slope * i + integral(r)[i]) << shift), where r is integrated `order` times.
+Order 0 fits noise around a level, order 1 random walks and counters, order 2 counters whose rate drifts.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_ORDER: Final = 2
+MAX_SHIFT: Final = 63
+
+Int64s = NDArray[np.int64]
+Uint64s = NDArray[np.uint64]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """How each row was predicted: one entry for each row in every column."""
+
+    base: Int64s
+    slope: Int64s
+    order: Bytes
+    shift: Bytes
+
+    def take(self, rows: Int64s) -> "Model":
+        """The model of these rows, in this order."""
+        return Model(self.base[rows], self.slope[rows], self.order[rows], self.shift[rows])
+
+
+def predict(rows: Int64s) -> tuple[Model, Uint64s]:
+    """The model of each row that leaves the smallest residuals, and the residuals, zigzag-coded.
+
+    `rows` is [rows, ticks] with at least one tick.
+    """
+    count, ticks = rows.shape
+    offsets = rows - rows[:, :1]
+    shift = _trailing_zeros(np.bitwise_or.reduce(offsets, axis=1))
+    offsets >>= shift[:, None]
+    middle = np.partition(offsets, ticks // 2, axis=1)[:, ticks // 2]
+    levels = offsets - middle[:, None]
+    steps = offsets[:, -1] // max(ticks - 1, 1)
+    first = np.diff(offsets, axis=1, prepend=0)
+    walks = first - steps[:, None]
+    walks[:, 0] = 0
+    pace = first[:, 1] if ticks > 1 else np.zeros(count, dtype=np.int64)
+    drifts = np.diff(first, axis=1, prepend=0)
+    drifts[:, :2] = 0
+    candidates = (levels, walks, drifts)
+    order = np.argmin([_cost(candidate) for candidate in candidates], axis=0)
+    residuals = np.where(order[:, None] == 0, levels, np.where(order[:, None] == 1, walks, drifts))
+    zero = np.zeros(count, dtype=np.int64)
+    model = Model(
+        base=rows[:, 0] + np.where(order == 0, middle << shift, zero),
+        slope=np.choose(order, (zero, steps, pace)),
+        order=order.astype(np.uint8),
+        shift=shift.astype(np.uint8),
+    )
+    return model, ((residuals << 1) ^ (residuals >> 63)).view(np.uint64)
+
+
+def restore(model: Model, zigzag: Uint64s) -> Int64s:
+    """The rows that `predict` turned into `model` and `zigzag`. Uses the memory of `zigzag`."""
+    ticks = zigzag.shape[1]
+    signs = -(zigzag & np.uint64(1)).view(np.int64)
+    zigzag >>= np.uint64(1)
+    rows = zigzag.view(np.int64)
+    rows ^= signs
+    for order in range(1, MAX_ORDER + 1):
+        integrated = np.flatnonzero(model.order >= order)
+        if len(integrated) == len(rows):
+            np.cumsum(rows, axis=1, out=rows)
+        elif len(integrated):
+            rows[integrated] = np.cumsum(rows[integrated], axis=1)
+    sloped = np.flatnonzero(model.slope)
+    if len(sloped):
+        rows[sloped] += model.slope[sloped, None] * np.arange(ticks)
+    if model.shift.any():
+        rows <<= model.shift[:, None].astype(np.int64)
+    rows += model.base[:, None]
+    return rows
+
+
+def _trailing_zeros(bits: Int64s) -> Int64s:
+    lowest = (bits & -bits).view(np.uint64).astype(np.float64)  # a power of two, exact
+    return np.where(bits != 0, np.frexp(lowest)[1] - 1, 0).astype(np.int64)
+
+
+def _cost(residuals: Int64s) -> NDArray[np.float32]:
+    magnitudes = np.abs(residuals.astype(np.float32))
+    magnitudes += np.float32(1)
+    np.log2(magnitudes, out=magnitudes)
+    cost: NDArray[np.float32] = magnitudes.sum(axis=1)
+    return cost

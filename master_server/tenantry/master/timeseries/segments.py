@@ -1,0 +1,277 @@
+"""Segments: the durable unit of one group commit, many frames of many Tenants under one compression.
+
+Layout: seal (magic, CRC-32 of head and index) | head | index | blocks. The index holds one column for each field of the
+frames, so that summaries and filters never touch values. The values lie in blocks of about 128 KiB, each compressed
+alone and under a CRC-32 of its own, so that a filtered read opens only the blocks that it needs.
+"""
+
+import itertools
+import struct
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenantry.master.timeseries.sealing import (
+    MAGIC_BYTES,
+    SEAL_BYTES,
+    Octets,
+    TimeseriesCorrupt,
+    deflate,
+    inflate,
+    seal,
+    unseal,
+)
+
+MAX_FRAMES: Final = 1 << 16
+MAX_TICKS: Final = 1 << 20
+MAX_VALUE_BYTES: Final = 1 << 27
+SAMPLE_BYTES: Final = 8
+
+_MAGIC: Final = b"TSG\x01"
+_HEAD: Final = struct.Struct("<4I")  # frames, ticks, blocks, bytes of the compressed index
+_FRAME_COLUMNS: Final = 6
+_BLOCK_COLUMNS: Final = 3
+_BLOCK_BYTES: Final = 128 * 1024
+
+_Int64s = NDArray[np.int64]
+
+
+class SegmentCorrupt(TimeseriesCorrupt):
+    """A segment is damaged, cut short, or in a version that this program does not read."""
+
+
+class Frame(NamedTuple):
+    """What one Tenant sent in one record.
+
+    A named tuple and no dataclass: the writer turns thousands of them into columns for each commit, which `zip` does
+    in C. `timestamps` has one Unix ms for each tick; `values` are ticks x series little-endian float64, tick by tick,
+    NaN where absent. `received_at` is Unix ms; `layout_id` is the Master's own number of a layout.
+    """
+
+    tenant_id: int
+    layout_id: int
+    seq: int
+    received_at: int
+    timestamps: Sequence[int]
+    values: Octets
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSummary:
+    """What a segment holds. Times are Unix ms; `samples` counts slots, so an absent value (NaN) counts as well."""
+
+    frames: int
+    ticks: int
+    samples: int
+    first_timestamp: int
+    last_timestamp: int
+    tenant_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An encoded segment and its summary."""
+
+    data: bytes
+    summary: SegmentSummary
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    tenant_ids: _Int64s
+    layout_ids: _Int64s
+    seqs: NDArray[np.uint64]
+    received_at: _Int64s
+    ticks: _Int64s  # of each frame
+    sizes: _Int64s  # bytes of values of each frame
+    timestamps: _Int64s
+    block_firsts: _Int64s  # the first frame of each block
+    block_sizes: _Int64s  # compressed
+    block_checksums: _Int64s
+
+    def summary(self) -> SegmentSummary:
+        return SegmentSummary(
+            frames=len(self.tenant_ids),
+            ticks=len(self.timestamps),
+            samples=int(self.sizes.sum()) // SAMPLE_BYTES,
+            first_timestamp=int(self.timestamps.min()),
+            last_timestamp=int(self.timestamps.max()),
+            tenant_ids=frozenset(self.tenant_ids.tolist()),
+        )
+
+    def pack(self) -> bytes:
+        columns = np.concatenate(
+            (
+                self.tenant_ids,
+                self.layout_ids,
+                self.seqs.view(np.int64),
+                self.received_at,
+                self.ticks,
+                self.sizes,
+                self.timestamps,
+                self.block_firsts,
+                self.block_sizes,
+                self.block_checksums,
+            )
+        )
+        # Bytes of equal weight next to each other: the high ones repeat and compress to nearly nothing.
+        shuffled = columns.astype("<i8", copy=False).view(np.uint8).reshape(-1, SAMPLE_BYTES).T.tobytes()
+        compressed = deflate(shuffled)
+        head = _HEAD.pack(len(self.tenant_ids), len(self.timestamps), len(self.block_firsts), len(compressed))
+        return seal(_MAGIC, head + compressed)
+
+
+def encode_segment(frames: Sequence[Frame]) -> Segment:
+    """Encode the frames of one group commit, in the order given.
+
+    The caller has checked the frames against their layouts; what is checked again here protects the store, not a
+    Tenant from its mistake.
+
+    Raises:
+        ValueError: no frames, more than `MAX_FRAMES`, `MAX_TICKS` or `MAX_VALUE_BYTES` altogether, a frame without
+            ticks or values, a number out of 64 bits, or values that are not whole ticks of float64.
+    """
+    if not 0 < len(frames) <= MAX_FRAMES:
+        raise ValueError(f"a segment holds 1 to {MAX_FRAMES} frames, not {len(frames)}")
+    tenant_ids, layout_ids, seqs, received_at, timestamps, values = zip(*frames, strict=True)
+    ticks = np.array([*map(len, timestamps)], dtype=np.int64)
+    sizes = np.array([*map(len, values)], dtype=np.int64)
+    if ticks.min() < 1 or sizes.min() < 1 or (sizes % (ticks * SAMPLE_BYTES)).any():
+        raise ValueError("each frame holds at least one tick, and the same number of float64 for each tick")
+    ends = np.cumsum(sizes)
+    total_ticks = int(ticks.sum())
+    if total_ticks > MAX_TICKS or ends[-1] > MAX_VALUE_BYTES:
+        raise ValueError(f"a segment holds at most {MAX_TICKS} ticks and {MAX_VALUE_BYTES} bytes of values")
+    firsts = np.flatnonzero(np.diff((ends - sizes) // _BLOCK_BYTES, prepend=-1))
+    blocks = []
+    for first, last in itertools.pairwise([*firsts.tolist(), len(frames)]):
+        raw = b"".join(values[first:last])
+        if len(raw) != sizes[first:last].sum():
+            raise ValueError("values are bytes, or a memoryview of bytes")
+        blocks.append(deflate(raw))
+    try:
+        index = _Index(
+            tenant_ids=np.array(tenant_ids, dtype=np.int64),
+            layout_ids=np.array(layout_ids, dtype=np.int64),
+            seqs=np.array(seqs, dtype=np.uint64),
+            received_at=np.array(received_at, dtype=np.int64),
+            ticks=ticks,
+            sizes=sizes,
+            timestamps=np.fromiter(itertools.chain.from_iterable(timestamps), dtype=np.int64, count=total_ticks),
+            block_firsts=firsts.astype(np.int64, copy=False),
+            block_sizes=np.array([*map(len, blocks)], dtype=np.int64),
+            block_checksums=np.array([*map(zlib.crc32, blocks)], dtype=np.int64),
+        )
+    except OverflowError as error:
+        raise ValueError(f"a number of a frame does not fit in 64 bits: {error}") from error
+    return Segment(b"".join((index.pack(), *blocks)), index.summary())
+
+
+def read_summary(data: Octets) -> SegmentSummary:
+    """What a segment holds, without touching its values.
+
+    Raises:
+        SegmentCorrupt: the head or the index is damaged.
+    """
+    try:
+        return _read_index(memoryview(data))[0].summary()
+    except TimeseriesCorrupt as error:
+        raise SegmentCorrupt(str(error)) from error
+
+
+def decode_segment(data: Octets, tenant_ids: Collection[int] | None = None) -> list[Frame]:
+    """The frames of a segment in the order of the commit, or only those of `tenant_ids`.
+
+    A filtered read neither opens nor checks blocks without frames of these Tenants; a read without a filter checks
+    every byte.
+
+    Raises:
+        SegmentCorrupt: what was read is damaged, or the length is wrong.
+    """
+    try:
+        return _decode(memoryview(data), tenant_ids)
+    except TimeseriesCorrupt as error:
+        raise SegmentCorrupt(str(error)) from error
+
+
+def _decode(data: memoryview, tenant_ids: Collection[int] | None) -> list[Frame]:
+    index, start = _read_index(data)
+    if tenant_ids is None:
+        wanted = np.ones(len(index.tenant_ids), dtype=np.bool_)
+    else:
+        wanted = np.array([*map(frozenset(tenant_ids).__contains__, index.tenant_ids.tolist())], dtype=np.bool_)
+    ends = np.cumsum(index.sizes)
+    block_ends = (start + np.cumsum(index.block_sizes)).tolist()
+    tick_ends = np.cumsum(index.ticks)
+    frames: list[Frame] = []
+    bounds = itertools.pairwise([*index.block_firsts.tolist(), len(wanted)])
+    for block, (first, last) in enumerate(bounds):
+        chosen = np.flatnonzero(wanted[first:last]) + first
+        if not len(chosen):
+            continue
+        packed = data[block_ends[block] - int(index.block_sizes[block]) : block_ends[block]]
+        if zlib.crc32(packed) != index.block_checksums[block]:
+            raise TimeseriesCorrupt("the checksum of a block does not match")
+        origin = int(ends[first] - index.sizes[first])
+        raw = inflate(packed, int(ends[last - 1]) - origin)
+        frames += [
+            Frame(tenant_id, layout_id, seq, received_at, tuple(index.timestamps[a:b].tolist()), raw[c:d])
+            for tenant_id, layout_id, seq, received_at, a, b, c, d in zip(
+                index.tenant_ids[chosen].tolist(),
+                index.layout_ids[chosen].tolist(),
+                index.seqs[chosen].tolist(),
+                index.received_at[chosen].tolist(),
+                (tick_ends - index.ticks)[chosen].tolist(),
+                tick_ends[chosen].tolist(),
+                (ends - index.sizes - origin)[chosen].tolist(),
+                (ends - origin)[chosen].tolist(),
+                strict=True,
+            )
+        ]
+    return frames
+
+
+def _read_index(data: memoryview) -> tuple[_Index, int]:
+    """The index, found consistent with itself and with the length of `data`, and where the blocks start."""
+    data = data.cast("B") if data.format != "B" or data.ndim != 1 else data
+    if len(data) < SEAL_BYTES + _HEAD.size:
+        raise TimeseriesCorrupt("too short to hold a header")
+    frames, ticks, blocks, index_size = _HEAD.unpack_from(data, SEAL_BYTES)
+    start = SEAL_BYTES + _HEAD.size + index_size
+    if bytes(data[:MAGIC_BYTES]) == _MAGIC and start > len(data):
+        raise TimeseriesCorrupt("cut short in its index")
+    packed = unseal(_MAGIC, data[:start])[_HEAD.size :]
+    if not (0 < frames <= MAX_FRAMES and frames <= ticks <= MAX_TICKS and 0 < blocks <= frames):
+        raise TimeseriesCorrupt("the head states impossible counts")
+    cells = _FRAME_COLUMNS * frames + ticks + _BLOCK_COLUMNS * blocks
+    shuffled = np.frombuffer(inflate(packed, cells * SAMPLE_BYTES), dtype=np.uint8)
+    columns = np.ascontiguousarray(shuffled.reshape(SAMPLE_BYTES, cells).T).view("<i8").reshape(cells)
+    cuts = [frames * n for n in range(1, _FRAME_COLUMNS + 1)]
+    cuts += [cuts[-1] + ticks + blocks * n for n in range(_BLOCK_COLUMNS)]
+    tenant_ids, layout_ids, seqs, *others = np.split(columns.astype(np.int64, copy=False), cuts)
+    index = _Index(tenant_ids, layout_ids, seqs.view(np.uint64), *others)
+    _check_index(index, len(data) - start)
+    return index, start
+
+
+def _check_index(index: _Index, block_bytes: int) -> None:
+    sizes, ticks = index.sizes, index.ticks
+    firsts = np.append(index.block_firsts, len(sizes))
+    if (
+        ticks.min() < 1
+        or ticks.max() > MAX_TICKS
+        or ticks.sum() != len(index.timestamps)
+        or sizes.min() < 1
+        or sizes.max() > MAX_VALUE_BYTES
+        or sizes.sum() > MAX_VALUE_BYTES
+        or (sizes % (ticks * SAMPLE_BYTES)).any()
+        or firsts[0] != 0
+        or (firsts[1:] <= firsts[:-1]).any()
+    ):
+        raise TimeseriesCorrupt("the index contradicts itself")
+    if index.block_sizes.min() < 1 or index.block_sizes.max() > block_bytes or index.block_sizes.sum() != block_bytes:
+        raise TimeseriesCorrupt("the length differs from what the index states")
