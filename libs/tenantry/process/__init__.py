@@ -1,0 +1,1 @@
+"""What every program needs as an operating-system process: private files, durations, logs, service notification."""
