@@ -119,9 +119,7 @@ def check_continuity(
     return None
 
 
-def master_is_behind(
-    *, offered: int, handed: int, marks: Sequence[StreamMark], stored: dict[str, HighWater]
-) -> bool:
+def master_is_behind(*, offered: int, handed: int, marks: Sequence[StreamMark], stored: dict[str, HighWater]) -> bool:
     """Whether the daemon remembers what only this Master can have told it and the Master does not: it was restored from a backup."""
     return offered > handed or any(
         mark.acknowledged_seq > stored.get(mark.stream.value, HighWater()).last_seq for mark in marks

@@ -225,7 +225,9 @@ class AuthorityStillNeeded(Failure):
     reason = "AUTHORITY_STILL_NEEDED"
     code = "FAILED_PRECONDITION"
     message = "{tenants} Tenants still depend on the authorities as they are"
-    hint = "Wait until they have reconnected (`tenantry ca list` counts them), or use --force and re-key them afterwards."
+    hint = (
+        "Wait until they have reconnected (`tenantry ca list` counts them), or use --force and re-key them afterwards."
+    )
     exit_code = EXIT_WRONG_STATE
 
 

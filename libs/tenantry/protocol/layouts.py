@@ -75,7 +75,9 @@ def _check_series(series: Series) -> None:
     names = [name for name, _ in series.labels]
     if len(names) > MAX_LABELS or names != sorted(set(names)) or "" in names:
         raise FieldInvalid(
-            field="series.labels", problem="are not in order", expected=f"at most {MAX_LABELS}, distinct, ordered by name"
+            field="series.labels",
+            problem="are not in order",
+            expected=f"at most {MAX_LABELS}, distinct, ordered by name",
         )
     for name, value in series.labels:
         check_text(name, "series.labels.name", MAX_LABEL_NAME)

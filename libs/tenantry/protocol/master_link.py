@@ -81,9 +81,7 @@ class MasterLink:
         """Take note of a message. Raises LinkProtocolViolated, or ForeignTenant."""
         following = RECEIVE.get((self._phase, type(message)))
         if following is None:
-            raise LinkProtocolViolated(
-                problem=f"{type(message).__name__} came while the link {self._phase.value}"
-            )
+            raise LinkProtocolViolated(problem=f"{type(message).__name__} came while the link {self._phase.value}")
         if isinstance(message, Batch | Loss):
             self._check_data(message)
             self._unacknowledged += 1

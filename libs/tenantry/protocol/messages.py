@@ -348,7 +348,5 @@ class RenewPush:
     reason: str = ""
 
 
-FromDaemon = (
-    Hello | Begin | LayoutRegistration | Batch | Loss | Heartbeat | ConfigurationReport | TrustReport | Goodbye
-)
+FromDaemon = Hello | Begin | LayoutRegistration | Batch | Loss | Heartbeat | ConfigurationReport | TrustReport | Goodbye
 FromMaster = Resume | Ack | Nack | StatePush | ConfigurationPush | TrustBundlePush | RenewPush | Goodbye

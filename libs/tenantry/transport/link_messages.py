@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -62,8 +62,8 @@ class WireEnum:
         self._to_number = {member: number_of(f"{prefix}_{member.name}") for member in members}
         self._from_number = {number: member for member, number in self._to_number.items()}
 
-    def number(self, member: Enum) -> int:
-        """The number on the wire."""
+    def number(self, member: Enum) -> Any:
+        """The number on the wire; Any, because the stubs give each protobuf enum a NewType of its own."""
         return self._to_number[member]
 
     def member(self, number: int, kind: type[_E]) -> _E:
@@ -157,7 +157,7 @@ def _encode_layout(layout: Layout) -> link_pb.Layout:
             link_pb.Series(
                 name=one.name,
                 unit=one.unit,
-                kind=KINDS.number(one.kind),  # type: ignore[arg-type]  # the stubs type enum numbers as NewTypes
+                kind=KINDS.number(one.kind),
                 labels=[link_pb.Label(name=name, value=value) for name, value in one.labels],
             )
             for one in layout.series
@@ -184,7 +184,7 @@ def _decode_layout(message: link_pb.Layout) -> Layout:
 
 def _encode_goodbye(goodbye: Goodbye) -> link_pb.Goodbye:
     message = link_pb.Goodbye(
-        reason=GOODBYES.number(goodbye.reason),  # type: ignore[arg-type]  # as above
+        reason=GOODBYES.number(goodbye.reason),
         note=goodbye.note,
     )
     if goodbye.until_ms is not None:
@@ -211,7 +211,7 @@ def encode_from_daemon(message: FromDaemon) -> link_pb.ConnectRequest:
     match message:
         case Batch():
             batch = link_pb.Batch(
-                stream=STREAMS.number(message.stream),  # type: ignore[arg-type]  # as above
+                stream=STREAMS.number(message.stream),
                 first_seq=message.first_seq,
                 records=message.records,
                 chain=message.chain,
@@ -232,10 +232,10 @@ def encode_from_daemon(message: FromDaemon) -> link_pb.ConnectRequest:
         case Loss():
             return link_pb.ConnectRequest(
                 loss=link_pb.Loss(
-                    stream=STREAMS.number(message.stream),  # type: ignore[arg-type]  # as above
+                    stream=STREAMS.number(message.stream),
                     first_seq=message.first_seq,
                     last_seq=message.last_seq,
-                    reason=LOSSES.number(message.reason),  # type: ignore[arg-type]  # as above
+                    reason=LOSSES.number(message.reason),
                     detail=message.detail,
                     chain=message.chain,
                 )
@@ -296,7 +296,7 @@ def _encode_hello(hello: Hello) -> link_pb.Hello:
         epoch=hello.epoch,
         marks=[
             link_pb.StreamMark(
-                stream=STREAMS.number(mark.stream),  # type: ignore[arg-type]  # as above
+                stream=STREAMS.number(mark.stream),
                 oldest_seq=mark.oldest_seq,
                 next_seq=mark.next_seq,
                 acknowledged_seq=mark.acknowledged_seq,
@@ -312,9 +312,9 @@ def _encode_hello(hello: Hello) -> link_pb.Hello:
         configuration_version=hello.configuration_version,
         lost_epochs=[
             link_pb.EpochLoss(
-                stream=STREAMS.number(lost.stream),  # type: ignore[arg-type]  # as above
+                stream=STREAMS.number(lost.stream),
                 epoch=lost.epoch,
-                reason=LOSSES.number(lost.reason),  # type: ignore[arg-type]  # as above
+                reason=LOSSES.number(lost.reason),
                 detail=lost.detail,
             )
             for lost in hello.lost_epochs
@@ -344,7 +344,9 @@ def _decode_hello(hello: link_pb.Hello) -> Hello:
         trust_bundle_hash=hello.trust_bundle_hash,
         configuration_version=hello.configuration_version,
         lost_epochs=tuple(
-            EpochLoss(STREAMS.member(lost.stream, Stream), lost.epoch, LOSSES.member(lost.reason, LossReason), lost.detail)
+            EpochLoss(
+                STREAMS.member(lost.stream, Stream), lost.epoch, LOSSES.member(lost.reason, LossReason), lost.detail
+            )
             for lost in hello.lost_epochs
         ),
         protocol_version=hello.protocol_version,
@@ -360,7 +362,7 @@ def encode_from_master(message: FromMaster) -> link_pb.ConnectResponse:
         case Ack():
             return link_pb.ConnectResponse(
                 ack=link_pb.Ack(
-                    stream=STREAMS.number(message.stream),  # type: ignore[arg-type]  # as above
+                    stream=STREAMS.number(message.stream),
                     last_seq=message.last_seq,
                     credits=message.credits,
                 )
@@ -368,8 +370,8 @@ def encode_from_master(message: FromMaster) -> link_pb.ConnectResponse:
         case Nack():
             return link_pb.ConnectResponse(
                 nack=link_pb.Nack(
-                    stream=STREAMS.number(message.stream),  # type: ignore[arg-type]  # as above
-                    cause=NACKS.number(message.cause),  # type: ignore[arg-type]  # as above
+                    stream=STREAMS.number(message.stream),
+                    cause=NACKS.number(message.cause),
                     expected_seq=message.expected_seq,
                     credits=message.credits,
                     detail=message.detail,
@@ -380,7 +382,7 @@ def encode_from_master(message: FromMaster) -> link_pb.ConnectResponse:
             return link_pb.ConnectResponse(resume=_encode_resume(message))
         case StatePush():
             state = link_pb.StatePush(
-                state=STATES.number(message.state),  # type: ignore[arg-type]  # as above
+                state=STATES.number(message.state),
                 reason=message.reason,
             )
             return link_pb.ConnectResponse(state=state)
@@ -431,7 +433,7 @@ def _encode_resume(resume: Resume) -> link_pb.Resume:
         credits=resume.credits,
         marks=[
             link_pb.ResumeMark(
-                stream=STREAMS.number(mark.stream),  # type: ignore[arg-type]  # as above
+                stream=STREAMS.number(mark.stream),
                 last_seq=mark.last_seq,
                 chain=mark.chain,
             )
@@ -439,7 +441,7 @@ def _encode_resume(resume: Resume) -> link_pb.Resume:
         ],
         unknown_layout_ids=resume.unknown_layout_ids,
         server_time=to_timestamp(resume.server_time_ms),
-        state=STATES.number(resume.state),  # type: ignore[arg-type]  # as above
+        state=STATES.number(resume.state),
         configuration=encode_configuration(resume.configuration),
         max_batch_bytes=resume.max_batch_bytes,
     )
@@ -449,7 +451,9 @@ def _decode_resume(resume: link_pb.Resume) -> Resume:
     return Resume(
         incarnation=resume.incarnation,
         credits=resume.credits,
-        marks=tuple(ResumeMark(STREAMS.member(mark.stream, Stream), mark.last_seq, mark.chain) for mark in resume.marks),
+        marks=tuple(
+            ResumeMark(STREAMS.member(mark.stream, Stream), mark.last_seq, mark.chain) for mark in resume.marks
+        ),
         server_time_ms=from_timestamp(resume.server_time),
         state=STATES.member(resume.state, TenantState),
         configuration=decode_configuration(resume.configuration),

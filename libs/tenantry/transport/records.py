@@ -37,7 +37,9 @@ def decode_frame(record: bytes) -> MetricFrame:
     timestamps = tuple(frame.timestamps_ms)
     if len(frame.layout_id) != LAYOUT_ID_BYTES or not 1 <= len(timestamps) <= MAX_TICKS:
         raise FieldInvalid(
-            field="metric_frame", problem="has no layout or no timestamps", expected=f"16 bytes and 1 to {MAX_TICKS} times"
+            field="metric_frame",
+            problem="has no layout or no timestamps",
+            expected=f"16 bytes and 1 to {MAX_TICKS} times",
         )
     for timestamp in timestamps:
         _check_time(timestamp)
@@ -50,7 +52,7 @@ def encode_alert(alert: AlertRecord) -> bytes:
         timestamp_ms=alert.timestamp_ms,
         rule=alert.rule,
         firing=alert.firing,
-        severity=SEVERITIES.number(alert.severity),  # type: ignore[arg-type]  # the stubs type enum numbers as NewTypes
+        severity=SEVERITIES.number(alert.severity),
         message=alert.message,
         metric=alert.metric,
         labels=[link_pb.Label(name=name, value=value) for name, value in alert.labels],
@@ -88,7 +90,7 @@ def encode_notification(notification: NotificationRecord) -> bytes:
     """A notification as a record."""
     return link_pb.NotificationRecord(
         timestamp_ms=notification.timestamp_ms,
-        level=LEVELS.number(notification.level),  # type: ignore[arg-type]  # as above
+        level=LEVELS.number(notification.level),
         source=notification.source,
         text=notification.text,
     ).SerializeToString()
@@ -113,4 +115,6 @@ def decode_notification(record: bytes) -> NotificationRecord:
 
 def _check_time(timestamp_ms: int) -> None:
     if not 0 <= timestamp_ms <= MAX_TIMESTAMP_MS:
-        raise FieldInvalid(field="timestamp_ms", problem=f"is {timestamp_ms}", expected="Unix milliseconds, 1970 to 9999")
+        raise FieldInvalid(
+            field="timestamp_ms", problem=f"is {timestamp_ms}", expected="Unix milliseconds, 1970 to 9999"
+        )
