@@ -18,7 +18,7 @@ TYPED := $(wildcard $(SOURCES) tests benchmarks docs/examples)
 PROTOS := $(sort $(wildcard protos/tenantry/v1/*.proto))
 PYTEST_ARGS ?=
 
-.PHONY: setup test lint demo faults bench proto proto-baseline lock clean
+.PHONY: setup test lint lint-style lint-types lint-imports lint-contract demo faults bench proto proto-baseline lock clean
 
 setup: .venv/.stamp-installed
 
@@ -41,11 +41,19 @@ setup: .venv/.stamp-installed
 	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-lint: setup
+lint: lint-style lint-types lint-imports lint-contract
+
+lint-style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-types: setup
 	$(BIN)/mypy $(TYPED)
-	$(BIN)/lint-imports
+
+lint-imports: setup
+	$(BIN)/lint-imports --no-logo
+
+lint-contract: setup
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb
