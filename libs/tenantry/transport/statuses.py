@@ -23,7 +23,7 @@ def failure_to_status(failure: Failure) -> grpc.Status:
 def failure_of(error: grpc.RpcError) -> Failure | None:
     """The failure that a server of ours ended a call with; None when the error came from elsewhere (transport, proxy)."""
     # Errors of both the blocking and the asyncio client have the methods of a Call; only the first says so in its type.
-    status = rpc_status.from_call(cast(grpc.Call, error))
+    status = rpc_status.from_call(cast("grpc.Call", error))
     if status is None:
         return None
     for detail in status.details:
