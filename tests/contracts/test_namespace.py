@@ -1,5 +1,6 @@
 """The namespace `tenantry` is made of portions, one or more in each source root."""
 
+import configparser
 import tomllib
 from pathlib import Path
 
@@ -38,3 +39,11 @@ def test_portions_have_different_names() -> None:
     """No two source roots hold a portion of the same name: one would hide the other."""
     names = [portion.name for portion in PORTIONS]
     assert len(names) == len(set(names))
+
+
+def test_every_portion_is_under_the_import_contracts() -> None:
+    """import-linter looks at every portion; one that it does not know could import whatever it likes."""
+    contracts = configparser.ConfigParser()
+    contracts.read_string((REPOSITORY / ".importlinter").read_text(encoding="utf-8"))
+    known = contracts["importlinter"]["root_packages"].split()
+    assert sorted(known) == sorted(f"tenantry.{portion.name}" for portion in PORTIONS)
