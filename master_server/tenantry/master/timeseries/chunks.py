@@ -7,6 +7,7 @@ how many bytes they need; rows that were predicted exactly cost nothing but thei
 """
 
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -201,7 +202,8 @@ def _plane_slices(bits: Bytes) -> tuple[list[tuple[int, int, int]], list[tuple[i
     The high part of a row is its top byte, which is skewed and compresses well; the bytes below are nearly noise. Apart
     from each other they get entropy codes of their own.
     """
-    counts = [int(np.count_nonzero(bits > 8 * plane)) for plane in range(_WORD)] + [0]
+    widths = np.bincount((bits + 7) // 8, minlength=_WORD + 1)
+    counts = [*np.cumsum(widths[:0:-1])[::-1].tolist(), 0]  # the rows that have something in plane 0, 1, ...
     low = [(plane, 0, counts[plane + 1]) for plane in range(_WORD) if counts[plane + 1]]
     high = [(plane, counts[plane + 1], counts[plane]) for plane in range(_WORD) if counts[plane] > counts[plane + 1]]
     return low, high
@@ -225,6 +227,8 @@ def _join_planes(low: memoryview, high: memoryview, bits: Bytes, rows: Int64s, t
     ranks = rank[rows]
     sequence = np.argsort(ranks, kind="stable")
     sorted_ranks = ranks[sequence]
+    bounds = sorted_ranks.tolist()
+    every = bounds == [*range(len(bits))]
     residuals = np.zeros((len(rows), ticks), dtype="<u8")
     planes = residuals.view(np.uint8).reshape(len(rows), ticks, _WORD)
     for packed, slices in zip((low, high), _plane_slices(bits), strict=True):
@@ -234,8 +238,9 @@ def _join_planes(low: memoryview, high: memoryview, bits: Bytes, rows: Int64s, t
         stored = np.frombuffer(inflate(packed, height * ticks), dtype=np.uint8).reshape(height, ticks)
         start = 0
         for plane, first, end in slices:
-            a, b = np.searchsorted(sorted_ranks, (first, end)).tolist()
-            planes[a:b, :, plane] = stored[start + sorted_ranks[a:b] - first]
+            part = stored[start : start + end - first]
+            a, b = bisect_left(bounds, first), bisect_left(bounds, end)
+            planes[a:b, :, plane] = part if every else part[sorted_ranks[a:b] - first]
             start += end - first
     back = np.empty_like(sequence)
     back[sequence] = np.arange(len(sequence))

@@ -1,6 +1,6 @@
 """Rows of int64 -> small unsigned residuals and back, for all rows at once; arithmetic wraps modulo 2^64 throughout.
 
-A row x is described as x[i] = base + ((slope * i + integral(r)[i]) << shift), where r is integrated `order` times.
+A row x is described as x[i] = base + ((slope * i + sums(r)[i]) << shift), where r is summed up `order` times.
 Order 0 fits noise around a level, order 1 random walks and counters, order 2 counters whose rate drifts.
 """
 
@@ -65,20 +65,20 @@ def predict(rows: Int64s) -> tuple[Model, Uint64s]:
 
 def restore(model: Model, zigzag: Uint64s) -> Int64s:
     """The rows that `predict` turned into `model` and `zigzag`. Uses the memory of `zigzag`."""
-    ticks = zigzag.shape[1]
     signs = -(zigzag & np.uint64(1)).view(np.int64)
     zigzag >>= np.uint64(1)
     rows = zigzag.view(np.int64)
     rows ^= signs
-    for order in range(1, MAX_ORDER + 1):
-        integrated = np.flatnonzero(model.order >= order)
-        if len(integrated) == len(rows):
-            np.cumsum(rows, axis=1, out=rows)
-        elif len(integrated):
-            rows[integrated] = np.cumsum(rows[integrated], axis=1)
-    sloped = np.flatnonzero(model.slope)
-    if len(sloped):
-        rows[sloped] += model.slope[sloped, None] * np.arange(ticks)
+    twice = np.flatnonzero(model.order == MAX_ORDER)
+    if len(twice):
+        drifts = rows[twice]
+        drifts[:, 1:2] += model.slope[twice, None]
+        rows[twice] = np.cumsum(drifts, axis=1, out=drifts)
+    summed = np.flatnonzero(model.order)
+    if len(summed):
+        walks = rows[summed]
+        walks[:, 1:] += np.where(model.order[summed] == 1, model.slope[summed], 0)[:, None]
+        rows[summed] = np.cumsum(walks, axis=1, out=walks)
     if model.shift.any():
         rows <<= model.shift[:, None].astype(np.int64)
     rows += model.base[:, None]

@@ -19,7 +19,7 @@ _SEAL: Final = struct.Struct("<4sI")
 SEAL_BYTES: Final = _SEAL.size
 
 
-class TimeseriesCorrupt(Exception):  # noqa: N818 -- reads as what it says of the data: `except SegmentCorrupt`
+class TimeseriesCorrupt(Exception):
     """Stored metric data is damaged, cut short, or in a version that this program does not read."""
 
 
