@@ -62,7 +62,7 @@ test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 demo: setup
-	DEMO_SECONDS=$(DEMO_SECONDS) $(BIN)/python docs/examples/demo.py
+	$(if $(DEMO_SECONDS),DEMO_SECONDS=$(DEMO_SECONDS)) $(BIN)/python docs/examples/demo.py
 
 faults: setup
 	TENANTRY_FAULTS=long $(BIN)/python -m pytest tests/faults --timeout=1800 $(PYTEST_ARGS)
@@ -74,7 +74,7 @@ proto: setup
 	$(BIN)/python tests/tooling/generate.py protos/gen
 
 proto-baseline: setup
-	$(BIN)/buf build --output protos/baseline.binpb --exclude-source-info --exclude-imports
+	$(BIN)/buf build --output protos/baseline.binpb --exclude-source-info
 
 lock: .venv/.stamp-created
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13.9'
