@@ -1,0 +1,1 @@
+"""What the daemon deals in, as values and rules. Pure: no I/O, no clock, no randomness."""
