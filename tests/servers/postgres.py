@@ -86,7 +86,7 @@ def _unprivileged_account() -> pwd.struct_passwd | None:
 
 
 def _reachable_programs(programs: Path, folder: Path, account: pwd.struct_passwd) -> Path:
-    """Return programs that the account may run: a copy when they lie in root's own home (an environment in /root)."""
+    """Return programs that the account may run: a copy when they lie in root's own home."""
     try:
         _run(account, programs / "initdb", "--version")
     except PermissionError:
