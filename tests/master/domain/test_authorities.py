@@ -56,9 +56,9 @@ def test_moves_that_the_table_does_not_have_are_refused() -> None:
         steady.retire("old", 0)
     assert refusal.value.metadata == {
         "authority": "old",
-        "state": "ISSUING",
-        "wanted": "RETIRED",
-        "allowed": "RETIRING",
+        "state": "issuing",
+        "wanted": "retired",
+        "allowed": "retiring",
     }
     with pytest.raises(AuthorityInWrongState):
         steady.activate("old", 0)

@@ -16,22 +16,22 @@ from tenantry.protocol.failures import AuthorityInWrongState, AuthorityNotFound,
 class AuthorityState(StrEnum):
     """Where an authority stands."""
 
-    PREPARED = "PREPARED"
+    PREPARED = "prepared"
     """Trusted, issues nothing yet."""
-    ISSUING = "ISSUING"
+    ISSUING = "issuing"
     """Trusted; issues every new certificate. Exactly one authority is in this state."""
-    RETIRING = "RETIRING"
+    RETIRING = "retiring"
     """Trusted, issues nothing any more."""
-    RETIRED = "RETIRED"
+    RETIRED = "retired"
     """Not trusted; the end."""
 
 
 class AuthorityEvent(StrEnum):
     """What happens to an authority."""
 
-    ACTIVATED = "ACTIVATED"
-    SUPERSEDED = "SUPERSEDED"
-    RETIRED = "RETIRED"
+    ACTIVATED = "activated"
+    SUPERSEDED = "superseded"
+    RETIRED = "retired"
 
 
 AUTHORITY_TRANSITIONS: Final = {
@@ -48,11 +48,11 @@ TRUSTED_STATES: Final = frozenset({AuthorityState.PREPARED, AuthorityState.ISSUI
 class RotationPhase(StrEnum):
     """How far a replacement has come, as the states tell."""
 
-    STEADY = "STEADY"
+    STEADY = "steady"
     """One trusted authority; no replacement under way."""
-    DISTRIBUTING = "DISTRIBUTING"
+    DISTRIBUTING = "distributing"
     """A prepared authority waits until the daemons have confirmed the bundle."""
-    RENEWING = "RENEWING"
+    RENEWING = "renewing"
     """The new authority issues; certificates of the old one are still accepted."""
 
 
