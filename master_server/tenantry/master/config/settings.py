@@ -1,0 +1,145 @@
+"""Everything that can be set, as dataclasses whose fields carry the kind of their value."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from tenantry.master.config.kinds import (
+    BOOLEAN,
+    DSN,
+    HOSTS,
+    LEVEL,
+    LISTEN,
+    PATH,
+    TRUST_DOMAIN,
+    Kind,
+    duration,
+    number,
+    optional,
+    retention_period,
+    size,
+)
+from tenantry.master.domain.keys import DEFAULT_KEY_LIFETIME_MS, MAX_KEY_LIFETIME_MS, MIN_KEY_LIFETIME_MS
+from tenantry.master.domain.records import StreamName
+from tenantry.protocol.messages import DEFAULT_CREDITS, DEFAULT_HEARTBEAT_MS
+
+DEFAULT_DATA_DIR: Final = Path("/var/lib/tenantry-master")
+ENVIRONMENT_PREFIX: Final = "TENANTRY_MASTER_"
+_SECOND: Final = 1_000
+_MINUTE: Final = 60 * _SECOND
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+_RETENTION: Final = retention_period()
+
+
+def _setting(default: object, kind: Kind) -> Any:
+    return field(default=default, metadata={"kind": kind})
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """When stored metrics are packed for good."""
+
+    age: int = _setting(20 * _MINUTE, duration(_SECOND, 7 * _DAY))
+    """Segments older than this are compacted, in milliseconds."""
+    size: int = _setting(64 << 20, size(1 << 16, 1 << 40))
+    """Segments are compacted earlier when so many bytes of them wait."""
+    interval: int = _setting(30 * _SECOND, duration(100, _DAY))
+    """How often there is a look, in milliseconds."""
+    ticks: int = _setting(120, number(1, 10_000))
+    """Ticks in a chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasterConfig:
+    """Everything that can be set. Durations in milliseconds. `load` makes and checks it."""
+
+    data_dir: Path = _setting(DEFAULT_DATA_DIR, PATH)  # noqa: RUF009 - `_setting` is dataclasses.field
+    dsn: str = field(default="", repr=False, metadata={"kind": DSN})
+    """The store. May hold a password. An empty text becomes SQLite in `data_dir`."""
+    dsn_file: Path | None = _setting(None, optional(PATH))  # noqa: RUF009
+    """A file of mode 0600 from which `dsn` was read."""
+    api_listen: str = _setting("0.0.0.0:7443", LISTEN)
+    link_listen: str = _setting("0.0.0.0:7444", LISTEN)
+    public_hosts: tuple[str, ...] = _setting(("localhost",), HOSTS)
+    """Names and addresses in the server certificate; the first one goes into join strings."""
+    public_api_port: int | None = _setting(None, optional(number(1, 65535)))
+    """The port that Tenants and operators dial for `api`, where it is not the one listened on."""
+    public_link_port: int | None = _setting(None, optional(number(1, 65535)))
+    trust_domain: str = _setting("tenantry.internal", TRUST_DOMAIN)
+    stale_after: int = _setting(12 * _SECOND, duration(100, _DAY))
+    lost_after: int = _setting(20 * _SECOND, duration(200, 7 * _DAY))
+    heartbeat_interval: int = _setting(DEFAULT_HEARTBEAT_MS, duration(_SECOND, 300 * _SECOND))
+    """What daemons are told unless their own configuration says otherwise."""
+    key_lifetime: int = _setting(DEFAULT_KEY_LIFETIME_MS, duration(MIN_KEY_LIFETIME_MS, MAX_KEY_LIFETIME_MS))
+    certificate_lifetime: int = _setting(7 * _DAY, duration(5 * _SECOND, 90 * _DAY))
+    server_certificate_lifetime: int = _setting(30 * _DAY, duration(5 * _SECOND, 365 * _DAY))
+    clock_tolerance: int = _setting(10 * _MINUTE, duration(_SECOND, 7 * _DAY))
+    reconnect_spread: int = _setting(10 * _SECOND, duration(0, 10 * _MINUTE))
+    """Daemons are told at a graceful stop to come back within this time, each at its own moment."""
+    credits: int = _setting(DEFAULT_CREDITS, number(1, 64))
+    """Unacknowledged batches that a daemon may have on its way."""
+    monitoring_listen: str | None = _setting(None, optional(LISTEN))
+    """Where the Master's own metrics are served over plain HTTP; None: nowhere."""
+    reflection: bool = _setting(True, BOOLEAN)
+    channelz: bool = _setting(False, BOOLEAN)
+    log_level: str = _setting("info", LEVEL)
+    compaction: Compaction = field(default_factory=Compaction)
+    retention: Mapping[StreamName, int | None] = field(
+        default_factory=lambda: MappingProxyType(dict.fromkeys(StreamName))
+    )
+    """For each stream how long records are kept, in milliseconds; None: for ever. Every stream has an entry."""
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Where each key was set that is not at its default."""
+
+    def __post_init__(self) -> None:
+        if not self.dsn:
+            object.__setattr__(self, "dsn", f"sqlite:///{self.data_dir.absolute() / 'master.db'}")
+
+    @property
+    def pki_dir(self) -> Path:
+        """Where the authorities are."""
+        return self.data_dir / "pki"
+
+    @property
+    def run_dir(self) -> Path:
+        """Where a running Master says what it listens on."""
+        return self.data_dir / "run"
+
+    @property
+    def endpoints_file(self) -> Path:
+        """The bound addresses of a running Master, as JSON."""
+        return self.run_dir / "endpoints.json"
+
+    def describe(self) -> str:
+        """The effective configuration as TOML, with where each value was set, without passwords."""
+        lines: list[str] = []
+        current = ""
+        for key, kind, value in _settings(self):
+            table, _, name = key.rpartition(".")
+            if table != current:
+                lines += ["", f"[{table}]"]
+                current = table
+            origin = self.origins.get(key)
+            lines.append(f"{name} = {kind.write(value)}" + (f"  # {origin}" if origin else ""))
+        return "\n".join(lines) + "\n"
+
+
+def _settings(config: MasterConfig) -> Iterator[tuple[str, Kind, object]]:
+    """Every setting as its key, its kind and its value in `config`; those of tables come last."""
+    for setting in dataclasses.fields(config):
+        if "kind" in setting.metadata:
+            yield setting.name, setting.metadata["kind"], getattr(config, setting.name)
+    for setting in dataclasses.fields(config.compaction):
+        yield f"compaction.{setting.name}", setting.metadata["kind"], getattr(config.compaction, setting.name)
+    for stream, value in config.retention.items():
+        yield f"retention.{stream}", _RETENTION, value
+
+
+KINDS: Final = {key: kind for key, kind, _ in _settings(MasterConfig())}
+VARIABLES: Final = {ENVIRONMENT_PREFIX + key.replace(".", "_").upper(): key for key in KINDS}
+KEYS: Final = tuple(KINDS)
+"""Every key that a file, the environment (as TENANTRY_MASTER_…) or a flag may name."""
