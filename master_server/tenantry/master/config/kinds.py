@@ -115,7 +115,7 @@ def number(lowest: int, highest: int) -> Kind:
     return Kind(read, f"a whole number from {lowest} to {highest}", str)
 
 
-def size(lowest: int, highest: int) -> Kind:
+def byte_size(lowest: int, highest: int) -> Kind:
     """A size in bytes within these bounds, with a unit or without."""
 
     def read(value: object) -> int:
@@ -143,6 +143,13 @@ def optional(kind: Kind) -> Kind:
 def _quote(value: object) -> str:
     # A JSON string is a TOML basic string.
     return json.dumps(str(value))
+
+
+def _write_size(count: int) -> str:
+    for unit in ("GiB", "MiB", "KiB"):
+        if count and count % _UNITS[unit] == 0:
+            return f"{count // _UNITS[unit]}{unit}"
+    return f"{count}B"
 
 
 def _text(value: object) -> str:

@@ -16,11 +16,11 @@ from tenantry.master.config.kinds import (
     PATH,
     TRUST_DOMAIN,
     Kind,
+    byte_size,
     duration,
     number,
     optional,
     retention_period,
-    size,
 )
 from tenantry.master.domain.keys import DEFAULT_KEY_LIFETIME_MS, MAX_KEY_LIFETIME_MS, MIN_KEY_LIFETIME_MS
 from tenantry.master.domain.records import StreamName
@@ -45,7 +45,7 @@ class Compaction:
 
     age: int = _setting(20 * _MINUTE, duration(_SECOND, 7 * _DAY))
     """Segments older than this are compacted, in milliseconds."""
-    size: int = _setting(64 << 20, size(1 << 16, 1 << 40))
+    size: int = _setting(64 << 20, byte_size(1 << 16, 1 << 40))
     """Segments are compacted earlier when so many bytes of them wait."""
     interval: int = _setting(30 * _SECOND, duration(100, _DAY))
     """How often there is a look, in milliseconds."""
