@@ -1,0 +1,18 @@
+"""`python -m tenantry.cli`, and the entry point of `tenantry`."""
+
+import sys
+
+
+def main() -> None:
+    """Run the program; never returns."""
+    for stream in (sys.stdout, sys.stderr):
+        # A character that the terminal's encoding lacks must not end the program.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    from tenantry.cli.program import program
+
+    program.main()
+
+
+if __name__ == "__main__":
+    main()

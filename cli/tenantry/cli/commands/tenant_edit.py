@@ -1,0 +1,192 @@
+"""tenant edit: what an operator may change of a Tenant, by options or in an editor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tenantry.cli.commands.choices import etag_option, tenant_argument
+from tenantry.cli.invocation import Invocation, Verb, pass_invocation
+from tenantry.cli.troubles import InputInvalid
+
+if TYPE_CHECKING:
+    from tenantry.v1 import tenant_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The options of `tenant edit` as they were typed; None and empty: leave as it is."""
+
+    tenant_name: str | None
+    instance_name: str | None
+    description: str | None
+    tag: tuple[str, ...]
+    untag: tuple[str, ...]
+    recipient: tuple[str, ...]
+    drop_recipient: tuple[str, ...]
+    heartbeat_interval: str | None
+    probe_interval: tuple[str, ...]
+    disable_probe: tuple[str, ...]
+    enable_probe: tuple[str, ...]
+
+    def given(self) -> bool:
+        """Whether any option was typed."""
+        return any(getattr(self, name) not in (None, ()) for name in self.__slots__)
+
+
+@click.command("edit", cls=Verb)
+@tenant_argument
+@click.option("--name", "tenant_name", metavar="TEXT", help="The client's name.")
+@click.option("--instance", "instance_name", metavar="TEXT")
+@click.option("--description", metavar="TEXT")
+@click.option("--tag", multiple=True, metavar="TAG", help="Add a tag; may be repeated, as all that follow.")
+@click.option("--untag", multiple=True, metavar="TAG", help="Take a tag away.")
+@click.option("--recipient", multiple=True, metavar="MAIL", help="Add a recipient of reports.")
+@click.option("--drop-recipient", multiple=True, metavar="MAIL", help="Take a recipient away.")
+@click.option("--heartbeat-interval", metavar="DURATION", help="1s to 5m, or `default`.")
+@click.option("--probe-interval", multiple=True, metavar="PROBE=DURATION", help="For instance cpu=30s, or cpu=default.")
+@click.option("--disable-probe", multiple=True, metavar="PROBE")
+@click.option("--enable-probe", multiple=True, metavar="PROBE")
+@click.option("--edit", "in_editor", is_flag=True, help="Edit everything in $EDITOR.")
+@etag_option
+@pass_invocation
+def edit_tenant(invocation: Invocation, /, reference: str, in_editor: bool, etag: str, **typed: Any) -> None:
+    """Change a Tenant's details or configuration. Refused when somebody else was faster."""
+    from google.protobuf.field_mask_pb2 import FieldMask
+
+    from tenantry.cli.documents import to_plain
+    from tenantry.cli.references import find_tenant
+    from tenantry.cli.tenant_view import one_line
+    from tenantry.v1 import tenant_pb2, tenant_service_pb2
+
+    changes = Changes(**typed)
+    if not in_editor and not changes.given():
+        raise InputInvalid("nothing to change was named", "See `tenantry tenant edit --help`; --edit opens an editor.")
+    printer = invocation.printer()
+    with invocation.connect() as master:
+        found = find_tenant(master, reference)
+        wanted = tenant_pb2.Tenant()
+        wanted.CopyFrom(found)
+        _apply(changes, wanted)
+        if in_editor:
+            _edit(wanted)
+        paths = _changed_paths(found, wanted)
+        if paths:
+            wanted.etag = etag or found.etag
+            request = tenant_service_pb2.UpdateTenantRequest(tenant=wanted, update_mask=FieldMask(paths=paths))
+            found = master.call(master.tenants.UpdateTenant, request).tenant
+    said = f"Changed {', '.join(paths)} of" if paths else "Nothing to change at"
+    printer.document(to_plain(found), lambda: [f"{said} {one_line(found)}."])
+
+
+def _apply(changes: Changes, wanted: pb.Tenant) -> None:
+    for name in ("tenant_name", "instance_name", "description"):
+        value = getattr(changes, name)
+        if value is not None:
+            setattr(wanted, name, value)
+    wanted.tags[:] = _edited(wanted.tags, changes.tag, changes.untag)
+    wanted.recipients[:] = _edited(wanted.recipients, changes.recipient, changes.drop_recipient)
+    configuration = wanted.configuration
+    if changes.heartbeat_interval is not None:
+        _set_interval(configuration, changes.heartbeat_interval)
+    for pair in changes.probe_interval:
+        probe, separator, text = pair.partition("=")
+        if not separator or not probe:
+            raise InputInvalid(f"{pair!r} is not PROBE=DURATION", "Write it like cpu=30s.")
+        _set_probe_interval(configuration, probe, text)
+    configuration.disabled_probes[:] = _edited(
+        configuration.disabled_probes, changes.disable_probe, changes.enable_probe
+    )
+
+
+def _edited(present: Iterable[str], added: Iterable[str], removed: Iterable[str]) -> list[str]:
+    gone = set(removed)
+    return [value for value in dict.fromkeys([*present, *added]) if value not in gone]
+
+
+def _set_interval(configuration: pb.TenantConfiguration, text: str) -> None:
+    from tenantry.cli.moments import parse_length, to_duration
+
+    if text == "default":
+        configuration.ClearField("heartbeat_interval")
+    else:
+        configuration.heartbeat_interval.CopyFrom(to_duration(parse_length(text)))
+
+
+def _set_probe_interval(configuration: pb.TenantConfiguration, probe: str, text: str) -> None:
+    from tenantry.cli.moments import parse_length, to_duration
+
+    if text == "default":
+        configuration.probe_intervals.pop(probe, None)
+    else:
+        configuration.probe_intervals[probe].CopyFrom(to_duration(parse_length(text)))
+
+
+def _changed_paths(found: pb.Tenant, wanted: pb.Tenant) -> list[str]:
+    """The paths of the update mask: what differs."""
+    paths = [
+        name
+        for name in ("tenant_name", "instance_name", "description", "tags", "recipients")
+        if getattr(found, name) != getattr(wanted, name)
+    ]
+    before, after = found.configuration, wanted.configuration
+    changed: Mapping[str, Callable[[pb.TenantConfiguration], object]] = {
+        "heartbeat_interval": lambda one: one.heartbeat_interval.SerializeToString(deterministic=True),
+        "probe_intervals": lambda one: {name: value.ToMilliseconds() for name, value in one.probe_intervals.items()},
+        "disabled_probes": lambda one: list(one.disabled_probes),
+    }
+    return paths + [f"configuration.{name}" for name, value in changed.items() if value(before) != value(after)]
+
+
+def _edit(wanted: pb.Tenant) -> None:
+    """Let the person edit the fields as YAML in $EDITOR. Raises InputInvalid when what comes back is not understood."""
+    import yaml
+
+    from tenantry.cli.moments import duration_ms
+    from tenantry.process.durations import format_milliseconds
+
+    configuration = wanted.configuration
+    heartbeat = configuration.heartbeat_interval
+    document = {
+        "tenant_name": wanted.tenant_name,
+        "instance_name": wanted.instance_name,
+        "description": wanted.description,
+        "tags": list(wanted.tags),
+        "recipients": list(wanted.recipients),
+        "heartbeat_interval": format_milliseconds(duration_ms(heartbeat))
+        if configuration.HasField("heartbeat_interval")
+        else "default",
+        "probe_intervals": {
+            name: format_milliseconds(duration_ms(value))
+            for name, value in sorted(configuration.probe_intervals.items())
+        },
+        "disabled_probes": list(configuration.disabled_probes),
+    }
+    shown = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    edited = click.edit(shown, extension=".yaml", require_save=True)
+    if edited is None:
+        raise InputInvalid("the editor was left without saving; nothing was changed", "")
+    try:
+        _take_over(wanted, {**document, **yaml.safe_load(edited)}, set(document))
+    except (yaml.YAMLError, TypeError, ValueError, AttributeError):
+        raise InputInvalid(
+            "what the editor left is not understood; nothing was changed", "Keep the fields and their kinds."
+        ) from None
+
+
+def _take_over(wanted: pb.Tenant, fields: dict[str, Any], known: set[str]) -> None:
+    if set(fields) - known:
+        raise ValueError
+    for name in ("tenant_name", "instance_name", "description"):
+        setattr(wanted, name, fields[name] or "")
+    wanted.tags[:] = fields["tags"] or []
+    wanted.recipients[:] = fields["recipients"] or []
+    configuration = wanted.configuration
+    _set_interval(configuration, str(fields["heartbeat_interval"]))
+    configuration.probe_intervals.clear()
+    for probe, text in (fields["probe_intervals"] or {}).items():
+        _set_probe_interval(configuration, probe, str(text))
+    configuration.disabled_probes[:] = fields["disabled_probes"] or []

@@ -1,0 +1,84 @@
+"""What a shell offers when Tab is pressed. Asks the Master for at most a second and is silent when that fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from tenantry.cli.connection import Master
+
+LIMIT_S: Final = 1.0
+_OFFERED: Final = 100
+STREAMS: Final = (
+    "alerts",
+    "alertsMaster",
+    "auditMessages",
+    "masterRegistration",
+    "metricsMaster",
+    "notifications",
+    "notificationsMaster",
+    "tenantStatusHistory",
+)
+
+
+def profile_names(incomplete: str) -> list[str]:
+    """Profiles in the file of this person."""
+
+    def read() -> list[str]:
+        from tenantry.cli.profiles import load_profiles, profiles_path
+
+        return [name for name in sorted(load_profiles(profiles_path()).by_name) if name.startswith(incomplete)]
+
+    return _silently(read)
+
+
+def tenant_references(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Tenants as `name/instance`, or by GUID where the beginning of one was typed."""
+
+    def ask() -> list[str]:
+        from tenantry.v1 import tenant_service_pb2 as pb
+
+        with _master(context) as master:
+            text = incomplete.partition("/")[0]
+            request = pb.ListTenantsRequest(filter=pb.TenantFilter(text=text), page_size=_OFFERED)
+            tenants = master.call(master.tenants.ListTenants, request).tenants
+        names = [f"{tenant.tenant_name}/{tenant.instance_name}" for tenant in tenants]
+        offered = [name for name in names if name.startswith(incomplete) and name.isprintable()]
+        return offered or [tenant.guid for tenant in tenants if tenant.guid.startswith(incomplete.lower())]
+
+    return _silently(ask)
+
+
+def stream_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Streams of the Master."""
+
+    def ask() -> list[str]:
+        from tenantry.v1 import stream_service_pb2 as pb
+
+        with _master(context) as master:
+            streams = master.call(master.streams.ListStreams, pb.ListStreamsRequest()).streams
+        return [stream.name for stream in streams]
+
+    names = _silently(ask) or list(STREAMS)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _master(context: click.Context) -> Master:
+    from tenantry.cli.connection import Master
+    from tenantry.cli.invocation import Invocation
+    from tenantry.cli.profiles import choose_profile
+
+    return Master(choose_profile(context.ensure_object(Invocation).profile), LIMIT_S, examine=False)
+
+
+def _silently(produce: Callable[[], list[str]]) -> list[str]:
+    try:
+        return produce()
+    except Exception as error:  # noqa: BLE001 - whatever is wrong, a completion must not write into the line being typed
+        if os.environ.get("TENANTRY_DEBUG"):
+            click.echo(f"\n{error!r}", err=True)
+        return []

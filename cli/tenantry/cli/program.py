@@ -1,0 +1,93 @@
+"""The program `tenantry`: all commands under one root, and how every run of it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+import click
+
+from tenantry.cli.commands.access import login, logout, profile
+from tenantry.cli.commands.authority import ca
+from tenantry.cli.commands.guidance import PROGRAM, completion, topics
+from tenantry.cli.commands.status import status
+from tenantry.cli.commands.stream import gaps, stream
+from tenantry.cli.commands.tenant import tenant
+from tenantry.cli.commands.tenant_edit import edit_tenant
+from tenantry.cli.commands.tenant_identity import rekey_tenant, resolve_quarantine
+from tenantry.cli.commands.tenant_moves import commands as move_commands
+from tenantry.cli.commands.tenant_watch import watch_tenants
+from tenantry.cli.diagnosis import EXIT_BROKEN_PIPE, diagnose, exit_code_lines, report
+from tenantry.cli.invocation import Invocation, Noun, shared_options
+from tenantry.protocol.failures import EXIT_BUG
+
+
+class Program(Noun):
+    """The root group. Whatever ends a run is explained on stderr and becomes the exit code."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002 - how a run ends is decided here, not by click
+        **extra: Any,
+    ) -> NoReturn:
+        """Run and exit."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(arguments, prog_name or PROGRAM, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Nobody reads any more; the interpreter must not complain either when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_BROKEN_PIPE)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost frame: whatever it is gets explained
+            sys.exit(_explain(error, arguments))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: BaseException, arguments: Sequence[str]) -> int:
+    diagnosis = diagnose(error)
+    if diagnosis.exit_code == EXIT_BUG and os.environ.get("TENANTRY_DEBUG"):
+        traceback.print_exception(error)
+    invocation = Invocation(no_color="--no-color" in arguments)
+    report(
+        diagnosis,
+        as_json=_wants_json(arguments),
+        colour=not invocation.no_color and not os.environ.get("NO_COLOR") and sys.stderr.isatty(),
+    )
+    return diagnosis.exit_code
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether JSON was asked for; read from the words themselves, because they may be what is wrong."""
+    joined = " ".join(arguments)
+    return any(form in f"{joined} " for form in ("-o json ", "-ojson ", "--output json ", "--output=json "))
+
+
+@click.command(
+    cls=Program,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="\b\nExit codes (`tenantry help exit-codes` has the reasons):\n" + "\n".join(exit_code_lines()),
+)
+@click.version_option(version("tenantry"), prog_name=PROGRAM)
+def program() -> None:
+    """Operate a Master and its Tenants.
+
+    Begin with `tenantry login`. Every command takes --output, --profile, --timeout and --no-color.
+    """
+
+
+program.params.extend(shared_options())
+commands: tuple[click.Command, ...] = (login, logout, profile, status, tenant, stream, gaps, ca, completion, topics)
+verbs: tuple[click.Command, ...] = (edit_tenant, *move_commands, rekey_tenant, resolve_quarantine, watch_tenants)
+for command in commands:
+    program.add_command(command)
+for verb in verbs:
+    tenant.add_command(verb)
