@@ -1,0 +1,235 @@
+"""The figures of a running Master, as methods that tell what happened and functions that tell what is.
+
+Each method is a few additions without a look-up by label: it may be called for every message, from any thread. Metrics are named
+after Prometheus' rules, begin with ``tenantry_master_``, and count in base units (seconds, bytes).
+"""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from tenantry.master.domain.connectivity import Connectivity
+from tenantry.protocol.failures import CATALOGUE
+from tenantry.protocol.messages import NackCause, Severity, Stream, TenantState
+
+_PREFIX: Final = "tenantry_master"
+_OTHER: Final = "OTHER"
+_COMMIT_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_ACK_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_COMMIT_RECORDS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+
+
+class EndOfLink(StrEnum):
+    """How a link ended."""
+
+    GOODBYE = "goodbye"
+    """One of both ends said so before."""
+    LOST = "lost"
+    """It broke off."""
+    CUT = "cut"
+    """The Master ended it with a failure."""
+
+
+class CertificateRole(StrEnum):
+    """Which of the Master's own certificates."""
+
+    SERVER = "server"
+    INTERMEDIATE = "intermediate"
+    ROOT = "root"
+
+
+class MasterMetrics:
+    """All figures of one Master, in a registry of their own. It satisfies `operations.committing.CommitObserver`."""
+
+    def __init__(self, version: str, *, process: bool = True) -> None:
+        """`process` adds CPU, memory, descriptors and garbage collection of this process."""
+        # One more line for each counter, which only stores of the OpenMetrics format would read.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it lacks its annotation
+        self.registry = CollectorRegistry(auto_describe=True)
+        if process:
+            ProcessCollector(registry=self.registry)
+            PlatformCollector(registry=self.registry)
+            GCCollector(registry=self.registry)
+        Info(f"{_PREFIX}_build", "The program", registry=self.registry).info({"version": version})
+        self._build_links()
+        self._build_ingest()
+        self._build_store()
+        self._build_register()
+
+    # --- links ------------------------------------------------------------------------------------------------------------
+
+    def _build_links(self) -> None:
+        self._links_open = self._gauge("links_open", "Links that are open now")
+        self._links_opened = self._counter("links_opened", "Links that were opened")
+        refused = self._counter("links_refused", "Links that were refused, by the failure's reason", "reason")
+        self._refused = {reason: refused.labels(reason) for reason in (*CATALOGUE, _OTHER)}
+        ended = self._counter("links_ended", "Links that ended, by how", "how")
+        self._ended = {how: ended.labels(how.value) for how in EndOfLink}
+        enrolments = self._counter("enrolments", "Certificates asked for with an enrolment key, by outcome", "outcome")
+        self._enrolled, self._not_enrolled = enrolments.labels("issued"), enrolments.labels("refused")
+        self._renewed = self._counter("renewals", "Tenant certificates that were renewed")
+        calls = self._counter("calls", "Calls of the API that ended, by method and gRPC status", "method", "code")
+        self._calls = calls
+        self._known_calls: dict[tuple[str, str], Counter] = {}
+
+    def link_opened(self) -> None:
+        """A link was accepted."""
+        self._links_opened.inc()
+
+    def link_refused(self, reason: str) -> None:
+        """A link was refused with the failure of this reason."""
+        self._refused.get(reason, self._refused[_OTHER]).inc()
+
+    def link_ended(self, how: EndOfLink) -> None:
+        """A link that was open is not any more."""
+        self._ended[how].inc()
+
+    def enrolment_ended(self, *, issued: bool) -> None:
+        """An enrolment key was presented."""
+        (self._enrolled if issued else self._not_enrolled).inc()
+
+    def certificate_renewed(self) -> None:
+        """A Tenant got its next certificate."""
+        self._renewed.inc()
+
+    def call_ended(self, method: str, code: str) -> None:
+        """A call of the API ended. `method` must be one of the contract's, `code` the name of a gRPC status."""
+        call = self._known_calls.get((method, code))
+        if call is None:
+            call = self._known_calls[method, code] = self._calls.labels(method, code)
+        call.inc()
+
+    # --- what Tenants send ------------------------------------------------------------------------------------------------
+
+    def _build_ingest(self) -> None:
+        batches = self._counter("batches_received", "Batches that Tenants sent", "stream")
+        records = self._counter("records_received", "Records in these batches", "stream")
+        received = self._counter("received_bytes", "Bytes of these batches", "stream")
+        self._received = {
+            stream: (batches.labels(stream.value), records.labels(stream.value), received.labels(stream.value))
+            for stream in Stream
+        }
+        self._heartbeats = self._counter("heartbeats_received", "Heartbeats")
+        nacks = self._counter("nacks", "Batches that were not stored, by cause", "cause")
+        self._nacks = {cause: nacks.labels(cause.value) for cause in NackCause}
+        self._ack_seconds = self._histogram(
+            "ack_seconds", "From the receipt of a batch to its acknowledgement", _ACK_SECONDS
+        )
+
+    def batch_received(self, stream: Stream, records: int, size: int) -> None:
+        """A batch of `records` records and `size` bytes has come in."""
+        batches, all_records, all_bytes = self._received[stream]
+        batches.inc()
+        all_records.inc(records)
+        all_bytes.inc(size)
+
+    def heartbeat_received(self) -> None:
+        """A heartbeat has come in."""
+        self._heartbeats.inc()
+
+    def batch_acknowledged(self, seconds: float) -> None:
+        """A batch is stored and its sender is told, `seconds` after its receipt."""
+        self._ack_seconds.observe(seconds)
+
+    def batch_refused(self, cause: NackCause) -> None:
+        """A batch is not stored, and its sender is told."""
+        self._nacks[cause].inc()
+
+    # --- the store --------------------------------------------------------------------------------------------------------
+
+    def _build_store(self) -> None:
+        self._commit_seconds = self._histogram("commit_seconds", "Duration of a group commit", _COMMIT_SECONDS)
+        self._commit_records = self._histogram("commit_records", "Records in a group commit", _COMMIT_RECORDS)
+        self._stored_records = self._counter("records_stored", "Records of Tenants that are durable")
+        self._stored_samples = self._counter("samples_stored", "Metric values of Tenants that are durable")
+        self._works = self._counter("works_committed", "Changes by operators and by the Master itself that are durable")
+        self._failed = self._counter("commits_failed", "Group commits that failed")
+        self._queue = self._gauge("queue_bytes", "Bytes of batches that wait for their commit")
+        self._backlog = self._gauge("compaction_backlog_bytes", "Bytes of segments that wait for compaction")
+        compacted = self._counter("compacted_bytes", "Bytes that went through compaction", "side")
+        self._segment_bytes, self._chunk_bytes = compacted.labels("segments"), compacted.labels("chunks")
+        self._compacted_samples = self._counter("compacted_samples", "Metric values that went through compaction")
+        self._compaction_seconds = self._counter("compaction_seconds", "Time that compaction took")
+
+    def round_committed(self, *, seconds: float, works: int, batches: int, records: int, samples: int) -> None:
+        """A group commit is durable."""
+        self._commit_seconds.observe(seconds)
+        self._works.inc(works)
+        if batches:
+            self._commit_records.observe(records)
+            self._stored_records.inc(records)
+            self._stored_samples.inc(samples)
+
+    def round_failed(self) -> None:
+        """A group commit failed."""
+        self._failed.inc()
+
+    def compaction_done(self, *, segment_bytes: int, chunk_bytes: int, samples: int, seconds: float) -> None:
+        """Segments of `segment_bytes` became chunks of `chunk_bytes`."""
+        self._segment_bytes.inc(segment_bytes)
+        self._chunk_bytes.inc(chunk_bytes)
+        self._compacted_samples.inc(samples)
+        self._compaction_seconds.inc(seconds)
+
+    def set_compaction_backlog(self, size: int) -> None:
+        """Segments of `size` bytes wait for compaction."""
+        self._backlog.set(size)
+
+    # --- the register and the Master's own certificates -------------------------------------------------------------------
+
+    def _build_register(self) -> None:
+        states = self._gauge("tenants", "Tenants by state", "state")
+        self._states = {state: states.labels(state.value) for state in TenantState if state is not TenantState.DELETED}
+        connectivities = self._gauge("tenants_connectivity", "Tenants by connectivity", "connectivity")
+        self._connectivities = {value: connectivities.labels(value.value) for value in Connectivity}
+        self._quarantined = self._gauge("tenants_quarantined", "Tenants in quarantine")
+        alerts = self._counter("alerts", "Alerts that began to fire, raised by Tenants or the Master", "severity")
+        self._alerts = {severity: alerts.labels(severity.value) for severity in Severity}
+        # Without children until an end is known: 0 would look like a certificate that ended in 1970.
+        self._ends = self._gauge(
+            "certificate_end_timestamp_seconds", "End of the Master's own certificates, Unix time", "role"
+        )
+
+    def set_tenants(
+        self, states: Mapping[TenantState, int], connectivities: Mapping[Connectivity, int], quarantined: int
+    ) -> None:
+        """How many Tenants there are; what is not named counts as none."""
+        for state, gauge in self._states.items():
+            gauge.set(states.get(state, 0))
+        for connectivity, gauge in self._connectivities.items():
+            gauge.set(connectivities.get(connectivity, 0))
+        self._quarantined.set(quarantined)
+
+    def alert_raised(self, severity: Severity) -> None:
+        """An alert began to fire."""
+        self._alerts[severity].inc()
+
+    def set_certificate_end(self, role: CertificateRole, end_ms: int) -> None:
+        """One of the Master's certificates ends at `end_ms` (Unix milliseconds)."""
+        self._ends.labels(role.value).set(end_ms / 1000)
+
+    def watch(self, *, links: Callable[[], int], queued_bytes: Callable[[], int]) -> None:
+        """Ask these functions at each scrape; they are called in another thread and must not block."""
+        self._links_open.set_function(lambda: float(links()))
+        self._queue.set_function(lambda: float(queued_bytes()))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"{_PREFIX}_{name}", text, buckets=buckets, registry=self.registry)
