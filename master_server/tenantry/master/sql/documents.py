@@ -1,0 +1,106 @@
+"""Values that are kept as JSON text."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tenantry.master.domain.connectivity import Leave
+from tenantry.master.domain.records import JsonValue
+from tenantry.master.domain.tenants import Quarantine
+from tenantry.protocol.layouts import Series, SeriesKind
+from tenantry.protocol.messages import Configuration, GoodbyeReason
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def write_words(words: Sequence[str]) -> str:
+    """A list of words."""
+    return _encode(words)
+
+
+def read_words(text: str) -> tuple[str, ...]:
+    """The inverse of `write_words`."""
+    return tuple(json.loads(text))
+
+
+def read_fields(text: str) -> Mapping[str, JsonValue]:
+    """The fields of a record."""
+    fields: dict[str, JsonValue] = json.loads(text)
+    return fields
+
+
+def write_fields(fields: Mapping[str, JsonValue]) -> str:
+    """The inverse of `read_fields`."""
+    return _encode(fields if isinstance(fields, dict) else dict(fields))
+
+
+def write_configuration(configuration: Configuration) -> str:
+    """A Tenant's configuration."""
+    return _encode(
+        {
+            "version": configuration.version,
+            "heartbeat_interval_ms": configuration.heartbeat_interval_ms,
+            "probe_intervals_ms": dict(configuration.probe_intervals_ms),
+            "disabled_probes": configuration.disabled_probes,
+        }
+    )
+
+
+def read_configuration(text: str) -> Configuration:
+    """The inverse of `write_configuration`."""
+    found: dict[str, Any] = json.loads(text)
+    return Configuration(
+        version=found["version"],
+        heartbeat_interval_ms=found["heartbeat_interval_ms"],
+        probe_intervals_ms=found["probe_intervals_ms"],
+        disabled_probes=tuple(found["disabled_probes"]),
+    )
+
+
+def write_leave(leave: Leave | None) -> str | None:
+    """A Tenant's word that it goes away."""
+    if leave is None:
+        return None
+    return _encode({"reason": leave.reason.value, "note": leave.note, "at_ms": leave.at_ms, "until_ms": leave.until_ms})
+
+
+def read_leave(text: str | None) -> Leave | None:
+    """The inverse of `write_leave`."""
+    if text is None:
+        return None
+    found: dict[str, Any] = json.loads(text)
+    return Leave(GoodbyeReason(found["reason"]), found["note"], found["at_ms"], found["until_ms"])
+
+
+def write_quarantine(quarantine: Quarantine | None) -> str | None:
+    """A quarantine."""
+    if quarantine is None:
+        return None
+    return _encode(
+        {
+            "since_ms": quarantine.since_ms,
+            "cause": quarantine.cause,
+            "kept_peer": quarantine.kept_peer,
+            "refused_peer": quarantine.refused_peer,
+            "refusals": quarantine.refusals,
+            "keep_newcomer": quarantine.keep_newcomer,
+        }
+    )
+
+
+def read_quarantine(text: str | None) -> Quarantine | None:
+    """The inverse of `write_quarantine`."""
+    return None if text is None else Quarantine(**json.loads(text))
+
+
+def write_series(series: tuple[Series, ...]) -> str:
+    """The series of a layout."""
+    return _encode([[one.name, one.unit, one.kind.value, one.labels] for one in series])
+
+
+def read_series(text: str) -> tuple[Series, ...]:
+    """The inverse of `write_series`."""
+    return tuple(
+        Series(name, unit, SeriesKind(kind), tuple((label, value) for label, value in labels))
+        for name, unit, kind, labels in json.loads(text)
+    )

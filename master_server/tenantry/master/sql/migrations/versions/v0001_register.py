@@ -1,0 +1,258 @@
+"""The register, identities, streams, delivery and metrics."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_SORTED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def upgrade() -> None:
+    """Make all tables."""
+    op.create_table(
+        "authorities",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("root_not_after_ms", sa.BigInteger(), nullable=False),
+        sa.Column("intermediate_not_after_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_authorities")),
+    )
+    op.create_table(
+        "layouts",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("series", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_layouts")),
+        sa.UniqueConstraint("hash", name=op.f("uq_layouts_hash")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "segments",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("received_ms", sa.BigInteger(), nullable=False),
+        sa.Column("frames", sa.BigInteger(), nullable=False),
+        sa.Column("samples", sa.BigInteger(), nullable=False),
+        sa.Column("first_ms", sa.BigInteger(), nullable=False),
+        sa.Column("last_ms", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_segments")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_segments_received_ms_id", "segments", ["received_ms", "id"], unique=False)
+    op.create_table(
+        "settings",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_settings")),
+    )
+    op.create_table(
+        "tenants",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("guid", _SORTED, nullable=False),
+        sa.Column("tenant_name", sa.Text(), nullable=False),
+        sa.Column("instance_name", sa.Text(), nullable=False),
+        sa.Column("search", _SORTED, nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("recipients", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("state_rank", sa.Integer(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
+        sa.Column("connectivity", sa.String(length=20), nullable=False),
+        sa.Column("connectivity_since_ms", sa.BigInteger(), nullable=True),
+        sa.Column("leave", sa.Text(), nullable=True),
+        sa.Column("handed_incarnation", sa.BigInteger(), nullable=False),
+        sa.Column("confirmed_incarnation", sa.BigInteger(), nullable=False),
+        sa.Column("quarantine", sa.Text(), nullable=True),
+        sa.Column("key_hash", sa.Text(), nullable=False),
+        sa.Column("key_expires_ms", sa.BigInteger(), nullable=True),
+        sa.Column("configuration", sa.Text(), nullable=False),
+        sa.Column("running_configuration", sa.BigInteger(), nullable=False),
+        sa.Column("failed_configuration", sa.BigInteger(), nullable=False),
+        sa.Column("configuration_failure", sa.Text(), nullable=False),
+        sa.Column("trust_bundle_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("host_name", sa.Text(), nullable=False),
+        sa.Column("daemon_version", sa.Text(), nullable=False),
+        sa.Column("peer_address", sa.Text(), nullable=False),
+        sa.Column("clock_offset_ms", sa.BigInteger(), nullable=True),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tenants")),
+        sa.UniqueConstraint("guid", name=op.f("uq_tenants_guid")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_tenants_created_ms_guid", "tenants", ["created_ms", "guid"], unique=False)
+    op.create_index(
+        "ix_tenants_request_id",
+        "tenants",
+        ["request_id"],
+        unique=False,
+        sqlite_where=sa.text("request_id <> ''"),
+        postgresql_where=sa.text("request_id <> ''"),
+    )
+    op.create_index("ix_tenants_search", "tenants", ["search"], unique=False)
+    op.create_index("ix_tenants_state_rank_search", "tenants", ["state_rank", "search"], unique=False)
+    op.create_index(
+        "uq_tenants_names",
+        "tenants",
+        ["tenant_name", "instance_name"],
+        unique=True,
+        sqlite_where=sa.text("state <> 'deleted'"),
+        postgresql_where=sa.text("state <> 'deleted'"),
+    )
+    op.create_table(
+        "tokens",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("revoked_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
+    )
+    op.create_table(
+        "totals",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("records", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_totals")),
+    )
+    op.create_table(
+        "certificates",
+        sa.Column("serial", sa.Text(), nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=False),
+        sa.Column("status", sa.String(length=20), nullable=False),
+        sa.Column("authority", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=False),
+        sa.Column("not_before_ms", sa.BigInteger(), nullable=False),
+        sa.Column("not_after_ms", sa.BigInteger(), nullable=False),
+        sa.Column("issued_ms", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_certificates_tenant_id")),
+        sa.PrimaryKeyConstraint("serial", name=op.f("pk_certificates")),
+    )
+    op.create_index("ix_certificates_issued_ms", "certificates", ["issued_ms"], unique=False)
+    op.create_index("ix_certificates_tenant_id_issued_ms", "certificates", ["tenant_id", "issued_ms"], unique=False)
+    op.create_index(
+        "uq_certificates_current",
+        "certificates",
+        ["tenant_id"],
+        unique=True,
+        sqlite_where=sa.text("status = 'current'"),
+        postgresql_where=sa.text("status = 'current'"),
+    )
+    op.create_table(
+        "chunks",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=False),
+        sa.Column("layout_id", _NUMBER, nullable=False),
+        sa.Column("ticks", sa.BigInteger(), nullable=False),
+        sa.Column("samples", sa.BigInteger(), nullable=False),
+        sa.Column("first_timestamp", sa.BigInteger(), nullable=False),
+        sa.Column("last_timestamp", sa.BigInteger(), nullable=False),
+        sa.Column("first_received_at", sa.BigInteger(), nullable=False),
+        sa.Column("last_received_at", sa.BigInteger(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["layout_id"], ["layouts.id"], name=op.f("fk_chunks_layout_id")),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_chunks_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_chunks")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_chunks_first_timestamp", "chunks", ["first_timestamp"], unique=False)
+    op.create_index("ix_chunks_last_received_at", "chunks", ["last_received_at"], unique=False)
+    op.create_index("ix_chunks_last_timestamp", "chunks", ["last_timestamp"], unique=False)
+    op.create_index("ix_chunks_tenant_id_first_timestamp", "chunks", ["tenant_id", "first_timestamp"], unique=False)
+    op.create_index("ix_chunks_tenant_id_last_timestamp", "chunks", ["tenant_id", "last_timestamp"], unique=False)
+    op.create_table(
+        "contacts",
+        sa.Column("tenant_id", _NUMBER, autoincrement=False, nullable=False),
+        sa.Column("last_heard_ms", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_contacts_tenant_id")),
+        sa.PrimaryKeyConstraint("tenant_id", name=op.f("pk_contacts")),
+    )
+    op.create_table(
+        "enrolment_keys",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("expires_ms", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("used_ms", sa.BigInteger(), nullable=True),
+        sa.Column("public_key", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_enrolment_keys_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_enrolment_keys")),
+    )
+    op.create_index(
+        "ix_enrolment_keys_tenant_id_created_ms", "enrolment_keys", ["tenant_id", "created_ms"], unique=False
+    )
+    op.create_table(
+        "gaps",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=False),
+        sa.Column("stream", sa.String(length=40), nullable=False),
+        sa.Column("epoch", sa.LargeBinary(), nullable=False),
+        sa.Column("first_seq", sa.BigInteger(), nullable=False),
+        sa.Column("last_seq", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(length=40), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("declared_ms", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_gaps_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_gaps")),
+        sa.UniqueConstraint(
+            "tenant_id", "stream", "epoch", "first_seq", name=op.f("uq_gaps_tenant_id_stream_epoch_first_seq")
+        ),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "marks",
+        sa.Column("tenant_id", _NUMBER, nullable=False),
+        sa.Column("epoch", sa.LargeBinary(), nullable=False),
+        sa.Column("stream", sa.String(length=40), nullable=False),
+        sa.Column("last_seq", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.LargeBinary(), nullable=False),
+        sa.Column("incarnation", sa.BigInteger(), nullable=False),
+        sa.Column("opened", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_marks_tenant_id")),
+        sa.PrimaryKeyConstraint("tenant_id", "epoch", "stream", name=op.f("pk_marks")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "records",
+        sa.Column("position", _NUMBER, nullable=False),
+        sa.Column("stream", sa.String(length=40), nullable=False),
+        sa.Column("timestamp_ms", sa.BigInteger(), nullable=False),
+        sa.Column("received_ms", sa.BigInteger(), nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=True),
+        sa.Column("epoch", sa.LargeBinary(), nullable=True),
+        sa.Column("seq", sa.BigInteger(), nullable=True),
+        sa.Column("fields", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_records_tenant_id")),
+        sa.PrimaryKeyConstraint("position", name=op.f("pk_records")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_records_stream_position", "records", ["stream", "position"], unique=False)
+    op.create_index(
+        "ix_records_stream_timestamp_ms_position", "records", ["stream", "timestamp_ms", "position"], unique=False
+    )
+    op.create_index(
+        "ix_records_tenant_id_stream_timestamp_ms",
+        "records",
+        ["tenant_id", "stream", "timestamp_ms", "position"],
+        unique=False,
+    )
+    op.create_index(
+        "uq_records_key",
+        "records",
+        ["tenant_id", "stream", "epoch", "seq"],
+        unique=True,
+        sqlite_where=sa.text("epoch IS NOT NULL"),
+        postgresql_where=sa.text("epoch IS NOT NULL"),
+    )

@@ -1,0 +1,173 @@
+"""Records of all streams but the metrics."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, select, tuple_
+
+from tenantry.master.domain.records import NewRecord, StoredRecord, StreamName
+from tenantry.master.sql.changes import ChangeLog
+from tenantry.master.sql.conditions import any_of
+from tenantry.master.sql.conflicts import InsertMissing
+from tenantry.master.sql.documents import read_fields, write_fields
+from tenantry.master.sql.tables import records as table
+from tenantry.master.sql.totals import add_total, read_total
+
+_columns: Final = (
+    table.c.position,
+    table.c.stream,
+    table.c.timestamp_ms,
+    table.c.received_ms,
+    table.c.tenant_id,
+    table.c.fields,
+)
+_insert: Final = InsertMissing(table)
+_last_position: Final = select(func.coalesce(func.max(table.c.position), 0))
+_newest_position: Final = _last_position.where(table.c.stream == bindparam("wanted"))
+_appended: Final = (
+    select(table.c.stream, func.count(), func.sum(func.length(table.c.fields)), func.max(table.c.position))
+    .where(table.c.position > bindparam("before"))
+    .group_by(table.c.stream)
+)
+_oldest: Final = select(func.min(table.c.timestamp_ms)).where(table.c.stream == bindparam("wanted"))
+_newest: Final = select(func.max(table.c.timestamp_ms)).where(table.c.stream == bindparam("wanted"))
+_erase: Final = (
+    delete(table)
+    .where(
+        table.c.position.in_(
+            select(table.c.position)
+            .where(table.c.stream == bindparam("wanted"), table.c.timestamp_ms < bindparam("before"))
+            .order_by(table.c.timestamp_ms)
+            .limit(bindparam("most"))
+        )
+    )
+    .returning(func.length(table.c.fields))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSummary:
+    """What a stream holds: bytes of payload, event times in Unix milliseconds (None when it is empty)."""
+
+    records: int
+    bytes: int
+    oldest_ms: int | None
+    newest_ms: int | None
+
+
+class RecordStore:
+    """Append-only records. A record's position is above those of all that were stored before it, in every stream."""
+
+    __slots__ = ("_changes", "_connection")
+
+    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
+        self._connection = connection
+        self._changes = changes
+
+    def append(self, records: Sequence[NewRecord]) -> int:
+        """Store records; one whose Tenant, stream, epoch and seq are there already is left out.
+
+        Gives the last position of the store, whether or not it is new.
+        """
+        connection = self._connection
+        last = int(connection.execute(_last_position).scalar_one())
+        if not records:
+            return last
+        connection.execute(
+            _insert.on(connection),
+            [
+                {
+                    "stream": record.stream.value,
+                    "timestamp_ms": record.timestamp_ms,
+                    "received_ms": record.received_ms,
+                    "tenant_id": record.tenant_id,
+                    "epoch": record.epoch,
+                    "seq": record.seq,
+                    "fields": write_fields(record.fields),
+                }
+                for record in records
+            ],
+        )
+        # What is new is read back rather than assumed: keys that were there are neither counted nor announced.
+        for stream, count, octets, position in connection.execute(_appended, {"before": last}).all():
+            add_total(connection, stream, count, octets)
+            self._changes.streams.add(StreamName(stream))
+            last = max(last, position)
+        return last
+
+    def after(
+        self, stream: StreamName, position: int, limit: int, tenant_ids: Collection[int] | None = None
+    ) -> list[StoredRecord]:
+        """At most ``limit`` records behind a position, in the order of storing."""
+        query = self._of(stream, tenant_ids).where(table.c.position > position).order_by(table.c.position)
+        return self._read(query.limit(limit))
+
+    def page(
+        self,
+        stream: StreamName,
+        tenant_ids: Collection[int] | None,
+        start_ms: int | None,
+        end_ms: int | None,
+        ascending: bool,
+        after: tuple[int, int] | None,
+        limit: int,
+    ) -> list[StoredRecord]:
+        """At most ``limit`` records with ``start_ms <= timestamp < end_ms``, by event time and then position.
+
+        ``after`` is (timestamp_ms, position) of the last record of the page before.
+        """
+        place = tuple_(table.c.timestamp_ms, table.c.position)
+        query = self._of(stream, tenant_ids)
+        if start_ms is not None:
+            query = query.where(table.c.timestamp_ms >= start_ms)
+        if end_ms is not None:
+            query = query.where(table.c.timestamp_ms < end_ms)
+        if after is not None:
+            query = query.where(place > tuple_(*after) if ascending else place < tuple_(*after))
+        order: tuple[ColumnElement[Any], ...] = (table.c.timestamp_ms, table.c.position)
+        if not ascending:
+            order = tuple(column.desc() for column in order)
+        return self._read(query.order_by(*order).limit(limit))
+
+    def last(self, stream: StreamName, n: int, tenant_ids: Collection[int] | None = None) -> list[StoredRecord]:
+        """The ``n`` records that were stored last, in the order of storing."""
+        query = self._of(stream, tenant_ids).order_by(table.c.position.desc()).limit(n)
+        return self._read(query)[::-1]
+
+    def newest_position(self, stream: StreamName) -> int:
+        """The position of the record that was stored last; 0 when there is none."""
+        return int(self._connection.execute(_newest_position, {"wanted": stream.value}).scalar_one())
+
+    def summary(self, stream: StreamName) -> StreamSummary:
+        """What the stream holds, without counting."""
+        wanted = {"wanted": stream.value}
+        total = read_total(self._connection, stream.value)
+        oldest = self._connection.execute(_oldest, wanted).scalar_one()
+        newest = self._connection.execute(_newest, wanted).scalar_one()
+        return StreamSummary(total.records, total.bytes, oldest, newest)
+
+    def erase_before(self, stream: StreamName, timestamp_ms: int, limit: int) -> int:
+        """Erase at most ``limit`` records whose event time is before this; gives how many."""
+        sizes = (
+            self._connection.execute(_erase, {"wanted": stream.value, "before": timestamp_ms, "most": limit})
+            .scalars()
+            .all()
+        )
+        if sizes:
+            add_total(self._connection, stream.value, -len(sizes), -sum(sizes))
+        return len(sizes)
+
+    def _of(self, stream: StreamName, tenant_ids: Collection[int] | None) -> Select[Any]:
+        query = select(*_columns).where(table.c.stream == stream.value)
+        if tenant_ids is not None:
+            query = query.where(any_of(self._connection, table.c.tenant_id, tenant_ids))
+        return query
+
+    def _read(self, query: Select[Any]) -> list[StoredRecord]:
+        return [_record(row) for row in self._connection.execute(query)]
+
+
+def _record(row: Row[*tuple[Any, ...]]) -> StoredRecord:
+    position, stream, timestamp_ms, received_ms, tenant_id, fields = row
+    return StoredRecord(position, StreamName(stream), timestamp_ms, received_ms, tenant_id, read_fields(fields))

@@ -1,0 +1,126 @@
+"""Segments: what one group commit stored of the metrics, until compaction makes chunks of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select
+
+from tenantry.master.domain.records import StreamName
+from tenantry.master.sql.changes import ChangeLog
+from tenantry.master.sql.conditions import any_of
+from tenantry.master.sql.tables import segments as table
+
+_columns: Final = (
+    table.c.id,
+    table.c.received_ms,
+    table.c.frames,
+    table.c.samples,
+    table.c.first_ms,
+    table.c.last_ms,
+    table.c.data,
+)
+_insert: Final = insert(table).returning(table.c.id)
+_oldest: Final = select(*_columns).order_by(table.c.received_ms, table.c.id).limit(bindparam("most"))
+_after: Final = _oldest.where(
+    and_(
+        table.c.received_ms >= bindparam("received"),
+        or_(table.c.received_ms > bindparam("received"), table.c.id > bindparam("number")),
+    )
+)
+_newest: Final = select(func.coalesce(func.max(table.c.received_ms), 0))
+_totals: Final = select(
+    func.count(),
+    func.coalesce(func.sum(table.c.frames), 0),
+    func.coalesce(func.sum(table.c.samples), 0),
+    func.coalesce(func.sum(table.c.bytes), 0),
+    func.min(table.c.first_ms),
+    func.max(table.c.last_ms),
+)
+_LAST_NUMBER: Final = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSegment:
+    """A segment as stored: ``data`` as `timeseries.segments` encodes it, times in Unix milliseconds."""
+
+    id: int
+    received_ms: int
+    frames: int
+    samples: int
+    first_ms: int
+    last_ms: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTotals:
+    """What all segments hold; event times in Unix milliseconds, None when there are none."""
+
+    segments: int
+    frames: int
+    samples: int
+    bytes: int
+    oldest_ms: int | None
+    newest_ms: int | None
+
+
+class SegmentStore:
+    """Segments, in the order in which they were received."""
+
+    __slots__ = ("_changes", "_connection")
+
+    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
+        self._connection = connection
+        self._changes = changes
+
+    def append(self, data: bytes, *, received_ms: int, frames: int, samples: int, first_ms: int, last_ms: int) -> int:
+        """Store the segment of one group commit; gives its number."""
+        result = self._connection.execute(
+            _insert,
+            {
+                "received_ms": received_ms,
+                "frames": frames,
+                "samples": samples,
+                "first_ms": first_ms,
+                "last_ms": last_ms,
+                "bytes": len(data),
+                "data": data,
+            },
+        )
+        self._changes.streams.add(StreamName.METRICS_MASTER)
+        return int(result.scalar_one())
+
+    def after(self, received_ms: int, limit: int, *, after_id: int | None = None) -> list[StoredSegment]:
+        """At most ``limit`` segments received after this time, oldest first.
+
+        With ``after_id`` also those of exactly this time whose number is higher, so that a reader misses none where
+        several were received in one millisecond.
+        """
+        number = _LAST_NUMBER if after_id is None else after_id
+        return self._read(_after, {"received": received_ms, "number": number, "most": limit})
+
+    def oldest(self, limit: int) -> list[StoredSegment]:
+        """At most ``limit`` segments, oldest first."""
+        return self._read(_oldest, {"most": limit})
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Erase segments."""
+        if ids:
+            self._connection.execute(delete(table).where(any_of(self._connection, table.c.id, ids)))
+
+    def newest_received_ms(self) -> int:
+        """When the newest segment was received; 0 when there is none."""
+        return int(self._connection.execute(_newest).scalar_one())
+
+    def totals(self) -> SegmentTotals:
+        """What all segments hold together."""
+        return SegmentTotals(*(_whole(value) for value in self._connection.execute(_totals).one()))
+
+    def _read(self, query: Select[Any], parameters: dict[str, int]) -> list[StoredSegment]:
+        return [StoredSegment(*row) for row in self._connection.execute(query, parameters)]
+
+
+def _whole(value: Any) -> Any:
+    # PostgreSQL sums bigint as numeric.
+    return None if value is None else int(value)

@@ -1,0 +1,270 @@
+"""The tables, the same on SQLite and PostgreSQL. Times are Unix milliseconds; enumerations are stored by their value."""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from tenantry.master.domain.certificates import CertificateStatus
+from tenantry.protocol.messages import TenantState
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only where the type is exactly INTEGER, which holds 64 bits there.
+_Number: Final = BigInteger().with_variant(Integer(), "sqlite")
+# Keyset pages compare as Python does, by code point. SQLite does so anyway.
+_Sorted: Final = Text().with_variant(Text(collation="C"), "postgresql")
+
+_NOT_DELETED: Final = text(f"state <> '{TenantState.DELETED.value}'")
+_IN_USE: Final = text(f"status = '{CertificateStatus.CURRENT.value}'")
+_KEYED: Final = text("epoch IS NOT NULL")
+_REQUESTED: Final = text("request_id <> ''")
+
+tenants: Final = Table(
+    "tenants",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("guid", _Sorted, nullable=False, unique=True),
+    Column("tenant_name", Text, nullable=False),
+    Column("instance_name", Text, nullable=False),
+    Column("search", _Sorted, nullable=False),  # both names in folded case and the GUID: what text is looked for in
+    Column("description", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # each tag between separators
+    Column("recipients", Text, nullable=False),  # JSON
+    Column("state", String(20), nullable=False),
+    Column("state_rank", Integer, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("deleted_ms", BigInteger),
+    Column("connectivity", String(20), nullable=False),
+    Column("connectivity_since_ms", BigInteger),
+    Column("leave", Text),  # JSON
+    Column("handed_incarnation", BigInteger, nullable=False),
+    Column("confirmed_incarnation", BigInteger, nullable=False),
+    Column("quarantine", Text),  # JSON
+    Column("key_hash", Text, nullable=False),
+    Column("key_expires_ms", BigInteger),
+    Column("configuration", Text, nullable=False),  # JSON
+    Column("running_configuration", BigInteger, nullable=False),
+    Column("failed_configuration", BigInteger, nullable=False),
+    Column("configuration_failure", Text, nullable=False),
+    Column("trust_bundle_hash", LargeBinary, nullable=False),
+    Column("host_name", Text, nullable=False),
+    Column("daemon_version", Text, nullable=False),
+    Column("peer_address", Text, nullable=False),
+    Column("clock_offset_ms", BigInteger),
+    Column("request_id", Text, nullable=False),
+    Index(
+        "uq_tenants_names",
+        "tenant_name",
+        "instance_name",
+        unique=True,
+        sqlite_where=_NOT_DELETED,
+        postgresql_where=_NOT_DELETED,
+    ),
+    Index("ix_tenants_search", "search"),
+    Index("ix_tenants_state_rank_search", "state_rank", "search"),
+    Index("ix_tenants_created_ms_guid", "created_ms", "guid"),
+    Index("ix_tenants_request_id", "request_id", sqlite_where=_REQUESTED, postgresql_where=_REQUESTED),
+    sqlite_autoincrement=True,
+)
+
+# Apart from `tenants` because it changes with every heartbeat: a narrow row costs a fiftieth of the wide one.
+contacts: Final = Table(
+    "contacts",
+    metadata,
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), primary_key=True, autoincrement=False),
+    Column("last_heard_ms", BigInteger),
+)
+
+enrolment_keys: Final = Table(
+    "enrolment_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("used_ms", BigInteger),
+    Column("public_key", Text),
+    Index("ix_enrolment_keys_tenant_id_created_ms", "tenant_id", "created_ms"),
+)
+
+tokens: Final = Table(
+    "tokens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),
+)
+
+certificates: Final = Table(
+    "certificates",
+    metadata,
+    Column("serial", Text, primary_key=True),
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("authority", Text, nullable=False),
+    Column("public_key", Text, nullable=False),
+    Column("not_before_ms", BigInteger, nullable=False),
+    Column("not_after_ms", BigInteger, nullable=False),
+    Column("issued_ms", BigInteger, nullable=False),
+    Column("chain", Text, nullable=False),
+    Index("ix_certificates_tenant_id_issued_ms", "tenant_id", "issued_ms"),
+    Index("ix_certificates_issued_ms", "issued_ms"),
+    Index("uq_certificates_current", "tenant_id", unique=True, sqlite_where=_IN_USE, postgresql_where=_IN_USE),
+)
+
+authorities: Final = Table(
+    "authorities",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("state", String(20), nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("root_not_after_ms", BigInteger, nullable=False),
+    Column("intermediate_not_after_ms", BigInteger, nullable=False),
+)
+
+records: Final = Table(
+    "records",
+    metadata,
+    Column("position", _Number, primary_key=True),
+    Column("stream", String(40), nullable=False),
+    Column("timestamp_ms", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("tenant_id", _Number, ForeignKey("tenants.id")),
+    Column("epoch", LargeBinary),
+    Column("seq", BigInteger),
+    Column("fields", Text, nullable=False),  # JSON
+    Index("ix_records_stream_position", "stream", "position"),
+    Index("ix_records_stream_timestamp_ms_position", "stream", "timestamp_ms", "position"),
+    Index("ix_records_tenant_id_stream_timestamp_ms", "tenant_id", "stream", "timestamp_ms", "position"),
+    Index(
+        "uq_records_key",
+        "tenant_id",
+        "stream",
+        "epoch",
+        "seq",
+        unique=True,
+        sqlite_where=_KEYED,
+        postgresql_where=_KEYED,
+    ),
+    sqlite_autoincrement=True,
+)
+
+# How much a large table holds, kept in the transactions that change it: counting rows takes longer than anybody waits.
+totals: Final = Table(
+    "totals",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("records", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+gaps: Final = Table(
+    "gaps",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
+    Column("stream", String(40), nullable=False),
+    Column("epoch", LargeBinary, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("declared_ms", BigInteger, nullable=False),
+    UniqueConstraint("tenant_id", "stream", "epoch", "first_seq"),
+    sqlite_autoincrement=True,
+)
+
+marks: Final = Table(
+    "marks",
+    metadata,
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
+    Column("epoch", LargeBinary, nullable=False),
+    Column("stream", String(40), nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
+    Column("incarnation", BigInteger, nullable=False),
+    Column("opened", BigInteger, nullable=False),  # the incarnation that the epoch began with: it orders epochs
+    PrimaryKeyConstraint("tenant_id", "epoch", "stream"),
+    sqlite_with_rowid=False,
+)
+
+layouts: Final = Table(
+    "layouts",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("series", Text, nullable=False),  # JSON
+    sqlite_autoincrement=True,
+)
+
+segments: Final = Table(
+    "segments",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("ix_segments_received_ms_id", "received_ms", "id"),
+    sqlite_autoincrement=True,
+)
+
+chunks: Final = Table(
+    "chunks",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
+    Column("layout_id", _Number, ForeignKey("layouts.id"), nullable=False),
+    Column("ticks", BigInteger, nullable=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("first_timestamp", BigInteger, nullable=False),
+    Column("last_timestamp", BigInteger, nullable=False),
+    Column("first_received_at", BigInteger, nullable=False),
+    Column("last_received_at", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("ix_chunks_tenant_id_last_timestamp", "tenant_id", "last_timestamp"),
+    Index("ix_chunks_tenant_id_first_timestamp", "tenant_id", "first_timestamp"),
+    Index("ix_chunks_last_timestamp", "last_timestamp"),
+    Index("ix_chunks_first_timestamp", "first_timestamp"),
+    Index("ix_chunks_last_received_at", "last_received_at"),
+    sqlite_autoincrement=True,
+)
+
+settings: Final = Table(
+    "settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -1,0 +1,50 @@
+"""A transaction: the stores over one connection."""
+
+from sqlalchemy import Connection
+
+from tenantry.master.sql.authorities import AuthorityStore
+from tenantry.master.sql.certificates import CertificateStore
+from tenantry.master.sql.changes import ChangeLog
+from tenantry.master.sql.chunks import ChunkStore
+from tenantry.master.sql.gaps import GapStore
+from tenantry.master.sql.keys import KeyStore
+from tenantry.master.sql.layouts import LayoutStore
+from tenantry.master.sql.marks import MarkStore
+from tenantry.master.sql.records import RecordStore
+from tenantry.master.sql.segments import SegmentStore
+from tenantry.master.sql.settings import SettingStore
+from tenantry.master.sql.tenants import TenantStore
+from tenantry.master.sql.tokens import TokenStore
+
+
+class Transaction:
+    """All stores, as they are in one snapshot. Not to be used after its ``with`` block, nor by two threads at a time."""
+
+    __slots__ = (
+        "authorities",
+        "certificates",
+        "chunks",
+        "gaps",
+        "keys",
+        "layouts",
+        "marks",
+        "records",
+        "segments",
+        "settings",
+        "tenants",
+        "tokens",
+    )
+
+    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
+        self.tenants = TenantStore(connection, changes)
+        self.keys = KeyStore(connection)
+        self.tokens = TokenStore(connection)
+        self.certificates = CertificateStore(connection)
+        self.authorities = AuthorityStore(connection)
+        self.records = RecordStore(connection, changes)
+        self.gaps = GapStore(connection)
+        self.marks = MarkStore(connection)
+        self.layouts = LayoutStore(connection)
+        self.segments = SegmentStore(connection, changes)
+        self.chunks = ChunkStore(connection)
+        self.settings = SettingStore(connection)
