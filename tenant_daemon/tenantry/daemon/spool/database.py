@@ -1,0 +1,137 @@
+"""The SQLite file under the spool: how it is opened, what is asserted about it, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+SCHEMA: Final = """
+CREATE TABLE book (id INTEGER PRIMARY KEY CHECK (id = 1), content TEXT NOT NULL, digest BLOB NOT NULL) STRICT;
+CREATE TABLE records (
+  id INTEGER PRIMARY KEY, timestamp_ms INTEGER NOT NULL, layout_id BLOB, data BLOB NOT NULL, chain BLOB NOT NULL,
+  digest BLOB NOT NULL
+) STRICT;
+CREATE TABLE losses (
+  id INTEGER PRIMARY KEY, last_id INTEGER NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL, chain BLOB NOT NULL,
+  digest BLOB NOT NULL
+) STRICT;
+CREATE TABLE layouts (id BLOB PRIMARY KEY, content TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE memory (name TEXT PRIMARY KEY, content BLOB NOT NULL, digest BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE acknowledgements (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT;
+"""
+
+PAGE_BYTES: Final = 4_096
+CHECKPOINT_PAGES: Final = 256
+_WAL_BYTES: Final = 2 * CHECKPOINT_PAGES * PAGE_BYTES
+_LEAST_PAGES: Final = 64
+BALLAST_BYTES: Final = 4 << 20
+_LEAST_BALLAST: Final = 64 << 10
+
+_DAMAGE: Final = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+    }
+)
+_SYNCHRONOUS_FULL: Final = 2
+
+
+class SpoolDamaged(Exception):
+    """The file is broken, gone, or not this daemon's; the message says which."""
+
+
+class DurabilityMissing(Exception):
+    """SQLite does not work as it must here: what it says is committed would not survive a power cut."""
+
+
+def open_database(path: Path, quota: int) -> sqlite3.Connection:
+    """Open (or create) the file so that a commit survives a power cut, capped at ``quota`` bytes and below the disk's end.
+
+    Raises sqlite3.Error, DurabilityMissing.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+    try:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        connection.execute("PRAGMA synchronous = FULL")
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        if mode != "wal" or synchronous != _SYNCHRONOUS_FULL:
+            raise DurabilityMissing(f"journal_mode is {mode}, synchronous is {synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * PAGE_BYTES}")
+        cap_pages(connection, path, quota)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def cap_pages(connection: sqlite3.Connection, path: Path, quota: int) -> None:
+    """Cap the file at ``quota`` and below the disk: on a full disk SQLite cannot even delete, because that is written too."""
+    disk = os.statvfs(path.parent)
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    room = pages * PAGE_BYTES + disk.f_bavail * disk.f_frsize - _WAL_BYTES
+    limit = max(_LEAST_PAGES, pages, min(quota, room) // PAGE_BYTES)
+    connection.execute(f"PRAGMA max_page_count = {int(limit)}")
+
+
+def check_integrity(connection: sqlite3.Connection, *, thorough: bool) -> None:
+    """Raises SpoolDamaged with what SQLite found."""
+    check = "PRAGMA integrity_check(1)" if thorough else "PRAGMA quick_check(1)"
+    (verdict,) = connection.execute(check).fetchone()
+    if verdict != "ok":
+        raise SpoolDamaged(f"the file is broken: {str(verdict)[:200]}")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error says that the file's content is broken. Our statements are fixed, so one that fails by itself says so too."""
+    code = primary_code(error)
+    if code is None:
+        return isinstance(error, sqlite3.OperationalError)  # the driver cannot decode what it read
+    return code in _DAMAGE
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether an error says that there is no room, in the file or on the disk."""
+    return primary_code(error) == sqlite3.SQLITE_FULL
+
+
+def primary_code(error: sqlite3.Error) -> int | None:
+    """SQLite's primary result code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
+
+
+class Ballast:
+    """A file that is given up when the disk is full, so that what waits can still be delivered and deleted."""
+
+    def __init__(self, path: Path, quota: int) -> None:
+        self._path = path
+        self._bytes = min(BALLAST_BYTES, quota // 16)
+
+    def lay(self) -> None:
+        """Make the file, as large as the disk allows; none at all where it does not."""
+        size = self._bytes
+        while not self._path.exists() and size >= _LEAST_BALLAST:
+            try:
+                with self._path.open("xb") as file:
+                    os.posix_fallocate(file.fileno(), 0, size)
+            except OSError:
+                self._path.unlink(missing_ok=True)
+                size //= 2
+
+    def drop(self) -> bool:
+        """Give it up; whether there was any."""
+        try:
+            self._path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
