@@ -80,7 +80,7 @@ def test_it_says_when_it_is_ready_and_is_watched() -> None:
 
 def test_its_folder_is_where_the_program_looks() -> None:
     """StateDirectory is the default data folder; the program runs as a user of its own."""
-    assert DEFAULT_DATA_DIR == Path("/var/lib") / directives()["StateDirectory"][0]
+    assert Path("/var/lib") / directives()["StateDirectory"][0] == DEFAULT_DATA_DIR
     assert directives()["User"] == ["tenantry-master"]
     assert "tenantry-master" in UNIT.with_name("tenantry-master.sysusers.conf").read_text("utf-8")
 

@@ -117,7 +117,7 @@ def test_it_is_served_and_ends(metrics: MasterMetrics) -> None:
             families = {family.name: family for family in text_string_to_metric_families(response.read().decode())}
         assert families["tenantry_master_links_open"].samples[0].value == 2
         assert families["tenantry_master_queue_bytes"].samples[0].value == 42
-        assert families["tenantry_master_build"].samples[0].labels["version"] == "1.2.3"
+        assert families["tenantry_master_build_info"].samples[0].labels["version"] == "1.2.3"
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(url, timeout=5)
     gc.collect()
