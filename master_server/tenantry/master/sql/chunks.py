@@ -38,6 +38,7 @@ _received_after: Final = (
     .order_by(table.c.last_received_at, table.c.id)
     .limit(bindparam("most"))
 )
+_newest_received: Final = select(func.coalesce(func.max(table.c.last_received_at), 0))
 _erase: Final = (
     delete(table)
     .where(
@@ -97,11 +98,14 @@ class ChunkStore:
         newest_first: bool,
         after: tuple[int, int] | None,
         limit: int,
+        *,
+        max_span_ms: int | None = None,
     ) -> list[StoredChunk]:
         """At most ``limit`` chunks that have ticks with ``start_ms <= timestamp < end_ms``, or may have.
 
         Newest first they are ordered by (last_timestamp, id) descending, otherwise by (first_timestamp, id): no later
         chunk has a tick beyond the one that orders the chunk at hand. ``after`` is this pair of the last chunk read.
+        ``max_span_ms`` says that no chunk is longer, which keeps the search from all that is older or newer.
         """
         conditions = []
         if tenant_ids is not None:
@@ -112,6 +116,11 @@ class ChunkStore:
             conditions.append(table.c.last_timestamp >= start_ms)
         if end_ms is not None:
             conditions.append(table.c.first_timestamp < end_ms)
+        if max_span_ms is not None:
+            if start_ms is not None:
+                conditions.append(table.c.first_timestamp >= start_ms - max_span_ms)
+            if end_ms is not None:
+                conditions.append(table.c.last_timestamp < end_ms + max_span_ms)
         if newest_first:
             place = tuple_(table.c.last_timestamp, table.c.id)
             order: tuple[Any, ...] = (table.c.last_timestamp.desc(), table.c.id.desc())
@@ -133,6 +142,38 @@ class ChunkStore:
         number = _LAST_NUMBER if after_id is None else after_id
         rows = self._connection.execute(_received_after, {"received": received_ms, "number": number, "most": limit})
         return [StoredChunk(*row) for row in rows]
+
+    def received_between(
+        self,
+        first_ms: int,
+        last_ms: int,
+        tenant_ids: Collection[int] | None,
+        after: tuple[int, int] | None,
+        limit: int,
+        *,
+        max_span_ms: int,
+    ) -> list[StoredChunk]:
+        """At most ``limit`` chunks that may have ticks with ``first_ms <= received_at <= last_ms``.
+
+        They are ordered by (last_received_at, id); ``after`` is this pair of the last chunk read. ``max_span_ms`` says
+        that no chunk's times of receipt lie further apart.
+        """
+        place = tuple_(table.c.last_received_at, table.c.id)
+        query = select(*_columns).where(
+            table.c.last_received_at >= first_ms,
+            table.c.last_received_at <= last_ms + max_span_ms,
+            table.c.first_received_at <= last_ms,
+        )
+        if tenant_ids is not None:
+            query = query.where(any_of(self._connection, table.c.tenant_id, tenant_ids))
+        if after is not None:
+            query = query.where(place > tuple_(*after))
+        query = query.order_by(table.c.last_received_at, table.c.id).limit(limit)
+        return [StoredChunk(*row) for row in self._connection.execute(query)]
+
+    def newest_received_ms(self) -> int:
+        """When the newest tick of any chunk was received; 0 when there is none."""
+        return int(self._connection.execute(_newest_received).scalar_one())
 
     def erase_before(self, last_timestamp_ms: int, limit: int) -> int:
         """Erase at most ``limit`` chunks whose newest tick is before this time; gives how many."""

@@ -20,6 +20,8 @@ _columns: Final = (
     table.c.last_ms,
     table.c.data,
 )
+_described: Final = select(*_columns[:-1]).order_by(table.c.received_ms, table.c.id)
+_data: Final = select(table.c.data).where(table.c.id == bindparam("number"))
 _insert: Final = insert(table).returning(table.c.id)
 _oldest: Final = select(*_columns).order_by(table.c.received_ms, table.c.id).limit(bindparam("most"))
 _after: Final = _oldest.where(
@@ -41,8 +43,8 @@ _LAST_NUMBER: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSegment:
-    """A segment as stored: ``data`` as `timeseries.segments` encodes it, times in Unix milliseconds."""
+class SegmentRow:
+    """What is known of a segment without its data; times in Unix milliseconds."""
 
     id: int
     received_ms: int
@@ -50,6 +52,12 @@ class StoredSegment:
     samples: int
     first_ms: int
     last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSegment(SegmentRow):
+    """A segment as stored: ``data`` as `timeseries.segments` encodes it."""
+
     data: bytes
 
 
@@ -103,6 +111,15 @@ class SegmentStore:
     def oldest(self, limit: int) -> list[StoredSegment]:
         """At most ``limit`` segments, oldest first."""
         return self._read(_oldest, {"most": limit})
+
+    def listing(self, received_from: int = 0) -> list[SegmentRow]:
+        """All segments received at or after this time, oldest first, without their data."""
+        query = _described.where(table.c.received_ms >= received_from)
+        return [SegmentRow(*row) for row in self._connection.execute(query)]
+
+    def data(self, segment_id: int) -> bytes:
+        """The data of a segment that `listing` gave in this transaction."""
+        return bytes(self._connection.execute(_data, {"number": segment_id}).scalar_one())
 
     def delete(self, ids: Sequence[int]) -> None:
         """Erase segments."""

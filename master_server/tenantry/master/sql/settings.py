@@ -27,3 +27,7 @@ class SettingStore:
         """Give a name its value, instead of the one that it has."""
         self._connection.execute(_clear, {"wanted": name})
         self._connection.execute(_insert, {"name": name, "value": value})
+
+    def delete(self, name: str) -> None:
+        """Take a name's value away, where it has one."""
+        self._connection.execute(_clear, {"wanted": name})

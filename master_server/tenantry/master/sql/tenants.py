@@ -1,6 +1,6 @@
 """The register of Tenants."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +34,9 @@ _heard: Final = func.coalesce(contacts.c.last_heard_ms, _NEVER_HEARD)
 _everything: Final = select(table, contacts.c.last_heard_ms).join(contacts, contacts.c.tenant_id == table.c.id)
 _by_guid: Final = _everything.where(table.c.guid == bindparam("wanted"))
 _by_id: Final = _everything.where(table.c.id == bindparam("wanted"))
+_by_ids: Final = _everything.where(table.c.id.in_(bindparam("wanted", expanding=True)))
+_LOOKUP: Final = 500
+"""How many Tenants are looked up at once; SQLite bounds the parameters of a statement."""
 _by_request: Final = (
     _everything.where(
         table.c.request_id == bindparam("request"), table.c.request_id != "", table.c.created_ms >= bindparam("since")
@@ -128,6 +131,19 @@ class TenantStore:
         if row is None:
             raise TenantNotFound(tenant=tenant_id)
         return _tenant(row)
+
+    def by_ids(self, tenant_ids: Sequence[int]) -> list[Tenant]:
+        """The Tenants of these numbers of the store, also deleted ones; unknown numbers are left out."""
+        found: list[Tenant] = []
+        for start in range(0, len(tenant_ids), _LOOKUP):
+            query = {"wanted": list(tenant_ids[start : start + _LOOKUP])}
+            found.extend(_tenant(row) for row in self._connection.execute(_by_ids, query))
+        return found
+
+    def ids(self, guids: Collection[str]) -> frozenset[int]:
+        """The store's own numbers of those of these Tenants that there are, deleted ones included."""
+        query = select(table.c.id).where(any_of(self._connection, table.c.guid, guids))
+        return frozenset(self._connection.execute(query).scalars())
 
     def by_request(self, request_id: str, since_ms: int) -> Tenant | None:
         """The newest Tenant that this request created at or after ``since_ms``."""
