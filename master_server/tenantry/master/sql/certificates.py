@@ -1,5 +1,6 @@
 """Certificates of Tenants."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
@@ -26,6 +27,11 @@ _count: Final = (
     .group_by(table.c.authority)
 )
 _newest_issued: Final = select(func.max(table.c.issued_ms))
+_currents: Final = select(table).where(
+    table.c.tenant_id.in_(bindparam("tenants", expanding=True)), table.c.status == CertificateStatus.CURRENT.value
+)
+_LOOKUP: Final = 500
+"""How many Tenants are looked up at once; SQLite bounds the parameters of a statement."""
 
 
 class CertificateStore:
@@ -48,6 +54,16 @@ class CertificateStore:
     def current(self, tenant_id: int) -> Certificate | None:
         """The certificate that the Tenant connects with."""
         return self._one(_with_status, {"tenant": tenant_id, "wanted": CertificateStatus.CURRENT.value})
+
+    def currents(self, tenant_ids: Sequence[int]) -> dict[int, Certificate]:
+        """The certificates that these Tenants connect with, by Tenant; those without one are left out."""
+        found: dict[int, Certificate] = {}
+        for start in range(0, len(tenant_ids), _LOOKUP):
+            query = {"tenants": list(tenant_ids[start : start + _LOOKUP])}
+            for row in self._connection.execute(_currents, query):
+                certificate = _certificate(row)
+                found[certificate.tenant_id] = certificate
+        return found
 
     def next(self, tenant_id: int) -> Certificate | None:
         """The newest certificate that the Tenant was given and has not used yet."""

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from tenantry.master.sql.conditions import is_sqlite
 from tenantry.master.sql.conflicts import InsertMissing
 from tenantry.master.sql.tables import marks as table
 from tenantry.protocol.delivery import HighWater
@@ -21,16 +22,18 @@ _epochs: Final = (
     .group_by(table.c.epoch)
     .order_by(func.max(table.c.opened).desc(), table.c.epoch)
 )
-_advance: Final = (
-    update(table)
-    .where(
-        table.c.tenant_id == bindparam("tenant"),
-        table.c.epoch == bindparam("of_epoch"),
-        table.c.stream == bindparam("of_stream"),
-        table.c.last_seq == bindparam("from_seq"),
-        table.c.incarnation == bindparam("holder"),
-    )
-    .values(last_seq=bindparam("to_seq"), chain=bindparam("after"))
+# The one statement that runs for every batch of every Tenant, so each database gets the form that costs it least:
+# SQLite a prepared statement and plain tuples (a third of what Core's parameters cost), PostgreSQL one round trip.
+_ADVANCE_SQLITE: Final = (
+    "UPDATE marks SET last_seq = ?, chain = ?"
+    " WHERE tenant_id = ? AND epoch = ? AND stream = ? AND last_seq = ? AND incarnation = ?"
+)
+_ADVANCE_POSTGRESQL: Final = (
+    "UPDATE marks SET last_seq = move.to_seq, chain = move.chain"
+    " FROM unnest(%s::bigint[], %s::bytea[], %s::bigint[], %s::bytea[], %s::text[], %s::bigint[], %s::bigint[])"
+    " AS move(to_seq, chain, tenant_id, epoch, stream, from_seq, incarnation)"
+    " WHERE marks.tenant_id = move.tenant_id AND marks.epoch = move.epoch AND marks.stream = move.stream"
+    " AND marks.last_seq = move.from_seq AND marks.incarnation = move.incarnation"
 )
 
 
@@ -91,23 +94,20 @@ class MarkStore:
         return list(self._connection.execute(_epochs, {"tenant": tenant_id}).scalars())
 
     def advance(self, moves: Sequence[MarkMove]) -> None:
-        """Move marks, all or none: raises MarksMoved, after which the transaction is to be rolled back."""
+        """Move marks, each at most once, all or none.
+
+        Raises MarksMoved, after which the transaction is to be rolled back.
+        """
         if not moves:
             return
-        result = self._connection.execute(
-            _advance,
-            [
-                {
-                    "tenant": move.tenant_id,
-                    "of_epoch": move.epoch,
-                    "of_stream": move.stream.value,
-                    "from_seq": move.from_seq,
-                    "holder": move.incarnation,
-                    "to_seq": move.to_seq,
-                    "after": move.chain,
-                }
-                for move in moves
-            ],
-        )
+        rows = [
+            (move.to_seq, move.chain, move.tenant_id, move.epoch, move.stream.value, move.from_seq, move.incarnation)
+            for move in moves
+        ]
+        if is_sqlite(self._connection):
+            result = self._connection.exec_driver_sql(_ADVANCE_SQLITE, rows)
+        else:
+            columns = tuple(list(column) for column in zip(*rows, strict=True))
+            result = self._connection.exec_driver_sql(_ADVANCE_POSTGRESQL, columns)
         if result.rowcount != len(moves):
             raise MarksMoved(len(moves), result.rowcount)

@@ -1,5 +1,8 @@
 """A transaction: the stores over one connection."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import Connection
 
 from tenantry.master.sql.authorities import AuthorityStore
@@ -21,6 +24,7 @@ class Transaction:
     """All stores, as they are in one snapshot. Not to be used after its ``with`` block, nor by two threads at a time."""
 
     __slots__ = (
+        "_connection",
         "authorities",
         "certificates",
         "chunks",
@@ -36,6 +40,7 @@ class Transaction:
     )
 
     def __init__(self, connection: Connection, changes: ChangeLog) -> None:
+        self._connection = connection
         self.tenants = TenantStore(connection, changes)
         self.keys = KeyStore(connection)
         self.tokens = TokenStore(connection)
@@ -48,3 +53,9 @@ class Transaction:
         self.segments = SegmentStore(connection, changes)
         self.chunks = ChunkStore(connection)
         self.settings = SettingStore(connection)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that is undone alone when its block raises."""
+        with self._connection.begin_nested():
+            yield
