@@ -133,6 +133,16 @@ class MessageUnreadable(Failure):
     exit_code = EXIT_BUG
 
 
+class LayoutUnknown(Failure):
+    """A frame names a layout that was not registered, or does not fit it. Metadata: ``problem``."""
+
+    reason = "LAYOUT_UNKNOWN"
+    code = "INVALID_ARGUMENT"
+    message = "the frame cannot be read: {problem}"
+    hint = "Register a layout before the first frame that uses it."
+    exit_code = EXIT_BUG
+
+
 # --- what was asked for does not exist, or exists already --------------------------------------------------------------
 
 
@@ -322,6 +332,16 @@ class TenantQuarantined(Failure):
     message = "this machine cannot prove that it is the Tenant that the Master knows: {cause}"
     hint = "It is a copy, or was rolled back. An operator decides with `tenantry tenant quarantine`."
     exit_code = EXIT_DENIED
+
+
+class ClockSkewed(Failure):
+    """A Tenant's clock is too far from the Master's. Metadata: ``offset_s``, ``tolerance_s``."""
+
+    reason = "CLOCK_SKEWED"
+    code = "FAILED_PRECONDITION"
+    message = "the Tenant's clock is {offset_s} s off the Master's; at most {tolerance_s} s are tolerated"
+    hint = "Set the clock of the machine that is wrong (NTP); the link comes up by itself."
+    exit_code = EXIT_WRONG_STATE
 
 
 class IncarnationStale(Failure):

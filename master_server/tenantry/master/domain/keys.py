@@ -36,10 +36,8 @@ class Token:
     revoked_ms: int | None = None
 
 
-def check_key_lifetime(lifetime_ms: int | None) -> int:
-    """The lifetime of a new key, the default for None. Raises FieldInvalid."""
-    if lifetime_ms is None:
-        return DEFAULT_KEY_LIFETIME_MS
+def check_key_lifetime(lifetime_ms: int) -> int:
+    """The lifetime of a new key. Raises FieldInvalid."""
     if not MIN_KEY_LIFETIME_MS <= lifetime_ms <= MAX_KEY_LIFETIME_MS:
         raise FieldInvalid(field="key_lifetime", problem=f"is {lifetime_ms / 1000:g} s", expected="1 min to 24 h")
     return lifetime_ms

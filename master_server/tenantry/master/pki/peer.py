@@ -22,6 +22,8 @@ class PeerIdentity:
     guid: str
     serial: str
     """32 lower-case hexadecimal digits, as in IssuedCertificate."""
+    not_before: int
+    """Begin of the validity, Unix milliseconds."""
     not_after: int
     """End of the validity, Unix milliseconds; the certificate is valid before this moment."""
 
@@ -63,7 +65,7 @@ def identify(peer_certificate_pem: bytes, trust_domain: str, now: int) -> PeerId
             not_after=certificate.not_valid_after_utc.isoformat(),
             server_time=to_datetime(now).isoformat(),
         )
-    return PeerIdentity(guid, serial, valid_until(certificate))
+    return PeerIdentity(guid, serial, valid_from(certificate), valid_until(certificate))
 
 
 def _check_purpose(

@@ -1,0 +1,151 @@
+"""What runs beside the listeners for as long as a Master runs: each a loop with one task."""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from tenantry.master.config import MasterConfig
+from tenantry.master.domain.tenants import Tenant
+from tenantry.master.monitoring.figures import MasterMetrics
+from tenantry.master.operations import supervising
+from tenantry.master.operations.clocks import Clocks
+from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.compacting import CompactionPolicy, Compactor
+from tenantry.master.operations.following import StreamHub
+from tenantry.master.operations.links import LinkDirectory
+from tenantry.master.operations.register import TenantRegister
+from tenantry.master.operations.retaining import Retainer
+from tenantry.master.rpc.reading import StoreReader
+from tenantry.master.sql.changes import Changes
+from tenantry.master.sql.database import Database
+from tenantry.master.sql.transaction import Transaction
+from tenantry.protocol.failures import Failure
+from tenantry.protocol.messages import Goodbye, GoodbyeReason
+
+SUPERVISION_S = 1.0
+TOUCH_S = 30.0
+CERTIFICATE_CHECK_S = 60.0
+RETENTION_S = 60.0
+COUNT_S = 10.0
+GOODBYE_S = 5.0
+
+log = structlog.get_logger()
+
+
+async def follow_changes(
+    changes: "asyncio.Queue[Changes]", reader: StoreReader, register: TenantRegister, hub: StreamHub
+) -> None:
+    """After each commit: the register is brought up to date, followers of streams are woken."""
+    while True:
+        changed = await changes.get()
+        tenants, streams = set(changed.tenants), set(changed.streams)
+        while not changes.empty():
+            more = changes.get_nowait()
+            tenants |= more.tenants
+            streams |= more.streams
+        hub.notify(frozenset(streams))
+        if tenants:
+            try:
+                register.refresh(await reader.run(partial(_load, sorted(tenants))))
+            except Failure as failure:
+                log.error("register not refreshed; trying again", reason=failure.reason)
+                changes.put_nowait(Changes(frozenset(tenants), frozenset()))
+                await asyncio.sleep(SUPERVISION_S)
+
+
+def _load(tenant_ids: list[int], transaction: Transaction) -> list[Tenant]:
+    return transaction.tenants.by_ids(tenant_ids)
+
+
+async def supervise(
+    supervisor: supervising.Supervisor, committer: Committer, links: LinkDirectory, clocks: Clocks
+) -> None:
+    """Find the silent, and end links whose certificate has come to its end."""
+    while True:
+        await asyncio.sleep(SUPERVISION_S)
+        wall_ms = clocks.wall_ms()
+        for link in links:
+            if wall_ms >= link.not_after_ms:
+                link.expire(wall_ms)
+        due = supervisor.due(clocks.steady_ms(), wall_ms)
+        if due:
+            with contextlib.suppress(Failure):  # said by the committer already; the next round finds them again
+                await committer.run(partial(supervising.change_connectivity, changes=due, now_ms=wall_ms))
+
+
+async def touch(committer: Committer, links: LinkDirectory, clocks: Clocks) -> None:
+    """Write down now and then when each Tenant was heard, so that a restart knows it about."""
+    while True:
+        await asyncio.sleep(TOUCH_S)
+        offset = clocks.wall_ms() - clocks.steady_ms()
+        heard = [(link.tenant_id, link.heard_ms + offset) for link in links]
+        if heard:
+            with contextlib.suppress(Failure):
+                await committer.run(partial(_write_heard, heard))
+
+
+def _write_heard(heard: list[tuple[int, int]], transaction: Transaction) -> None:
+    transaction.tenants.touch(heard)
+
+
+async def renew_certificates(config: MasterConfig, clocks: Clocks, renew: Callable[[], None]) -> None:
+    """The listeners' certificate is issued anew after two thirds of its life."""
+    due_ms = clocks.wall_ms() + config.server_certificate_lifetime * 2 // 3
+    while True:
+        await asyncio.sleep(min(CERTIFICATE_CHECK_S, config.server_certificate_lifetime / 10_000))
+        if clocks.wall_ms() >= due_ms:
+            renew()
+            due_ms = clocks.wall_ms() + config.server_certificate_lifetime * 2 // 3
+
+
+async def count(register: TenantRegister, metrics: MasterMetrics) -> None:
+    """Tell the Master's own metrics how many Tenants there are."""
+    while True:
+        metrics.set_tenants(
+            Counter(tenant.state for tenant in register),
+            Counter(tenant.connectivity for tenant in register),
+            sum(tenant.quarantine is not None for tenant in register),
+        )
+        await asyncio.sleep(COUNT_S)
+
+
+async def say_goodbye(links: LinkDirectory, spread_ms: int) -> None:
+    """Tell every daemon when to come back, each at a moment of its own; wait until they have gone."""
+    count = max(1, len(links))
+    for place, link in enumerate(links):
+        slot_ms = int(spread_ms * (place + random.random()) / count)  # noqa: S311 - spreads load, guards nothing
+        link.dismiss(Goodbye(GoodbyeReason.RESTART, retry_after_ms=slot_ms))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GOODBYE_S):
+            await links.empty.wait()
+
+
+async def compact(config: MasterConfig, database: Database, clocks: Clocks) -> None:
+    """Pack stored metrics for good, a small step at a time; at once again while there is more to do."""
+    settings = config.compaction
+    compactor = Compactor(
+        CompactionPolicy(window_ms=settings.age, window_bytes=settings.size, ticks_per_chunk=settings.ticks)
+    )
+    await _repeat("compaction", settings.interval / 1000, lambda: compactor.step(database, clocks.wall_ms()))
+
+
+async def retain(config: MasterConfig, database: Database, clocks: Clocks) -> None:
+    """Erase what is older than its stream's retention, a small step at a time."""
+    retainer = Retainer({stream: kept for stream, kept in config.retention.items() if kept is not None})
+    await _repeat("retention", RETENTION_S, lambda: retainer.step(database, clocks.wall_ms()))
+
+
+async def _repeat(name: str, interval_s: float, step: Callable[[], bool]) -> None:
+    """Run steps in a thread, with a pause when one says that there is nothing more to do, or fails."""
+    while True:
+        more = False
+        try:
+            more = await asyncio.to_thread(step)
+        except Failure as failure:
+            log.error("background step failed", job=name, reason=failure.reason)
+        await asyncio.sleep(0 if more else interval_s)

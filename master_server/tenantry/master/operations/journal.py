@@ -1,0 +1,86 @@
+"""The records that the Master writes about what happens: one function for each kind, so that fields have one home."""
+
+from tenantry.master.domain.connectivity import Connectivity
+from tenantry.master.domain.records import JsonValue, NewRecord, StreamName
+from tenantry.master.domain.tenants import Tenant
+from tenantry.master.operations.actors import Actor
+from tenantry.protocol.failures import Failure
+from tenantry.protocol.messages import NotificationLevel, Severity, TenantState
+
+
+def state_changed(
+    tenant: Tenant, before: TenantState, after: TenantState, actor: Actor, reason: str, now_ms: int
+) -> NewRecord:
+    """A move of the life cycle, for tenantStatusHistory."""
+    fields: dict[str, JsonValue] = {
+        "kind": "state",
+        "from": before.value,
+        "to": after.value,
+        "actor": str(actor),
+        "reason": reason,
+    }
+    return NewRecord(StreamName.TENANT_STATUS_HISTORY, now_ms, now_ms, tenant.id, fields)
+
+
+def connectivity_changed(
+    tenant: Tenant, before: Connectivity, after: Connectivity, reason: str, now_ms: int
+) -> NewRecord:
+    """A change of connectivity, for tenantStatusHistory."""
+    fields: dict[str, JsonValue] = {
+        "kind": "connectivity",
+        "from": before.value,
+        "to": after.value,
+        "actor": "system:link",
+        "reason": reason,
+    }
+    return NewRecord(StreamName.TENANT_STATUS_HISTORY, now_ms, now_ms, tenant.id, fields)
+
+
+def registration(tenant: Tenant, event: str, actor: Actor, reason: str, now_ms: int, **facts: JsonValue) -> NewRecord:
+    """Registered, enrolled, connected for the first time, re-keyed, deleted; for masterRegistration."""
+    fields: dict[str, JsonValue] = {"event": event, "actor": str(actor), "reason": reason, "guid": tenant.guid, **facts}
+    return NewRecord(StreamName.MASTER_REGISTRATION, now_ms, now_ms, tenant.id, fields)
+
+
+def audit(
+    actor: Actor,
+    action: str,
+    now_ms: int,
+    tenant_id: int | None = None,
+    failure: Failure | None = None,
+    **facts: JsonValue,
+) -> NewRecord:
+    """Who did what, with the outcome; for auditMessages."""
+    fields: dict[str, JsonValue] = {
+        "actor": str(actor),
+        "action": action,
+        "outcome": "done" if failure is None else "refused",
+        "address": actor.address,
+        "request_id": actor.request_id,
+        **facts,
+    }
+    if failure is not None:
+        fields["failure"] = failure.reason
+    return NewRecord(StreamName.AUDIT_MESSAGES, now_ms, now_ms, tenant_id, fields)
+
+
+def alert(
+    tenant: Tenant, rule: str, severity: Severity, message: str, now_ms: int, *, firing: bool = True, **facts: JsonValue
+) -> NewRecord:
+    """An alert that the Master itself raises or ends; for alerts."""
+    fields: dict[str, JsonValue] = {
+        "rule": rule,
+        "severity": severity.value,
+        "firing": firing,
+        "message": message,
+        **facts,
+    }
+    return NewRecord(StreamName.ALERTS, now_ms, now_ms, tenant.id, fields)
+
+
+def notification(
+    level: NotificationLevel, source: str, text: str, now_ms: int, tenant_id: int | None = None
+) -> NewRecord:
+    """A notification of the Master's own; for notifications."""
+    fields: dict[str, JsonValue] = {"level": level.value, "source": source, "text": text}
+    return NewRecord(StreamName.NOTIFICATIONS, now_ms, now_ms, tenant_id, fields)

@@ -1,0 +1,157 @@
+"""The links that are open now. Everything here lives on the event loop, except `LinkSession.marks` (the committer's)."""
+
+import asyncio
+import datetime as dt
+from collections import deque
+from collections.abc import Iterator
+
+from tenantry.master.operations.ingesting import LatestFrame, Outcome
+from tenantry.protocol.delivery import HighWater
+from tenantry.protocol.failures import CertificateExpired, Failure, IncarnationStale
+from tenantry.protocol.master_link import MasterLink
+from tenantry.protocol.messages import (
+    Ack,
+    FromMaster,
+    Goodbye,
+    GoodbyeReason,
+    SpoolStatus,
+    Stream,
+    TenantState,
+)
+
+
+class LinkSession:
+    """One link of one Tenant, from its Hello on. One shell reads and writes it; others push messages or cut it."""
+
+    __slots__ = (
+        "authority",
+        "bundle_hash",
+        "configuration_version",
+        "confirmed",
+        "epoch",
+        "failure",
+        "farewell",
+        "goodbye",
+        "guid",
+        "heard_ms",
+        "incarnation",
+        "latest",
+        "marks",
+        "not_after_ms",
+        "outbox",
+        "peer",
+        "protocol",
+        "serial",
+        "spool",
+        "state",
+        "tenant_id",
+        "wake",
+    )
+
+    def __init__(self, guid: str, serial: str, not_after_ms: int, peer: str, protocol: MasterLink) -> None:
+        self.guid = guid
+        self.serial = serial
+        self.not_after_ms = not_after_ms
+        self.peer = peer
+        self.protocol = protocol
+        self.tenant_id = 0
+        self.authority = ""
+        self.epoch = b""
+        self.incarnation = 0
+        self.marks: dict[Stream, HighWater] = {}
+        self.state = TenantState.UNREGISTERED
+        self.configuration_version = 0
+        self.bundle_hash = b""
+        self.heard_ms = 0
+        self.latest: dict[int, LatestFrame] = {}
+        self.spool: SpoolStatus | None = None
+        self.confirmed = False
+        self.goodbye: Goodbye | None = None
+        """What the daemon said when it left."""
+        self.outbox: deque[FromMaster] = deque()
+        self.wake = asyncio.Event()
+        self.failure: Failure | None = None
+        """Set to end the link with this status, once the outbox is written."""
+        self.farewell = False
+        """Set to end the link in peace, once the outbox is written."""
+
+    def push(self, message: FromMaster) -> None:
+        """Send a message when the link can take it."""
+        self.outbox.append(message)
+        self.wake.set()
+
+    def answer(self, outcome: Outcome) -> None:
+        """Send what became of a batch; acknowledgements of one stream merge while they wait."""
+        if outcome.reply is None:
+            self.cut(IncarnationStale(incarnation=self.incarnation))
+            return
+        self.protocol.answered(1)
+        reply, last = outcome.reply, self.outbox[-1] if self.outbox else None
+        if isinstance(reply, Ack) and isinstance(last, Ack) and last.stream is reply.stream:
+            self.outbox[-1] = Ack(reply.stream, max(last.last_seq, reply.last_seq), last.credits + reply.credits)
+        else:
+            self.outbox.append(reply)
+        self.wake.set()
+
+    def cut(self, failure: Failure) -> None:
+        """End the link with this failure."""
+        if self.failure is None:
+            self.failure = failure
+            self.wake.set()
+
+    def expire(self, now_ms: int) -> None:
+        """End the link because its certificate has come to its end; TLS would let it go on."""
+        self.cut(CertificateExpired(serial=self.serial, not_after=_iso(self.not_after_ms), server_time=_iso(now_ms)))
+
+    def dismiss(self, goodbye: Goodbye) -> None:
+        """End the link with a Goodbye."""
+        self.push(goodbye)
+        self.farewell = True
+        self.wake.set()
+
+
+def _iso(milliseconds: int) -> str:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).isoformat(timespec="seconds")
+
+
+class LinkDirectory:
+    """The open links by Tenant: at most one each."""
+
+    def __init__(self) -> None:
+        self._links: dict[int, LinkSession] = {}
+        self.empty = asyncio.Event()
+        """Set while no link is open."""
+        self.empty.set()
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def __iter__(self) -> Iterator[LinkSession]:
+        return iter(list(self._links.values()))
+
+    def get(self, tenant_id: int) -> LinkSession | None:
+        """The link of a Tenant; None when it has none."""
+        return self._links.get(tenant_id)
+
+    def open(self, session: LinkSession) -> None:
+        """Take the place of an older link of the same Tenant, which is dismissed at once."""
+        older = self._links.get(session.tenant_id)
+        if older is not None and older is not session:
+            older.dismiss(Goodbye(GoodbyeReason.REPLACED))
+        self._links[session.tenant_id] = session
+        self.empty.clear()
+
+    def close(self, session: LinkSession) -> bool:
+        """Forget a link that has ended; False when another has taken its place already."""
+        if self._links.get(session.tenant_id) is not session:
+            return False
+        del self._links[session.tenant_id]
+        if not self._links:
+            self.empty.set()
+        return True
+
+    def cut(self, tenant_id: int, failure: Failure) -> None:
+        """End the Tenant's link, if it has one."""
+        session = self._links.get(tenant_id)
+        if session is not None:
+            session.cut(failure)

@@ -1,0 +1,108 @@
+"""Connectivity: what the links and their silence say, written down and told."""
+
+from dataclasses import replace
+
+from tenantry.master.domain.connectivity import CONNECTIVITY, Leave, LinkEvent, Thresholds, silence_event
+from tenantry.master.domain.lifecycle import SUPERVISED
+from tenantry.master.domain.records import NewRecord
+from tenantry.master.domain.tenants import Tenant
+from tenantry.master.operations import journal
+from tenantry.master.operations.links import LinkDirectory
+from tenantry.master.operations.opening import hear
+from tenantry.master.operations.register import TenantRegister
+from tenantry.master.sql.transaction import Transaction
+from tenantry.protocol.messages import Goodbye, GoodbyeReason, Severity
+from tenantry.protocol.names import MAX_REASON, first_forbidden
+
+
+class Supervisor:
+    """Finds Tenants that have been silent for too long. Lives on the event loop; `due` is called about once a second."""
+
+    def __init__(
+        self, register: TenantRegister, links: LinkDirectory, thresholds: Thresholds, started_steady_ms: int
+    ) -> None:
+        """``started_steady_ms`` is when this Master began to listen: before it, nobody could be heard."""
+        self._register = register
+        self._links = links
+        self._thresholds = thresholds
+        self._started_ms = started_steady_ms
+        self._supervised_since: dict[int, int] = {}
+        self._heard: dict[int, int] = {}
+
+    def due(self, steady_ms: int, wall_ms: int) -> list[tuple[int, LinkEvent]]:
+        """The Tenants whose connectivity changes now by the mere passing of time."""
+        due: list[tuple[int, LinkEvent]] = []
+        since, heard, stale_after = self._supervised_since, self._heard, self._thresholds.stale_after_ms
+        for tenant in self._register:
+            tenant_id = tenant.id
+            if tenant.state not in SUPERVISED:
+                since.pop(tenant_id, None)
+                continue
+            begin = since.setdefault(tenant_id, steady_ms)
+            link = self._links.get(tenant_id)
+            if link is not None:
+                heard[tenant_id] = link.heard_ms
+                if steady_ms - link.heard_ms < stale_after:
+                    if tenant.connectivity not in _HEARD:
+                        due.append((tenant_id, LinkEvent.HEARD))
+                    continue
+            newest = max(begin, heard.get(tenant_id, 0), self._started_ms)
+            event = silence_event(
+                tenant.connectivity,
+                supervised=True,
+                silent_ms=steady_ms - newest,
+                leave=tenant.leave,
+                now_ms=wall_ms,
+                thresholds=self._thresholds,
+            )
+            if event is not None:
+                due.append((tenant_id, event))
+        return due
+
+
+def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkEvent]], now_ms: int) -> None:
+    """Write down what `Supervisor.due` found; a change that came too late (the Tenant is back, or deleted) is dropped."""
+    records: list[NewRecord] = []
+    for tenant_id, event in changes:
+        tenant = transaction.tenants.by_id(tenant_id)
+        if event is LinkEvent.HEARD:
+            transaction.tenants.save(hear(tenant, records, now_ms))
+        elif tenant.state in SUPERVISED:
+            _apply(transaction, tenant, event, str(event), None, records, now_ms)
+    transaction.records.append(records)
+
+
+def end_link(transaction: Transaction, tenant_id: int, goodbye: Goodbye | None, now_ms: int) -> None:
+    """A link has ended: with a Goodbye the Tenant has left; without one, that says something only where nobody supervises."""
+    tenant = transaction.tenants.by_id(tenant_id)
+    records: list[NewRecord] = []
+    if goodbye is not None and goodbye.reason is not GoodbyeReason.RENEWED:
+        until = goodbye.until_ms if goodbye.until_ms is not None and goodbye.until_ms > now_ms else None
+        note = goodbye.note[:MAX_REASON]
+        leave = Leave(goodbye.reason, "" if first_forbidden(note) else note, now_ms, until)
+        _apply(transaction, tenant, LinkEvent.LEFT, f"{goodbye.reason.value}: {leave.note}", leave, records, now_ms)
+    elif goodbye is None and tenant.state not in SUPERVISED:
+        leave = Leave(GoodbyeReason.UNANNOUNCED, "", now_ms, None)
+        _apply(transaction, tenant, LinkEvent.DROPPED, str(LinkEvent.DROPPED), leave, records, now_ms)
+    transaction.records.append(records)
+
+
+def _apply(
+    transaction: Transaction,
+    tenant: Tenant,
+    event: LinkEvent,
+    reason: str,
+    leave: Leave | None,
+    records: list[NewRecord],
+    now_ms: int,
+) -> None:
+    after = CONNECTIVITY.get((tenant.connectivity, event))
+    if after is None:
+        return
+    transaction.tenants.save(replace(tenant, connectivity=after, connectivity_since_ms=now_ms, leave=leave))
+    records.append(journal.connectivity_changed(tenant, tenant.connectivity, after, reason, now_ms))
+    if event in (LinkEvent.LOST, LinkEvent.OVERDUE):
+        records.append(journal.alert(tenant, "connection lost", Severity.HIGH, f"nothing is heard: {reason}", now_ms))
+
+
+_HEARD = frozenset({after for (_, event), after in CONNECTIVITY.items() if event is LinkEvent.HEARD})

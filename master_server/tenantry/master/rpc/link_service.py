@@ -1,0 +1,297 @@
+"""`LinkService`: the asyncio shell around one link. What may come when is `MasterLink`'s business, what it means is operations'."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from tenantry.master.domain.tenants import Tenant
+from tenantry.master.monitoring.figures import EndOfLink, MasterMetrics
+from tenantry.master.operations import enrolling, opening, registering, supervising
+from tenantry.master.operations.authorities import TrustKeeper
+from tenantry.master.operations.clocks import Clocks
+from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.ingesting import DataItem, LayoutDirectory
+from tenantry.master.operations.links import LinkDirectory, LinkSession
+from tenantry.master.operations.opening import AdoptionRule, Caller, OpenedLink, RefusedLink
+from tenantry.master.operations.usage import UsageReader
+from tenantry.master.pki.issuing import issue_tenant_certificate
+from tenantry.master.rpc.callers import CALLER, Context
+from tenantry.protocol.delivery import HighWater
+from tenantry.protocol.failures import Failure, LinkProtocolViolated, MasterStopping
+from tenantry.protocol.layouts import Layout
+from tenantry.protocol.master_link import MasterLink
+from tenantry.protocol.messages import (
+    Batch,
+    Begin,
+    ConfigurationPush,
+    ConfigurationReport,
+    FromDaemon,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    LayoutRegistration,
+    Loss,
+    Resume,
+    ResumeMark,
+    StatePush,
+    Stream,
+    TrustBundlePush,
+    TrustReport,
+)
+from tenantry.transport.link_messages import decode_from_daemon, encode_from_master
+from tenantry.v1 import link_service_pb2 as pb
+from tenantry.v1 import link_service_pb2_grpc
+
+log = structlog.get_logger()
+
+
+class _LinkOver(Exception):
+    """The link has ended in peace."""
+
+
+class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
+    """Opens links, feeds what they receive to the committer, writes what they are to be told."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        links: LinkDirectory,
+        layouts: LayoutDirectory,
+        usage: UsageReader,
+        keeper: TrustKeeper,
+        clocks: Clocks,
+        metrics: MasterMetrics,
+        *,
+        restored_ms: int | None,
+        clock_tolerance_ms: int,
+        trust_domain: str,
+        certificate_lifetime_ms: int,
+        credits: int,
+        note_figures: Callable[[int], None],
+    ) -> None:
+        self._committer = committer
+        self._links = links
+        self._layouts = layouts
+        self._usage = usage
+        self._keeper = keeper
+        self._clocks = clocks
+        self._metrics = metrics
+        self._restored_ms = restored_ms
+        self._clock_tolerance_ms = clock_tolerance_ms
+        self._trust_domain = trust_domain
+        self._lifetime_ms = certificate_lifetime_ms
+        self._credits = credits
+        self._note_figures = note_figures
+        self.stopping = False
+
+    async def Connect(self, requests: AsyncIterator[pb.ConnectRequest], context: Context) -> None:
+        if self.stopping:
+            raise MasterStopping
+        caller = CALLER.get()
+        session = LinkSession(
+            caller.guid, caller.serial, caller.not_after_ms, caller.address, MasterLink(caller.guid, self._credits)
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._receive(session, caller, requests))
+                group.create_task(self._send(session, context))
+        except* _LinkOver:
+            pass
+        except* Failure as failures:
+            raise _first(failures) from None
+        finally:
+            await self._closed(session)
+
+    async def RenewCertificate(
+        self, request: pb.RenewCertificateRequest, context: Context
+    ) -> pb.RenewCertificateResponse:
+        caller, now_ms = CALLER.get(), self._clocks.wall_ms()
+        issued = issue_tenant_certificate(
+            self._keeper.trust.issuing,
+            request.certificate_request,
+            caller.guid,
+            self._trust_domain,
+            now_ms,
+            self._lifetime_ms,
+        )
+        adoption = self._adoption()
+        chain = await self._committer.run(
+            lambda transaction: enrolling.renew(transaction, caller, issued, adoption, now_ms)
+        )
+        self._metrics.certificate_renewed()
+        return pb.RenewCertificateResponse(
+            certificate_chain=chain, trust_bundle=self._keeper.trust.bundle.pem.decode("ascii")
+        )
+
+    # --- one link ---------------------------------------------------------------------------------------------------------
+
+    async def _receive(self, session: LinkSession, caller: Caller, requests: AsyncIterator[pb.ConnectRequest]) -> None:
+        async for request in requests:
+            session.heard_ms = self._clocks.steady_ms()
+            message = decode_from_daemon(request)
+            session.protocol.receive(message)
+            if isinstance(message, Batch | Loss):
+                self._take_data(session, message, request.ByteSize())
+                if self._committer.queued_bytes:
+                    await self._committer.wait_for_room()
+            elif isinstance(message, Heartbeat):
+                self._take_heartbeat(session, message)
+            else:
+                await self._handle(session, caller, message)
+        raise _LinkOver
+
+    def _take_data(self, session: LinkSession, message: Batch | Loss, size: int) -> None:
+        if isinstance(message, Batch):
+            if message.spool is not None:
+                session.spool = message.spool
+            self._metrics.batch_received(message.stream, len(message.records), size)
+        self._committer.submit(DataItem(session, message, size))
+        self._note_figures(session.tenant_id)
+
+    def _take_heartbeat(self, session: LinkSession, heartbeat: Heartbeat) -> None:
+        if heartbeat.spool is not None:
+            session.spool = heartbeat.spool
+        self._metrics.heartbeat_received()
+        self._note_figures(session.tenant_id)
+
+    async def _handle(self, session: LinkSession, caller: Caller, message: FromDaemon) -> None:
+        """The messages that come rarely: each is durable before the next is read."""
+        match message:
+            case Hello():
+                await self._open(session, caller, message)
+            case Begin(incarnation):
+                await self._committer.run(
+                    lambda transaction: opening.confirm_link(transaction, session.tenant_id, incarnation)
+                )
+                session.confirmed = True
+            case LayoutRegistration(layouts):
+                await self._register_layouts(layouts)
+            case ConfigurationReport(version, failure):
+                await self._committer.run(
+                    lambda transaction: registering.report_configuration(
+                        transaction, session.tenant_id, version, failure
+                    )
+                )
+            case TrustReport(bundle_hash):
+                session.bundle_hash = bundle_hash
+                await self._committer.run(
+                    lambda transaction: registering.report_trust(transaction, session.tenant_id, bundle_hash)
+                )
+            case Goodbye():
+                session.goodbye = message
+                raise _LinkOver
+            case _:
+                raise LinkProtocolViolated(problem=f"{type(message).__name__} is not expected here")
+
+    async def _open(self, session: LinkSession, caller: Caller, hello: Hello) -> None:
+        now_ms, adoption = self._clocks.wall_ms(), self._adoption()
+        kept_peer = self._kept_peer(caller.guid)
+        opened = await self._committer.run(
+            lambda transaction: opening.open_link(
+                transaction,
+                caller,
+                hello,
+                kept_peer=kept_peer,
+                adoption=adoption,
+                clock_tolerance_ms=self._clock_tolerance_ms,
+                now_ms=now_ms,
+            )
+        )
+        if isinstance(opened, RefusedLink):
+            self._metrics.link_refused(opened.failure.reason)
+            raise opened.failure
+        self._establish(session, hello, opened)
+
+    def _establish(self, session: LinkSession, hello: Hello, opened: OpenedLink) -> None:
+        tenant = opened.tenant
+        session.tenant_id = tenant.id
+        session.authority = opened.authority
+        session.epoch = hello.epoch
+        session.incarnation = tenant.handed_incarnation
+        session.marks = {stream: opened.marks.get(stream, HighWater()) for stream in Stream}
+        session.state = tenant.state
+        session.configuration_version = tenant.configuration.version
+        session.bundle_hash = hello.trust_bundle_hash
+        self._links.open(session)
+        session.protocol.resume(session.incarnation)
+        session.push(
+            Resume(
+                incarnation=session.incarnation,
+                credits=self._credits,
+                marks=tuple(ResumeMark(stream, mark.last_seq, mark.chain) for stream, mark in session.marks.items()),
+                server_time_ms=self._clocks.wall_ms(),
+                state=tenant.state,
+                configuration=tenant.configuration,
+                unknown_layout_ids=tuple(
+                    layout_id for layout_id in hello.layout_ids if layout_id not in opened.known_layouts
+                ),
+            )
+        )
+        if session.bundle_hash != self._keeper.bundle_hash:
+            session.push(TrustBundlePush(self._keeper.trust.bundle.pem.decode("ascii")))
+        self._metrics.link_opened()
+        log.info("link opened", tenant=session.guid, peer=session.peer, incarnation=session.incarnation)
+
+    async def _register_layouts(self, layouts: tuple[Layout, ...]) -> None:
+        numbers = await self._committer.run(lambda transaction: transaction.layouts.insert_missing(layouts))
+        self._layouts.learn((layout.id, numbers[layout.id], len(layout.series)) for layout in layouts)
+        self._usage.learn({numbers[layout.id]: layout for layout in layouts})
+
+    async def _send(self, session: LinkSession, context: Context) -> None:
+        outbox = session.outbox
+        while True:
+            while outbox:
+                await context.write(encode_from_master(outbox.popleft()))
+            if session.failure is not None:
+                raise session.failure
+            if session.farewell:
+                raise _LinkOver
+            session.wake.clear()
+            await session.wake.wait()
+
+    async def _closed(self, session: LinkSession) -> None:
+        session.protocol.end()
+        if not session.tenant_id:
+            return
+        self._metrics.link_ended(_end_of(session))
+        if not self._links.close(session):
+            return
+        log.info("link ended", tenant=session.guid, goodbye=session.goodbye.reason.value if session.goodbye else None)
+        if self.stopping:
+            return
+        now_ms = self._clocks.wall_ms()
+        try:
+            await self._committer.run(
+                lambda transaction: supervising.end_link(transaction, session.tenant_id, session.goodbye, now_ms)
+            )
+        except Failure as failure:
+            log.warning("end of link not recorded", tenant=session.guid, reason=failure.reason)
+
+    def _kept_peer(self, guid: str) -> str:
+        return next((link.peer for link in self._links if link.guid == guid), "")
+
+    def _adoption(self) -> AdoptionRule:
+        return AdoptionRule(self._restored_ms, self._keeper.trust.issuing.id)
+
+
+def push_changes(session: LinkSession, tenant: Tenant) -> None:
+    """Tell a link what a commit changed for its Tenant: state and configuration."""
+    if tenant.state is not session.state:
+        session.state = tenant.state
+        session.push(StatePush(tenant.state))
+    if tenant.configuration.version != session.configuration_version:
+        session.configuration_version = tenant.configuration.version
+        session.push(ConfigurationPush(tenant.configuration))
+
+
+def _end_of(session: LinkSession) -> EndOfLink:
+    if session.failure is not None:
+        return EndOfLink.CUT
+    return EndOfLink.GOODBYE if session.goodbye is not None or session.farewell else EndOfLink.LOST
+
+
+def _first(group: BaseExceptionGroup[Failure]) -> Failure:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise group

@@ -1,0 +1,109 @@
+"""The Master's listeners: gRPC servers whose certificates can be exchanged while they run."""
+
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+
+from tenantry.transport.settings import server_options
+
+API_STREAMS = 100
+LINK_STREAMS = 16
+
+HEALTH = "grpc.health.v1.Health"
+SERVICES = (
+    "tenantry.v1.EnrolmentService",
+    "tenantry.v1.TenantService",
+    "tenantry.v1.StreamService",
+    "tenantry.v1.AuthorityService",
+    "tenantry.v1.MasterService",
+)
+
+
+class ListenFailed(Exception):
+    """A listener cannot have its address."""
+
+    def __init__(self, listener: str, address: str) -> None:
+        super().__init__(
+            f"the {listener} listener cannot listen on {address}: the address is in use, or not this machine's"
+        )
+        self.listener = listener
+        self.address = address
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """What a listener shows, and whom it trusts. PEM."""
+
+    key: bytes
+    chain: bytes
+    client_roots: bytes | None
+
+
+class LiveCredentials:
+    """TLS credentials of a listener that take a new identity at the next handshake."""
+
+    def __init__(self, identity: ServerIdentity) -> None:
+        self._mutual = identity.client_roots is not None
+        self._present = _configuration(identity)
+        self._shown: grpc.ServerCertificateConfiguration | None = self._present
+        self.credentials = grpc.dynamic_ssl_server_credentials(
+            self._present,
+            self._fetch,
+            self._mutual,
+        )
+
+    def replace(self, identity: ServerIdentity) -> None:
+        """Show and trust this from the next handshake on."""
+        self._present = _configuration(identity)
+
+    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """Called by gRPC at each handshake; None means: no change."""
+        if self._present is self._shown:
+            return None
+        self._shown = self._present
+        return self._present
+
+
+def _configuration(identity: ServerIdentity) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(identity.key, identity.chain)], root_certificates=identity.client_roots
+    )
+
+
+def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor], streams_per_connection: int) -> grpc.aio.Server:
+    """A server with our settings."""
+    file_descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return grpc.aio.server(
+        interceptors=list(interceptors),
+        options=server_options(file_descriptors=file_descriptors, max_streams_per_connection=streams_per_connection),
+    )
+
+
+async def add_standard_services(server: grpc.aio.Server, *, with_reflection: bool, with_channelz: bool) -> None:
+    """Health for all; reflection and channelz where they are wanted."""
+    servicer = health.HealthServicer()
+    for service in ("", *SERVICES):
+        await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    if with_reflection:
+        reflection.enable_server_reflection((*SERVICES, HEALTH, reflection.SERVICE_NAME), server)
+    if with_channelz:
+        channelz.add_channelz_servicer(server)
+
+
+def bind(server: grpc.aio.Server, listener: str, address: str, credentials: LiveCredentials) -> int:
+    """Listen; the port. Raises ListenFailed."""
+    try:
+        port = server.add_secure_port(address, credentials.credentials)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise ListenFailed(listener, address)
+    return int(port)

@@ -1,0 +1,31 @@
+"""Reads of the store for servicers, in threads, so that the event loop never waits for a disk."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tenantry.master.sql.database import Database
+from tenantry.master.sql.transaction import Transaction
+
+T = TypeVar("T")
+
+
+class StoreReader:
+    """Runs a function with a read transaction in one of a few threads."""
+
+    def __init__(self, database: Database, threads: int = 4) -> None:
+        self._database = database
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+
+    async def run(self, function: Callable[[Transaction], T]) -> T:
+        """The function's result; raises what it raises, and StoreUnavailable."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, function)
+
+    def close(self) -> None:
+        """Wait for reads under way, and end the threads."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def _read(self, function: Callable[[Transaction], T]) -> T:
+        with self._database.read() as transaction:
+            return function(transaction)
