@@ -1,0 +1,146 @@
+"""A real Master for tests: the program itself, in a data folder of its own, on free ports."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from tenantry.protocol.names import listener_name
+from tenantry.transport.settings import client_options
+
+PROGRAM = Path(sys.executable).with_name("tenantry-master")
+TRUST_DOMAIN = "tenantry.internal"
+START_S = 30.0
+STOP_S = 20.0
+
+
+class ProgramFailed(AssertionError):
+    """A program did not do what a test needs; carries what it printed."""
+
+
+@dataclass
+class MasterProcess:
+    """One Master that can be killed and started again. Its ports stay the same from start to start."""
+
+    data: Path
+    token: str = field(repr=False)
+    settings: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    api_address: str = ""
+    link_address: str = ""
+    monitoring_address: str | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def root(self) -> bytes:
+        """The root certificate of the oldest authority, PEM."""
+        return next((self.data / "pki").glob("*/root.pem")).read_bytes()
+
+    @property
+    def log(self) -> str:
+        """Everything that the Master has logged."""
+        return (self.data.parent / f"{self.data.name}.log").read_text(errors="replace")
+
+    def start(self) -> "MasterProcess":
+        """Start the program and wait until it listens."""
+        endpoints = self.data / "run" / "endpoints.json"
+        endpoints.unlink(missing_ok=True)
+        command = [str(PROGRAM), "run", "--data", str(self.data)]
+        for setting in (
+            f"api_listen={self.api_address or '127.0.0.1:0'}",
+            f"link_listen={self.link_address or '127.0.0.1:0'}",
+            *self.settings,
+        ):
+            command += ["--set", setting]
+        with (self.data.parent / f"{self.data.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **self.environment})
+        deadline = time.monotonic() + START_S
+        while not endpoints.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise ProgramFailed(f"the Master did not start:\n{self.log[-4000:]}")
+            time.sleep(0.02)  # there is no event to wait for: the file is the event
+        known = json.loads(endpoints.read_text())
+        self.api_address, self.link_address = known["api"], known["link"]
+        self.monitoring_address = known["monitoring"]
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the running program."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(STOP_S)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        if self.process is None:
+            return 0
+        self.process.terminate()
+        return self.process.wait(STOP_S)
+
+    def api_channel(self, *, options: tuple[tuple[str, int | str], ...] = ()) -> grpc.aio.Channel:
+        """A verified channel to the `api` listener, without a token."""
+        return grpc.aio.secure_channel(
+            self.api_address,
+            grpc.ssl_channel_credentials(self.root),
+            options=[*client_options(listener_name("api", TRUST_DOMAIN)), *options],
+        )
+
+    def link_channel(self, key: bytes, chain: bytes, root: bytes | None = None) -> grpc.aio.Channel:
+        """A channel to the `link` listener with a client certificate (PEM)."""
+        return grpc.aio.secure_channel(
+            self.link_address,
+            grpc.ssl_channel_credentials(root or self.root, key, chain),
+            options=client_options(listener_name("link", TRUST_DOMAIN)),
+        )
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What an administrator's call carries."""
+        return (("authorization", f"Bearer {self.token}"),)
+
+
+def initialise(data: Path, *arguments: str) -> str:
+    """``tenantry-master init``; the administrator's token."""
+    token_file = data.parent / f"{data.name}.token"
+    done = subprocess.run(
+        [str(PROGRAM), "init", "--data", str(data), "--host", "127.0.0.1", "--token-file", str(token_file), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=START_S,
+        check=False,
+    )
+    if done.returncode:
+        raise ProgramFailed(f"init failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return token_file.read_text().strip()
+
+
+@contextmanager
+def running_master(
+    folder: Path, *settings: str, environment: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ()
+) -> Iterator[MasterProcess]:
+    """A Master in ``folder``; ``settings`` as ``key=value``. Stopped at the end, or killed when it will not stop."""
+    data = folder / "master"
+    master = MasterProcess(data, initialise(data, *arguments), settings, environment or {})
+    try:
+        yield master.start()
+    finally:
+        if master.process is not None and master.process.poll() is None:
+            try:
+                master.stop()
+            except subprocess.TimeoutExpired:
+                master.kill()
+                raise ProgramFailed(f"the Master did not stop:\n{master.log[-4000:]}") from None
