@@ -90,7 +90,7 @@ class CertificateStore:
 
     def count_by_authority(self) -> dict[str, int]:
         """How many CURRENT certificates each authority has issued."""
-        return dict(self._connection.execute(_count).tuples().all())
+        return dict(self._connection.execute(_count).all())
 
     def newest_issued_ms(self) -> int:
         """When the newest certificate was issued; 0 when there is none."""

@@ -37,7 +37,7 @@ class LayoutStore:
         if not hashes:
             return {}
         rows = self._connection.execute(_ids.where(any_of(self._connection, table.c.hash, hashes)))
-        return dict(rows.tuples().all())
+        return dict(rows.all())
 
     def load(self, ids: Sequence[int]) -> dict[int, Layout]:
         """The layouts of these numbers; unknown ones are left out."""
@@ -50,4 +50,4 @@ class LayoutStore:
 
     def all_ids(self) -> dict[bytes, int]:
         """The numbers of all layouts, by content hash."""
-        return dict(self._connection.execute(_ids).tuples().all())
+        return dict(self._connection.execute(_ids).all())

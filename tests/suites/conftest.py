@@ -1,0 +1,71 @@
+"""The same promises on both databases: every test of the suite gets a store on SQLite and one on PostgreSQL."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tenantry.master.domain.tenants import Tenant
+from tenantry.master.sql.database import Database
+from tenantry.master.sql.tenants import NewTenant
+from tenantry.protocol.messages import Configuration
+
+NOW = 1_700_000_000_000
+
+Register = Callable[..., Tenant]
+
+
+@pytest.fixture(scope="session")
+def emptied_postgres(postgres_dsn: str) -> str:
+    """A database on PostgreSQL that each test finds empty: making one for each would take most of the time."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE suites")
+    return postgres_dsn.replace("postgresql:///postgres", "postgresql:///suites")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store without data that nobody has open."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/master.db"
+    found = str(request.getfixturevalue("emptied_postgres"))
+    with psycopg.connect(found, autocommit=True) as connection:
+        names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        tables = [name for (name,) in connection.execute(names)]
+        if tables:
+            connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+    return found
+
+
+@pytest.fixture
+def database(dsn: str) -> Iterator[Database]:
+    """An open store."""
+    with Database.open(dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+def register(database: Database) -> Register:
+    """Registers a Tenant whose GUID is made from a number."""
+
+    def insert(number: int, **values: object) -> Tenant:
+        with database.write() as transaction:
+            return transaction.tenants.insert(new_tenant(number, **values))
+
+    return insert
+
+
+def new_tenant(number: int, **values: object) -> NewTenant:
+    """A Tenant to register whose GUID and names are made from a number."""
+    facts: dict[str, object] = {
+        "guid": f"00000000-0000-4000-8000-{number:012x}",
+        "tenant_name": f"tenant {number}",
+        "instance_name": "one",
+        "description": "",
+        "tags": (),
+        "recipients": (),
+        "configuration": Configuration(),
+        "created_ms": NOW + number,
+    }
+    return NewTenant(**{**facts, **values})  # type: ignore[arg-type]
