@@ -1,5 +1,6 @@
 """`python -m tenantry.cli`, and the entry point of `tenantry`."""
 
+import signal
 import sys
 
 
@@ -9,8 +10,10 @@ def main() -> None:
         # A character that the terminal's encoding lacks must not end the program.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    from tenantry.cli.program import program
-
+    try:
+        from tenantry.cli.program import program
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     program.main()
 
 

@@ -36,10 +36,12 @@ class Invocation:
 
     def connect(self) -> Master:
         """Open the conversation with the chosen Master. Raises Trouble when none is chosen."""
-        from tenantry.cli.connection import Master
         from tenantry.cli.profiles import choose_profile
 
-        return Master(choose_profile(self.profile), self.timeout)
+        profile = choose_profile(self.profile)
+        from tenantry.cli.connection import Master
+
+        return Master(profile, self.timeout)
 
     def printer(self) -> Printer:
         """Where results go."""

@@ -54,6 +54,7 @@ class TenantBoard:
         self._tenants: dict[str, pb.Tenant] = {}
         self._listed: set[str] | None = set()
         self._note = ""
+        self._broken_since: int | None = None
         self._lock = threading.Lock()
 
     def apply(self, message: service_pb.WatchTenantsResponse) -> None:
@@ -70,15 +71,16 @@ class TenantBoard:
                     if self._listed is not None:
                         self._tenants = {guid: self._tenants[guid] for guid in self._listed if guid in self._tenants}
                     self._listed = None
-                    self._note = ""
+                    self._note, self._broken_since = "", None
                 case _:
                     pass
 
     def restart(self, note: str) -> None:
-        """The watch broke off and will begin again: keep showing what is known, with a `note` about it."""
+        """The watch broke off and will begin again: keep showing what is known, with a `note` and since when it is so."""
         with self._lock:
             self._listed = set()
-            self._note = note
+            self._broken_since = self._broken_since or self._clock()
+            self._note = f"since {local_time(self._broken_since)[11:]} {note}"
 
     @property
     def tenants(self) -> list[pb.Tenant]:

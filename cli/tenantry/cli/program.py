@@ -26,8 +26,21 @@ from tenantry.cli.invocation import Invocation, Noun, shared_options
 from tenantry.protocol.failures import EXIT_BUG
 
 
+class ReaderGone(Exception):
+    """Nobody reads the output any more."""
+
+
 class Program(Noun):
     """The root group. Whatever ends a run is explained on stderr and becomes the exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Raises ReaderGone, which click does not take for a failure of its own."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
+        return result
 
     def main(
         self,
@@ -41,9 +54,8 @@ class Program(Noun):
         arguments = list(sys.argv[1:] if args is None else args)
         try:
             code = super().main(arguments, prog_name or PROGRAM, complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # Nobody reads any more; the interpreter must not complain either when it flushes at its end.
+        except ReaderGone:
+            # The interpreter must not complain either when it flushes at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_BROKEN_PIPE)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost frame: whatever it is gets explained

@@ -99,11 +99,11 @@ def list_profiles(invocation: Invocation) -> None:
     from tenantry.cli.output import Column
 
     profiles = _load()
-    columns = [
-        Column[str]("", lambda name: "*" if name == profiles.current else ""),
-        Column[str]("NAME", lambda name: name),
-        Column[str]("ADDRESS", lambda name: profiles.by_name[name].address, flexible=True),
-        Column[str]("TRUST DOMAIN", lambda name: profiles.by_name[name].trust_domain, flexible=True),
+    columns: list[Column[str]] = [
+        Column("", lambda name: "*" if name == profiles.current else ""),
+        Column("NAME", lambda name: name),
+        Column("ADDRESS", lambda name: profiles.by_name[name].address, flexible=True),
+        Column("TRUST DOMAIN", lambda name: profiles.by_name[name].trust_domain, flexible=True),
     ]
     invocation.printer().listing(
         sorted(profiles.by_name),

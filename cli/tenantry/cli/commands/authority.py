@@ -28,20 +28,14 @@ def list_authorities(invocation: Invocation) -> None:
     from tenantry.cli.output import Column
     from tenantry.v1 import authority_service_pb2
 
-    columns = [
-        Column[authority_service_pb2.Authority]("ID", lambda one: one.id),
-        Column[authority_service_pb2.Authority](
-            "STATE", lambda one: enum_word(authority_service_pb2.AuthorityState.DESCRIPTOR, one.state).lower()
-        ),
-        Column[authority_service_pb2.Authority]("TENANTS", lambda one: str(one.tenants), right=True),
-        Column[authority_service_pb2.Authority]("UNCONFIRMED", lambda one: str(one.unconfirmed_tenants), right=True),
-        Column[authority_service_pb2.Authority](
-            "ROOT UNTIL", lambda one: local_time(timestamp_ms(one.root_not_after))[:10]
-        ),
-        Column[authority_service_pb2.Authority](
-            "INTERMEDIATE UNTIL", lambda one: local_time(timestamp_ms(one.intermediate_not_after))[:10]
-        ),
-        Column[authority_service_pb2.Authority]("FINGERPRINT", lambda one: one.fingerprint, flexible=True),
+    columns: list[Column[pb.Authority]] = [
+        Column("ID", lambda one: one.id),
+        Column("STATE", lambda one: enum_word(authority_service_pb2.AuthorityState.DESCRIPTOR, one.state).lower()),
+        Column("TENANTS", lambda one: str(one.tenants), right=True),
+        Column("UNCONFIRMED", lambda one: str(one.unconfirmed_tenants), right=True),
+        Column("ROOT UNTIL", lambda one: local_time(timestamp_ms(one.root_not_after))[:10]),
+        Column("INTERMEDIATE UNTIL", lambda one: local_time(timestamp_ms(one.intermediate_not_after))[:10]),
+        Column("FINGERPRINT", lambda one: one.fingerprint, flexible=True),
     ]
     with invocation.connect() as master:
         request = authority_service_pb2.ListAuthoritiesRequest()

@@ -45,13 +45,13 @@ def list_streams(invocation: Invocation) -> None:
     def retention(one: pb.Stream) -> str:
         return length(duration_ms(one.retention)) if one.HasField("retention") else "for ever"
 
-    columns = [
-        Column[stream_service_pb2.Stream]("NAME", lambda one: one.name),
-        Column[stream_service_pb2.Stream]("RECORDS", lambda one: f"{one.records:,}", right=True),
-        Column[stream_service_pb2.Stream]("SIZE", lambda one: size(one.bytes), right=True),
-        Column[stream_service_pb2.Stream]("KEPT", retention, right=True),
-        Column[stream_service_pb2.Stream]("NEWEST", newest),
-        Column[stream_service_pb2.Stream]("DESCRIPTION", lambda one: one.description, flexible=True),
+    columns: list[Column[pb.Stream]] = [
+        Column("NAME", lambda one: one.name),
+        Column("RECORDS", lambda one: f"{one.records:,}", right=True),
+        Column("SIZE", lambda one: size(one.bytes), right=True),
+        Column("KEPT", retention, right=True),
+        Column("NEWEST", newest),
+        Column("DESCRIPTION", lambda one: one.description, flexible=True),
     ]
     with invocation.connect() as master:
         streams = master.call(master.streams.ListStreams, stream_service_pb2.ListStreamsRequest()).streams
@@ -163,19 +163,17 @@ def gaps(invocation: Invocation, references: tuple[str, ...], limit: int) -> Non
     def records(one: pb.Gap) -> str:
         return "unknown" if not one.first_seq else f"{one.first_seq:,} to {one.last_seq:,}"
 
-    columns = [
-        Column[stream_service_pb2.Gap]("DECLARED", lambda one: local_time(timestamp_ms(one.declared_at))),
-        Column[stream_service_pb2.Gap]("TENANT", lambda one: f"{one.tenant_name}/{one.instance_name}", flexible=True),
-        Column[stream_service_pb2.Gap](
-            "STREAM", lambda one: enum_word(link_service_pb2.TenantStream.DESCRIPTOR, one.stream).lower()
-        ),
-        Column[stream_service_pb2.Gap]("RECORDS", records),
-        Column[stream_service_pb2.Gap](
+    columns: list[Column[pb.Gap]] = [
+        Column("DECLARED", lambda one: local_time(timestamp_ms(one.declared_at))),
+        Column("TENANT", lambda one: f"{one.tenant_name}/{one.instance_name}", flexible=True),
+        Column("STREAM", lambda one: enum_word(link_service_pb2.TenantStream.DESCRIPTOR, one.stream).lower()),
+        Column("RECORDS", records),
+        Column(
             "REASON",
             lambda one: enum_word(link_service_pb2.LossReason.DESCRIPTOR, one.reason).lower().replace("_", " "),
         ),
-        Column[stream_service_pb2.Gap]("DETAIL", lambda one: one.detail, flexible=True),
-        Column[stream_service_pb2.Gap]("EPOCH", lambda one: one.epoch[:8]),
+        Column("DETAIL", lambda one: one.detail, flexible=True),
+        Column("EPOCH", lambda one: one.epoch[:8]),
     ]
 
     def pages(master: Master) -> Iterator[pb.Gap]:

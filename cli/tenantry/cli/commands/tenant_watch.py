@@ -35,7 +35,7 @@ def watch_tenants(
     from tenantry.cli.documents import to_plain
     from tenantry.cli.following import keep_following
     from tenantry.cli.live import LiveTable, TenantBoard, plain_line
-    from tenantry.cli.moments import local_time, now_ms, parse_length, to_duration
+    from tenantry.cli.moments import now_ms, parse_length, to_duration
     from tenantry.v1 import tenant_service_pb2 as service_pb
 
     request = service_pb.WatchTenantsRequest(
@@ -53,7 +53,7 @@ def watch_tenants(
 
         def interrupted(error: Exception | None, pause: float) -> None:
             said = diagnose(error).message if error else "the Master ended the watch"
-            board.restart(f"not following since {local_time(now_ms())[11:]}: {said}")
+            board.restart(f"not following: {said}")
             if not live:
                 click.echo(f"Not following: {said}; next attempt in {pause:.1f} s", err=True)
 
