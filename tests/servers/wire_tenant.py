@@ -118,7 +118,8 @@ async def move(master: MasterProcess, guid: str, verb: str) -> tenant_pb2.Tenant
         stub = tenant_service_pb2_grpc.TenantServiceStub(channel)
         request = getattr(tenant_service_pb2, f"{verb}TenantRequest")(guid=guid)
         answer = await getattr(stub, f"{verb}Tenant")(request, metadata=master.metadata)
-        return answer.tenant
+        moved: tenant_pb2.Tenant = answer.tenant
+        return moved
 
 
 @dataclass

@@ -230,9 +230,8 @@ async def _serving(
     )
     tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(tenant_servicer, api_server)
     enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment_servicer, api_server)
-    stream_service_pb2_grpc.add_StreamServiceServicer_to_server(
-        StreamServicer(database, hub, config.retention), api_server
-    )
+    stream_servicer = StreamServicer(database, hub, config.retention)
+    stream_service_pb2_grpc.add_StreamServiceServicer_to_server(stream_servicer, api_server)
     authority_service_pb2_grpc.add_AuthorityServiceServicer_to_server(AuthorityServicer(keeper), api_server)
     master_service_pb2_grpc.add_MasterServiceServicer_to_server(
         MasterServicer(facts, keeper, reader, links, clocks), api_server
@@ -280,6 +279,7 @@ async def _serving(
                     job.cancel()
                 await committer.stop()
                 reader.close()
+                stream_servicer.close()
                 config.endpoints_file.unlink(missing_ok=True)
                 log.info("stopped")
 
