@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tenantry.process.durations import InvalidDuration, format_milliseconds, parse_milliseconds
-from tenantry.process.redaction import redact_text
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.names import check_trust_domain
 
@@ -227,8 +226,6 @@ HOSTS: Final = Kind(
     _read_hosts, "host names (without wildcards) and IP addresses", lambda v: f"[{', '.join(map(_quote, v))}]"
 )
 PATH: Final = Kind(_read_path, "a path", _quote)
-DSN: Final = Kind(
-    _read_dsn, "sqlite:///PATH or postgresql://USER@HOST/DATABASE", lambda value: _quote(redact_text(value))
-)
+DSN: Final = Kind(_read_dsn, "sqlite:///PATH or postgresql://USER@HOST/DATABASE", _quote)
 TRUST_DOMAIN: Final = Kind(_read_trust_domain, "lower-case DNS labels, like tenantry.internal", _quote)
 LEVEL: Final = Kind(_read_level, f"one of {', '.join(LOG_LEVELS)}", _quote)

@@ -28,6 +28,8 @@ from tenantry.process.redaction import redact_text
 CONFIG_NAME: Final = "config.toml"
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 _OTHERS: Final = 0o077
+_RIVALS: Final = {"dsn": "dsn_file", "dsn_file": "dsn"}
+_FROM_ENVIRONMENT: Final = " in the environment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class _Merging:
         self._take_file(file)
         for variable, text in sorted(self._environment.items()):
             if variable.startswith(ENVIRONMENT_PREFIX) and variable != CONFIG_VARIABLE:
-                self._take(VARIABLES.get(variable, variable), text, f"{variable} in the environment")
+                self._take(VARIABLES.get(variable, variable), text, f"{variable}{_FROM_ENVIRONMENT}")
         for key, value in self._flags.items():
             self._take(key, value, "the command line")
         self._take_dsn_file()
@@ -108,11 +110,22 @@ class _Merging:
             hint = f"did you mean {close[0]}?" if close else "`tenantry-master config show` lists all settings"
             self._object_to(key, f"is not a setting; {hint}", "", origin)
             return
+        self._displace(_RIVALS.get(key, ""), origin)
         self._origins[key] = origin
         try:
             self._values[key] = kind.read(value)
         except Wrong as error:
             self._object_to(key, str(error), kind.expected)
+
+    def _displace(self, key: str, origin: str) -> None:
+        """Forget what an earlier source said: of two settings that exclude each other the later one wins."""
+        before = self._origins.get(key)
+        together = before == origin or (
+            before and before.endswith(_FROM_ENVIRONMENT) and origin.endswith(_FROM_ENVIRONMENT)
+        )
+        if before is not None and not together:
+            self._values.pop(key, None)
+            del self._origins[key]
 
     def _take_file(self, file: Path | None) -> None:
         named = self._environment.get(CONFIG_VARIABLE)
@@ -138,8 +151,6 @@ class _Merging:
             value = self._values.get(key)
             if isinstance(value, Path):
                 self._values[key] = path.absolute().parent / value
-        if implied and self._values.get("data_dir", path.absolute().parent) != path.absolute().parent:
-            self._object_to("data_dir", "names another folder than the one that the file was found in", "no data_dir")
         if exposed and _has_password(self._values.get("dsn")):
             self._object_to("dsn", "holds a password in a file that others may read", "mode 0600, or dsn_file")
 
@@ -150,17 +161,23 @@ class _Merging:
             self._object_to("dsn", problem, "dsn_file")
         if not isinstance(path, Path):
             return
+        named = self._origins["dsn_file"]
         if dsn:
-            self._object_to("dsn", f"is set as well as dsn_file (from {self._origins['dsn_file']})", "one of them")
+            self._object_to("dsn", f"is set as well as dsn_file (from {named})", "one of them")
             return
         try:
-            self._take("dsn", read_private(path).decode("utf-8"), str(path))
+            text = read_private(path).decode("utf-8")
         except FileExposed as error:
             self._object_to("dsn_file", f"cannot be used: {error}", "a file of mode 0600")
         except OSError as error:
             self._object_to("dsn_file", f"{str(path)!r} cannot be read: {error.strerror}", "a file of mode 0600")
         except UnicodeDecodeError:
             self._object_to("dsn_file", f"{str(path)!r} is not a text in UTF-8", "the URL of the database")
+        else:
+            del self._values["dsn_file"]
+            self._take("dsn", text, str(path))
+            self._values["dsn_file"] = path
+            self._origins["dsn_file"] = named
 
     def _build(self) -> MasterConfig:
         plain: dict[str, Any] = {key: value for key, value in self._values.items() if "." not in key}
@@ -171,6 +188,8 @@ class _Merging:
         }
         kept = {stream: self._values.get(f"retention.{stream}") for stream in StreamName}
         plain["data_dir"] = Path(plain.get("data_dir", DEFAULT_DATA_DIR)).absolute()
+        if plain.get("dsn_file") is not None:
+            plain["dsn_file"] = plain["dsn_file"].absolute()
         plain.setdefault("public_hosts", _default_hosts())
         return MasterConfig(
             **plain,

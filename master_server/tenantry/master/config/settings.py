@@ -1,7 +1,7 @@
 """Everything that can be set, as dataclasses whose fields carry the kind of their value."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from tenantry.master.config.kinds import (
 )
 from tenantry.master.domain.keys import DEFAULT_KEY_LIFETIME_MS, MAX_KEY_LIFETIME_MS, MIN_KEY_LIFETIME_MS
 from tenantry.master.domain.records import StreamName
+from tenantry.process.redaction import redact_text
 from tenantry.protocol.messages import DEFAULT_CREDITS, DEFAULT_HEARTBEAT_MS
 
 DEFAULT_DATA_DIR: Final = Path("/var/lib/tenantry-master")
@@ -116,16 +117,25 @@ class MasterConfig:
 
     def describe(self) -> str:
         """The effective configuration as TOML, with where each value was set, without passwords."""
-        lines: list[str] = []
-        current = ""
-        for key, kind, value in _settings(self):
-            table, _, name = key.rpartition(".")
-            if table != current:
-                lines += ["", f"[{table}]"]
-                current = table
-            origin = self.origins.get(key)
-            lines.append(f"{name} = {kind.write(value)}" + (f"  # {origin}" if origin else ""))
-        return "\n".join(lines) + "\n"
+        return redact_text(_write(self, KINDS, self.origins))
+
+    def as_toml(self, keys: Collection[str]) -> str:
+        """These settings as a file can hold them. Secret: a DSN may hold a password."""
+        return _write(self, keys, {})
+
+
+def _write(config: MasterConfig, keys: Collection[str], origins: Mapping[str, str]) -> str:
+    lines: list[str] = []
+    current = ""
+    for key, kind, value in _settings(config):
+        if key not in keys:
+            continue
+        table, _, name = key.rpartition(".")
+        if table != current:
+            lines += ["", f"[{table}]"]
+            current = table
+        lines.append(f"{name} = {kind.write(value)}" + (f"  # {origins[key]}" if key in origins else ""))
+    return "\n".join(lines) + "\n"
 
 
 def _settings(config: MasterConfig) -> Iterator[tuple[str, Kind, object]]:

@@ -1,0 +1,186 @@
+"""``tenantry-master init``: a new Master, or the completion of one whose making was cut short."""
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tenantry.master.commands.options import configured
+from tenantry.master.commands.outcomes import CommandRefused
+from tenantry.master.commands.tokens import TOKEN_FILE, audited, new_token, show_token, write_token
+from tenantry.master.config import CONFIG_NAME, MasterConfig, split_listen
+from tenantry.process.files import private_directory, sync_directory, write_private
+from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL
+
+if TYPE_CHECKING:
+    from tenantry.master.pki.authority import Authority, AuthorityFolder
+    from tenantry.master.sql.database import Database
+    from tenantry.protocol.joining import Secret
+
+MARKER = ".initialising"
+"""Stands in the data folder from before the first key is made until the token was shown."""
+_FIRST_TOKEN = "first administrator"  # noqa: S105 - a name
+
+
+@click.command()
+@click.option(
+    "--host",
+    "public_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="The name or address by which Tenants reach this Master; may be repeated, join strings carry the first one "
+    "[default: this machine's name].",
+)
+@click.option(
+    "--trust-domain",
+    metavar="DOMAIN",
+    help="The domain of all identities [default: tenantry.internal]. It cannot be changed later.",
+)
+@click.option(
+    "--dsn-file",
+    metavar="FILE",
+    help="A file of mode 0600 with the URL of a PostgreSQL database [default: SQLite in the data folder].",
+)
+@TOKEN_FILE
+@configured
+def init(config: MasterConfig, token_file: Path | None) -> None:
+    """Make a new Master: its data folder, certificate authority, store, and the first administrator's token.
+
+    What an interrupted `init` left behind is completed by the next one.
+    """
+    from tenantry.master.pki.authority import AuthorityFolder
+    from tenantry.master.sql.database import Database
+
+    private_directory(config.data_dir)
+    marker = config.data_dir / MARKER
+    folder = AuthorityFolder(config.pki_dir)
+    interrupted = marker.exists()
+    if not interrupted:
+        _refuse_leftovers(config, folder)
+    with Database.open(config.dsn) as database:
+        _refuse_foreign_store(config, database, interrupted=interrupted)
+        if not interrupted:
+            write_private(marker, b"")
+        authority = _authority(folder, config)
+        _write_configuration(config)
+        secret = new_token()
+        if token_file is not None:
+            write_token(token_file, secret)
+        _found(database, authority, config, secret)
+    click.echo(f"the Master is ready in {config.data_dir}" + (" (completed)" if interrupted else ""), err=True)
+    show_token(secret, token_file)
+    marker.unlink()
+    sync_directory(config.data_dir)
+    _print_steps(config, authority)
+
+
+def _refuse_leftovers(config: MasterConfig, folder: "AuthorityFolder") -> None:
+    """An authority that no unfinished `init` made belongs to a Master that works, or once did."""
+    if folder.ids():
+        raise CommandRefused(
+            f"there is a Master in {config.data_dir} already",
+            "Start it with `tenantry-master run`. If its token was lost, `tenantry-master token create NAME` makes "
+            "another one; if its database was lost, restore a backup into an empty folder.",
+            EXIT_CONFLICT,
+        )
+
+
+def _refuse_foreign_store(config: MasterConfig, database: "Database", *, interrupted: bool) -> None:
+    from tenantry.master.commands.stores import INSTANCE_ID
+
+    with database.read() as transaction:
+        taken = transaction.settings.get(INSTANCE_ID) is not None
+        known = {stored.id for stored in transaction.authorities.load()}
+    own = interrupted and known <= set(_ids(config))
+    if taken and not own:
+        raise CommandRefused(
+            "the database belongs to another Master already",
+            "Name an empty database with --dsn-file, or restore a backup.",
+            EXIT_CONFLICT,
+        )
+
+
+def _ids(config: MasterConfig) -> list[str]:
+    from tenantry.master.pki.authority import AuthorityFolder
+
+    return list(AuthorityFolder(config.pki_dir).ids())
+
+
+def _authority(folder: "AuthorityFolder", config: MasterConfig) -> "Authority":
+    """The authority that an interrupted `init` made already, or a new one."""
+    from tenantry.master.operations.clocks import wall_ms
+
+    ids = folder.ids()
+    if len(ids) > 1:
+        raise CommandRefused(
+            f"there are {len(ids)} authorities in {config.pki_dir}", "Use an empty data folder.", EXIT_LOCAL
+        )
+    return folder.load(ids[0]) if ids else folder.create(config.trust_domain, wall_ms())
+
+
+def _write_configuration(config: MasterConfig) -> None:
+    """Keep what was chosen, unless there is a file already, which the operator wrote and which was read."""
+    path = config.data_dir / CONFIG_NAME
+    if not path.exists():
+        # The names are kept even where they are defaults: the machine's name may change, join strings may not.
+        chosen = (set(config.origins) | {"public_hosts", "trust_domain"}) - {"data_dir"}
+        if config.dsn_file is not None:
+            chosen.discard("dsn")
+        text = "# Settings of this Master; `tenantry-master config show` prints all there are.\n" + config.as_toml(
+            chosen
+        )
+        write_private(path, text.encode())
+
+
+def _found(database: "Database", authority: "Authority", config: MasterConfig, secret: "Secret") -> None:
+    """Write the first rows, all or none. What an interrupted `init` wrote stays, but its token, which nobody may have seen."""
+    from tenantry.master.commands.stores import INSTANCE_ID, TRUST_DOMAIN
+    from tenantry.master.domain.authorities import AuthorityState
+    from tenantry.master.domain.keys import Token
+    from tenantry.master.operations.clocks import wall_ms
+    from tenantry.master.sql.authorities import StoredAuthority
+
+    now = wall_ms()
+    with database.write() as transaction:
+        if transaction.settings.get(INSTANCE_ID) is None:
+            transaction.settings.set(INSTANCE_ID, str(uuid.uuid4()))
+            transaction.settings.set(TRUST_DOMAIN, config.trust_domain)
+            transaction.authorities.insert(
+                StoredAuthority(
+                    authority.id,
+                    AuthorityState.ISSUING,
+                    authority.fingerprint,
+                    now,
+                    authority.root_not_after,
+                    authority.intermediate_not_after,
+                )
+            )
+        for unseen in transaction.tokens.all():
+            transaction.tokens.revoke(unseen.id, now)
+        transaction.tokens.insert(Token(secret.id, secret.hash, _FIRST_TOKEN, now))
+        transaction.records.append([audited("master.init", now, authority=authority.id, token=secret.id)])
+
+
+def _print_steps(config: MasterConfig, authority: "Authority") -> None:
+    key = config.pki_dir / authority.id / "root.key"
+    end = authority.intermediate.not_valid_after_utc.date().isoformat()
+    port = config.public_api_port or split_listen(config.api_listen)[1] or "PORT"
+    host = config.public_hosts[0]
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    data = f" --data {config.data_dir}" if "data_dir" in config.origins else ""
+    click.echo(
+        f"""
+CA fingerprint: {authority.fingerprint}
+It is part of every join string; Tenants accept no Master with another one.
+
+Next:
+  tenantry-master run{data}
+  tenantry login --address {address} --ca-fingerprint {authority.fingerprint}
+  tenantry tenant create NAME INSTANCE         (prints the join string for a Tenant)
+
+Take the root key offline: move {key}
+to a medium in a safe, and keep a copy. The running Master does not need it. It is needed before {end}:
+  tenantry-master ca renew-intermediate{data} --root-key FILE""",
+        err=True,
+    )
