@@ -7,6 +7,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from tenantry.protocol.messages import LossReason, SpoolStatus, Stream
 _R = TypeVar("_R")
 
 _TRIM_EVERY_MS = 30_000
+_LOOK_EVERY_S = 5.0
 
 
 class _Job:
@@ -59,6 +61,8 @@ class Spool:
         self._ends: dict[Stream, int] = dict.fromkeys(Stream, 1)
         self._epoch = b""
         self._trimmed_ms = 0
+        self._looked_at = -_LOOK_EVERY_S
+        self.last_status: SpoolStatus | None = None
         self.grown = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -270,6 +274,10 @@ class Spool:
             book = self._keeper.file().book
             self._ends = {stream: one.next_seq for stream, one in book.streams.items()}
             self._epoch = book.epoch
+            if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
+                self._looked_at = time.monotonic()
+                with contextlib.suppress(sqlite3.Error):
+                    self.last_status = self._keeper.file().status()
 
 
 def _accept_all(file: SpoolFile, deposits: list[Deposit]) -> bool:

@@ -1,0 +1,41 @@
+"""The program `tenantry-daemon`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from tenantry.daemon.commands.parser import make_parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from tenantry.daemon.commands.version import software_version
+
+        print(f"tenantry-daemon {software_version()}")
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    from tenantry.daemon.config import load_settings
+    from tenantry.protocol.failures import Failure
+
+    try:
+        settings = load_settings(os.environ, file=arguments.config, data=arguments.data, log_level=arguments.log_level)
+        command = importlib.import_module(f"tenantry.daemon.commands.{arguments.command}")
+        return int(command.execute(arguments, settings))
+    except Failure as failure:
+        print(f"tenantry-daemon: {failure.describe()}", file=sys.stderr)
+        print(f"  {failure.advise()}", file=sys.stderr)
+        return failure.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

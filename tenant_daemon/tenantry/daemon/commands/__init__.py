@@ -1,0 +1,1 @@
+"""The commands of `tenantry-daemon`, one module each."""

@@ -1,0 +1,101 @@
+"""The command line of `tenantry-daemon`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EXIT_CODES = """\
+exit codes:
+  0  done            3  not found        6  denied (key, certificate, quarantine)
+  1  internal error  4  conflict         7  not reachable (Master, or no daemon runs)
+  2  wrong usage     5  wrong state      8  limit      9  this machine's files
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser; `command` of its result names the module to run."""
+    parser = argparse.ArgumentParser(
+        prog="tenantry-daemon",
+        description="The Tenant's side of Tenantry: measures this machine and delivers what it measured to its Master.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    _add_settings(parser, None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_join(commands)
+    commands.add_parser("run", help="run in the foreground until SIGTERM", description="Run until SIGTERM or SIGINT.")
+    status = commands.add_parser("status", help="show how the daemon is", description="Show how the daemon is.")
+    status.add_argument("--json", action="store_true", help="as one JSON object")
+    _add_leave(commands)
+    probe = commands.add_parser(
+        "probe", help="read the probes once and print what they say", description="Read the probes once, here and now."
+    )
+    probe.add_argument("name", nargs="?", help="only this one")
+    probe.add_argument("--json", action="store_true", help="as JSON")
+    notification = commands.add_parser(
+        "notify",
+        help="send a notification to the Master's operators",
+        description="Hand a notification to the running daemon, which delivers it to the Master.",
+    )
+    notification.add_argument("--level", default="info", help="info (default), warning or error")
+    notification.add_argument("--source", required=True, help="which part of this machine says so")
+    notification.add_argument("text", help="what, for people")
+    for command in commands.choices.values():
+        # The same flags after the command; there they have no default, which would overwrite what stood before it.
+        _add_settings(command, argparse.SUPPRESS)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        default=default,
+        help="the data folder (TENANTRY_DAEMON_DATA; /var/lib/tenantry-daemon)",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        default=default,
+        help="the settings (TENANTRY_DAEMON_CONFIG; /etc/tenantry/daemon.toml)",
+    )
+    parser.add_argument("--log-level", metavar="LEVEL", default=default, help="debug, info, warning or error")
+
+
+def _add_join(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    join = commands.add_parser(
+        "join",
+        help="join a Master with the join string that it printed",
+        description="Join a Master. The join string or the enrolment key is read from a file or from standard input, never "
+        "from the command line, where every user of this machine could see it. Repeating it after a lost "
+        "answer is safe for ten minutes.",
+    )
+    join.add_argument(
+        "join_string", nargs="?", metavar="-", help="read the join string from standard input (the default)"
+    )
+    join.add_argument("--key-file", type=Path, metavar="FILE", help="read the join string, or the key, from this file")
+    join.add_argument("--guid", help="the Tenant's GUID (then only the key is read)")
+    join.add_argument("--host", help="the Master's host")
+    join.add_argument("--port", type=int, default=443, help="the Master's port (443)")
+    join.add_argument("--ca-fingerprint", metavar="SHA256", help="fingerprint of the Master's root certificate")
+    join.add_argument("--ca-file", type=Path, metavar="FILE", help="the Master's root certificate, PEM")
+    join.add_argument(
+        "--trust-domain", default="tenantry.internal", help="the Master's trust domain (tenantry.internal)"
+    )
+
+
+def _add_leave(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    leave = commands.add_parser(
+        "leave",
+        help="say goodbye to the Master and stop the daemon",
+        description="Tell the Master why this Tenant goes away and until when, then stop the daemon.",
+    )
+    leave.add_argument("--for", dest="duration", metavar="DURATION", help="until when, from now: 30m, 2h, 1d")
+    leave.add_argument(
+        "--reason", choices=["stop", "reboot", "upgrade", "maintenance"], default="stop", help="why (stop)"
+    )
+    leave.add_argument("--note", default="", help="free text for the operators")

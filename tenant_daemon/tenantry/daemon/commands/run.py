@@ -1,0 +1,21 @@
+"""`run`: the daemon itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from tenantry.daemon.config import Settings
+
+
+def execute(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001 - every command is called alike
+    """Run until told to stop."""
+    # gRPC writes a line of its own for each failed handshake; what matters is in the daemon's log, in words.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from tenantry.daemon.bootstrap import run_daemon
+    from tenantry.daemon.commands.version import software_version
+    from tenantry.process.logs import configure_logging
+
+    configure_logging(settings.log_level)
+    run_daemon(settings, software_version())
+    return 0

@@ -1,0 +1,121 @@
+"""`status`: how the daemon is, also when it does not run."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import sqlite3
+import time
+from typing import Any
+
+from tenantry.daemon.config import Settings
+from tenantry.daemon.control.client import ask
+from tenantry.daemon.domain.failures import DaemonNotRunning
+from tenantry.daemon.link.identity import IdentityFolder
+from tenantry.daemon.spool.database import SpoolDamaged
+from tenantry.daemon.spool.store import read_book
+from tenantry.process.durations import format_milliseconds
+from tenantry.protocol.failures import EXIT_UNREACHABLE
+
+_TIMEOUT_S = 10.0
+
+
+def execute(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Print it. Ends with 7 when no daemon runs."""
+    try:
+        report = ask(settings.data, {"command": "status"}, _TIMEOUT_S)
+    except DaemonNotRunning:
+        report = _read_folder(settings)
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print("\n".join(_lines(report)))
+    return 0 if report["running"] else EXIT_UNREACHABLE
+
+
+def _read_folder(settings: Settings) -> dict[str, Any]:
+    """What can be said without the daemon. Raises NotJoined, IdentityDamaged."""
+    folder = IdentityFolder(settings.data)
+    identity = folder.load()
+    credential = folder.credentials()[0]
+    try:
+        waiting: int | None = sum(one.next_seq - 1 - one.acknowledged for one in read_book(settings.data / "spool.db"))
+    except (sqlite3.Error, SpoolDamaged):
+        waiting = None
+    return {
+        "running": False,
+        "guid": identity.guid,
+        "trust_domain": identity.trust_domain,
+        "link": {
+            "connected": False,
+            "address": identity.link_addresses[0],
+            "certificate": {"serial": credential.serial, "not_after_ms": credential.not_after_ms},
+        },
+        "spool": {"unacknowledged_records": waiting},
+    }
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    link, spool = report["link"], report["spool"]
+    lines = [
+        _line("daemon", f"running (process {report['pid']}, version {report['version']})")
+        if report["running"]
+        else _line("daemon", "not running"),
+        _line("tenant", report["guid"]),
+    ]
+    if report["running"]:
+        configuration = report["configuration"]
+        lines.append(_line("state", report["state"]))
+        lines.append(_line("settings", _describe_configuration(configuration)))
+        lines.append(_line("link", _describe_link(link)))
+        if link["trouble"] is not None:
+            lines += [_line("trouble", link["trouble"]["message"]), _line("", link["trouble"]["hint"])]
+    certificate = link["certificate"]
+    if certificate is not None:
+        lines.append(_line("certificate", f"{certificate['serial']}, until {_time(certificate['not_after_ms'])}"))
+    waiting = spool["unacknowledged_records"]
+    text = "cannot be read" if waiting is None else f"{waiting} records wait"
+    if "bytes" in spool:
+        text += f", {spool['bytes'] / (1 << 20):.1f} of {spool['capacity_bytes'] / (1 << 20):.0f} MiB"
+        if spool["oldest_unacknowledged_ms"] is not None:
+            text += f", oldest of {_time(spool['oldest_unacknowledged_ms'])}"
+    lines.append(_line("spool", text))
+    for name, probe in report.get("probes", {}).items():
+        when = "not read yet" if probe["read_ms"] is None else f"{probe['readings']} readings {_ago(probe['read_ms'])}"
+        lines.append(_line(f"probe {name}", f"every {probe['interval_s']:g} s, {when}"))
+        lines += [_line("", f"note: {note}") for note in probe["notes"]]
+    return lines
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<16}{text}".rstrip()
+
+
+def _describe_configuration(configuration: dict[str, Any]) -> str:
+    text = f"version {configuration['running_version']}"
+    if configuration["failed_version"]:
+        text += f"; version {configuration['failed_version']} was refused: {configuration['failure']}"
+    return text
+
+
+def _describe_link(link: dict[str, Any]) -> str:
+    if link["connected"]:
+        text = f"connected to {link['address']} since {_time(link['since_ms'])}"
+        if link["acknowledged_ms"] is not None:
+            text += f", last acknowledgement {_ago(link['acknowledged_ms'])}"
+        return text
+    text = f"not connected to {link['address']}"
+    if link["reconnect_ms"] is not None:
+        left_ms = max(0, link["reconnect_ms"] - time.time_ns() // 1_000_000)
+        text += f"; next attempt in {format_milliseconds(left_ms // 1000 * 1000)}"
+    return text
+
+
+def _time(milliseconds: int) -> str:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _ago(milliseconds: int) -> str:
+    past_ms = max(0, time.time_ns() // 1_000_000 - milliseconds)
+    return f"{format_milliseconds(past_ms // 1000 * 1000)} ago"

@@ -1,0 +1,192 @@
+"""The identity folder: who this machine is, its key and certificate, whom it trusts. Everything in it is private to the daemon.
+
+``identity.json`` says who and where; ``credential.pem`` holds the private key and the certificate chain in one file, so that both
+change in one step; ``credential-next.pem`` is a renewed pair that has not connected yet; ``trust.pem`` holds the roots.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tenantry.daemon.domain.failures import IdentityDamaged, NotJoined
+from tenantry.process.files import FileExposed, read_private, write_private
+from tenantry.protocol.failures import FieldInvalid
+from tenantry.protocol.joining import check_fingerprint, split_address
+from tenantry.protocol.names import check_guid, check_trust_domain
+
+_T = TypeVar("_T")
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this machine is, and where its Master listens (``host:port``)."""
+
+    guid: str
+    trust_domain: str
+    api_address: str
+    link_addresses: tuple[str, ...]
+    ca_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A private key with its certificate chain (PEM), and what the certificate says. Times are Unix milliseconds."""
+
+    private_key: bytes = field(repr=False)
+    chain: bytes = field(repr=False)
+    serial: str
+    not_before_ms: int
+    not_after_ms: int
+
+
+def generate_key() -> bytes:
+    """A new P-256 private key, PEM."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def make_request(private_key: bytes) -> bytes:
+    """A certificate request (PKCS#10, DER) signed with this key; it names nobody, because the Master decides that."""
+    key = serialization.load_pem_private_key(private_key, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("not an elliptic curve key")
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.DER)
+
+
+def read_credential(private_key: bytes, chain: bytes) -> Credential:
+    """The pair. Raises ValueError when the key does not belong to the first certificate of the chain."""
+    leaf = x509.load_pem_x509_certificates(chain)[0]
+    key = serialization.load_pem_private_key(private_key, None)
+    if key.public_key() != leaf.public_key():
+        raise ValueError("the key does not belong to the certificate")
+    return Credential(
+        private_key,
+        chain,
+        f"{leaf.serial_number:x}",
+        _milliseconds(leaf.not_valid_before_utc),
+        _milliseconds(leaf.not_valid_after_utc),
+    )
+
+
+def check_trust_bundle(bundle: str) -> bytes:
+    """The bundle's PEM text as it is written down. Raises ValueError unless it holds certificates, all of authorities."""
+    text = bundle.encode()
+    for root in x509.load_pem_x509_certificates(text):
+        if not root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            raise ValueError("a certificate in the bundle is not an authority's")
+    return text
+
+
+def hash_trust_bundle(bundle: bytes) -> bytes:
+    """SHA-256 of the PEM text, by which the Master knows which bundle is in use."""
+    return hashlib.sha256(bundle).digest()
+
+
+class IdentityFolder:
+    """The files of an identity. Methods that write are atomic and durable; they raise OSError."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._current = folder / "credential.pem"
+        self._next = folder / "credential-next.pem"
+
+    def load(self) -> Identity:
+        """Who this machine is. Raises NotJoined, IdentityDamaged."""
+        if not (self.folder / "identity.json").exists():
+            raise NotJoined(folder=str(self.folder))
+        return self._read("identity.json", _parse_identity)
+
+    def trust_bundle(self) -> bytes:
+        """The roots to trust, PEM. Raises IdentityDamaged."""
+        return self._read("trust.pem", lambda data: check_trust_bundle(data.decode()))
+
+    def credentials(self) -> tuple[Credential, ...]:
+        """What to connect with, in the order in which to try: a renewed one that was not used yet, then the current.
+
+        Raises IdentityDamaged when there is none that can be used.
+        """
+        found = []
+        if self._next.exists():
+            try:
+                found.append(self._read(self._next.name, _parse_credential))
+            except IdentityDamaged:
+                self._next.unlink()
+        try:
+            found.append(self._read(self._current.name, _parse_credential))
+        except IdentityDamaged:
+            if not found:
+                raise
+        return tuple(found)
+
+    def store(self, identity: Identity, credential: Credential, bundle: bytes) -> None:
+        """Write a whole identity; ``identity.json`` comes last and makes it valid."""
+        self._next.unlink(missing_ok=True)
+        write_private(self.folder / "trust.pem", bundle)
+        write_private(self._current, credential.private_key + credential.chain)
+        content = {
+            "version": 1,
+            "guid": identity.guid,
+            "trust_domain": identity.trust_domain,
+            "api_address": identity.api_address,
+            "link_addresses": list(identity.link_addresses),
+            "ca_fingerprint": identity.ca_fingerprint,
+        }
+        write_private(self.folder / "identity.json", json.dumps(content, indent=1).encode())
+
+    def store_trust(self, bundle: bytes) -> None:
+        """Trust these roots from the next connection on."""
+        write_private(self.folder / "trust.pem", bundle)
+
+    def store_next(self, credential: Credential) -> None:
+        """Keep a renewed pair beside the current one until it has connected once."""
+        write_private(self._next, credential.private_key + credential.chain)
+
+    def promote(self, credential: Credential) -> None:
+        """This pair has connected: it is the current one, and the other is of no use any more."""
+        if self._next.exists() and self._read(self._next.name, _parse_credential).serial == credential.serial:
+            self._next.replace(self._current)
+
+    def _read(self, name: str, parse: Callable[[bytes], _T]) -> _T:
+        try:
+            return parse(read_private(self.folder / name))
+        except (ValueError, KeyError, TypeError, OSError, FieldInvalid, FileExposed, x509.ExtensionNotFound) as error:
+            problem = str(error) if isinstance(error, FileExposed) else f"{type(error).__name__}: {error}"
+            raise IdentityDamaged(file=name, problem=problem[:300]) from None
+
+
+def _parse_identity(data: bytes) -> Identity:
+    content = json.loads(data)
+    addresses = tuple(content["link_addresses"])
+    if content["version"] != 1 or not addresses:
+        raise ValueError("another version, or no address of a link")
+    for address in (content["api_address"], *addresses):
+        split_address(address, 443)
+    return Identity(
+        check_guid(content["guid"]),
+        check_trust_domain(content["trust_domain"]),
+        content["api_address"],
+        addresses,
+        check_fingerprint(content["ca_fingerprint"]),
+    )
+
+
+def _parse_credential(data: bytes) -> Credential:
+    place = data.index(_CERTIFICATE)
+    return read_credential(data[:place], data[place:])
+
+
+def _milliseconds(time: dt.datetime) -> int:
+    return int(time.timestamp() * 1000)

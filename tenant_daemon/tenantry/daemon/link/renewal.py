@@ -1,0 +1,83 @@
+"""Renewing the certificate before it ends: a new key each time, and the old pair is kept until the new one has connected."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import grpc
+import grpc.aio
+import structlog
+
+from tenantry.daemon.link.identity import Credential, check_trust_bundle, generate_key, make_request, read_credential
+from tenantry.process.failpoints import failpoint
+from tenantry.transport.statuses import failure_of
+from tenantry.v1.link_service_pb2 import RenewCertificateRequest
+from tenantry.v1.link_service_pb2_grpc import LinkServiceStub
+
+_log = structlog.get_logger(__name__)
+
+EARLIEST, LATEST = 0.5, 0.7
+_LONGEST_SLEEP_S = 300.0  # so that a clock that is set does not make us late
+_RETRY_S = 3_600.0
+_SHORTEST_RETRY_S = 2.0
+_TIMEOUT_S = 30.0
+
+
+class Renewal:
+    """When to renew the certificate in use; drawn once for each certificate, so that a fleet spreads out."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._due_ms: dict[str, int] = {}
+        self._asked = asyncio.Event()
+
+    def ask(self, reason: str) -> None:
+        """The Master wants it now."""
+        _log.info("renewal asked for", reason=reason)
+        self._asked.set()
+
+    def due_ms(self, credential: Credential) -> int:
+        """The time (Unix ms) at which this one is renewed: at 50 to 70 % of its lifetime."""
+        if credential.serial not in self._due_ms:
+            lifetime = credential.not_after_ms - credential.not_before_ms
+            share = self._chance.uniform(EARLIEST, LATEST)
+            self._due_ms = {credential.serial: credential.not_before_ms + int(lifetime * share)}
+        return self._due_ms[credential.serial]
+
+    async def obtain(self, channel: grpc.aio.Channel, credential: Credential) -> tuple[Credential, bytes]:
+        """Wait until it is due, then get the new pair and the roots to trust; tries again for as long as it takes."""
+        await self._wait(self.due_ms(credential))
+        while True:
+            self._asked.clear()
+            try:
+                return await _renew(channel)
+            except grpc.aio.AioRpcError as error:
+                known = failure_of(error)
+                cause = known.describe() if known else f"{error.code().name}: {error.details()}"
+            except ValueError as error:
+                cause = f"the answer cannot be used: {error}"
+            left_s = credential.not_after_ms / 1000 - time.time()
+            pause_s = max(_SHORTEST_RETRY_S, min(_RETRY_S, left_s / 10))
+            _log.warning("renewal failed", cause=cause[:300], retry_s=round(pause_s))
+            await self._wait(int((time.time() + pause_s) * 1000))
+
+    async def _wait(self, due_ms: int) -> None:
+        while not self._asked.is_set():
+            left_s = due_ms / 1000 - time.time()
+            if left_s <= 0:
+                return
+            try:
+                async with asyncio.timeout(min(left_s, _LONGEST_SLEEP_S)):
+                    await self._asked.wait()
+            except TimeoutError:
+                continue
+
+
+async def _renew(channel: grpc.aio.Channel) -> tuple[Credential, bytes]:
+    private_key = generate_key()
+    request = RenewCertificateRequest(certificate_request=make_request(private_key))
+    response = await LinkServiceStub(channel).RenewCertificate(request, timeout=_TIMEOUT_S)
+    failpoint("renew.after_issue")
+    return read_credential(private_key, response.certificate_chain.encode()), check_trust_bundle(response.trust_bundle)

@@ -1,0 +1,339 @@
+"""One link from Hello to its end: a reader and one writer around `DaemonLink`, on the loop that does the daemon's work.
+
+Heartbeats come from that loop and from no thread of their own: a daemon that hangs must not look alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import NoReturn
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+
+from tenantry.daemon.domain.failures import SpoolReplaced
+from tenantry.daemon.domain.spooling import SpoolStanding
+from tenantry.daemon.link.identity import check_trust_bundle, hash_trust_bundle
+from tenantry.daemon.operations.conduct import ConductKeeper
+from tenantry.daemon.operations.outbox import Outbox
+from tenantry.process.failpoints import failpoint
+from tenantry.protocol.daemon_link import (
+    Acknowledged,
+    ConfigurationWanted,
+    DaemonLink,
+    EpochRefused,
+    Event,
+    HistoriesDiffer,
+    MasterLeft,
+    Phase,
+    RecordPoisoned,
+    RenewalAsked,
+    Resumed,
+    Rewound,
+    StateChanged,
+    TrustChanged,
+    split_registrations,
+)
+from tenantry.protocol.failures import Failure
+from tenantry.protocol.messages import (
+    Batch,
+    Begin,
+    FromDaemon,
+    Goodbye,
+    Heartbeat,
+    Loss,
+    LossReason,
+    Resume,
+    Stream,
+    TrustReport,
+)
+from tenantry.transport.link_messages import decode_from_master, encode_from_daemon
+from tenantry.transport.statuses import failure_of
+from tenantry.v1.link_service_pb2 import ConnectRequest, ConnectResponse
+
+_log = structlog.get_logger(__name__)
+
+_FAREWELL_S = 2.0
+_LONGEST_DETAIL = 500
+
+ConnectCall = grpc.aio.StreamStreamCall[ConnectRequest, ConnectResponse]
+
+
+class Ending(Enum):
+    """How a session ended."""
+
+    LEFT = "this daemon said goodbye"
+    SENT_AWAY = "the Master said goodbye"
+    LOST = "the stream ended without a goodbye"
+    EPOCH_CHANGED = "a new epoch has begun"
+
+
+class SessionOver(Exception):
+    """The session has ended. ``failure`` is set when the Master (or this end) gave a reason, ``cause`` when only gRPC did."""
+
+    def __init__(
+        self, ending: Ending, *, goodbye: Goodbye | None = None, failure: Failure | None = None, cause: str = ""
+    ) -> None:
+        super().__init__(ending.value)
+        self.ending = ending
+        self.goodbye = goodbye
+        self.failure = failure
+        self.cause = cause
+
+
+@dataclass(slots=True)
+class SessionHooks:
+    """What the session leaves to others."""
+
+    resumed: Callable[[Resume], Awaitable[None]]
+    acknowledged: Callable[[], None]
+    renewal_asked: Callable[[str], None]
+    store_trust: Callable[[bytes], None]
+
+
+class Session:
+    """Speaks on one stream of `LinkService.Connect`. ``wake`` is set by whoever has something new to send."""
+
+    def __init__(
+        self,
+        link: DaemonLink,
+        standing: SpoolStanding,
+        outbox: Outbox,
+        conduct: ConductKeeper,
+        hooks: SessionHooks,
+        wake: asyncio.Event,
+    ) -> None:
+        self._link = link
+        self._epoch = standing.epoch
+        self._status = standing.status
+        self._status_at = 0.0
+        self._outbox = outbox
+        self._conduct = conduct
+        self._hooks = hooks
+        self._wake = wake
+        self._queue: deque[FromDaemon] = deque()
+        self._farewell: Goodbye | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether data may flow."""
+        return self._link.phase is Phase.OPEN
+
+    @property
+    def unanswered(self) -> int:
+        """Batches under way."""
+        return self._link.unanswered
+
+    def leave(self, goodbye: Goodbye) -> None:
+        """Say goodbye and end."""
+        self._farewell = goodbye
+        self._wake.set()
+
+    async def run(self, call: ConnectCall) -> SessionOver:
+        """Speak until the end; the stream is closed on return."""
+        try:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._read(call))
+                    tasks.create_task(self._write(call))
+            except* SessionOver as overs:
+                over = _first(overs)
+            except* SpoolReplaced as replaced:
+                over = SessionOver(Ending.EPOCH_CHANGED, cause=str(replaced.exceptions[0]))
+            except* Failure as failures:
+                failure = failures.exceptions[0]
+                over = SessionOver(Ending.LOST, failure=failure if isinstance(failure, Failure) else None)
+            else:
+                raise AssertionError("a session ends by SessionOver")
+            if over.ending is Ending.LEFT:
+                await self._hang_up(call)
+            return over
+        finally:
+            call.cancel()
+
+    # --- writing ----------------------------------------------------------------------------------------------------------
+
+    async def _write(self, call: ConnectCall) -> None:
+        await self._send(call, self._link.hello(time.monotonic()), noted=True)
+        while True:
+            self._wake.clear()
+            await self._flush(call)
+            now = time.monotonic()
+            if self._link.overdue(now):
+                raise SessionOver(Ending.LOST, cause="the Master does not answer")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, self._link.deadline(now) - now)):
+                    await self._wake.wait()
+
+    async def _flush(self, call: ConnectCall) -> None:
+        if self._outbox.epoch != self._epoch:
+            raise SessionOver(Ending.EPOCH_CHANGED)
+        if self._farewell is not None and self._link.phase in (Phase.PREPARING, Phase.OPEN):
+            await self._send(call, self._farewell)
+            raise SessionOver(Ending.LEFT)
+        while self._queue and (self.is_open or isinstance(self._queue[0], Begin)):
+            message = self._queue.popleft()
+            if isinstance(message, Begin):
+                failpoint("link.before_begin")
+            await self._send(call, message)
+        self._link.grow(self._outbox.ends)
+        while self._farewell is None and (wanted := self._link.next_fetch(time.monotonic())) is not None:
+            piece = await self._outbox.fetch(wanted)
+            message = piece.message
+            if isinstance(message, Batch) and len(message.records[0]) > wanted.max_bytes:
+                detail = f"{len(message.records[0])} bytes are more than the Master takes"
+                await self._outbox.give_up(message.stream, message.first_seq, LossReason.POISONED, detail)
+                continue
+            missing = self._link.unregistered(piece.layout_ids)
+            for registration in split_registrations(await self._outbox.layouts(missing)) if missing else ():
+                await self._send(call, registration)
+            # While the spool was read, the Master may have said something else.
+            if self._link.wants(message, time.monotonic()):
+                await self._send(call, await self._with_status(message))
+            self._link.grow(self._outbox.ends)
+        if self._link.heartbeat_due(time.monotonic()):
+            self._status = await self._outbox.status()
+            self._status_at = time.monotonic()
+            if self.is_open:
+                await self._send(call, Heartbeat(self._status))
+
+    async def _with_status(self, message: Batch | Loss) -> Batch | Loss:
+        """While batches flow there are no heartbeats, so that now and then a batch says how the spool is."""
+        interval_s = self._conduct.present.configuration.heartbeat_interval_ms / 1000
+        if isinstance(message, Loss) or time.monotonic() - self._status_at < interval_s:
+            return message
+        status = await self._outbox.status()
+        self._status_at = time.monotonic()
+        if status == self._status:
+            return message
+        self._status = status
+        return replace(message, spool=status)
+
+    async def _send(self, call: ConnectCall, message: FromDaemon, *, noted: bool = False) -> None:
+        if isinstance(message, Batch | Loss) and not self._link.wants(message, time.monotonic()):
+            return
+        if not noted:
+            self._link.send(message, time.monotonic())
+        try:
+            await call.write(encode_from_daemon(message))
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            # The reader learns why; its report is worth more than the writer's.
+            await asyncio.sleep(0.5)
+            raise _lost(error) from None
+
+    # --- reading ----------------------------------------------------------------------------------------------------------
+
+    async def _read(self, call: ConnectCall) -> None:
+        while True:
+            try:
+                response = await call.read()
+            except grpc.aio.AioRpcError as error:
+                raise _lost(error) from None
+            if not isinstance(response, ConnectResponse):
+                raise SessionOver(Ending.LOST, cause="the stream ended")
+            try:
+                events = self._link.receive(decode_from_master(response), time.monotonic())
+            except DecodeError:
+                raise SessionOver(Ending.LOST, cause="a message of the Master cannot be read") from None
+            for event in events:
+                await self._handle(event)
+            self._wake.set()
+
+    async def _handle(self, event: Event) -> None:
+        match event:
+            case Acknowledged():
+                failpoint("link.after_ack_before_delete")
+                await self._outbox.acknowledge(event.stream, event.last_seq, time.time_ns() // 1_000_000)
+                self._hooks.acknowledged()
+            case Resumed():
+                await self._resume(event.resume)
+            case Rewound():
+                _log.warning(
+                    "records refused by the Master",
+                    stream=event.stream.value,
+                    cause=event.cause.value,
+                    expected=event.next_seq,
+                    detail=event.detail,
+                )
+            case RecordPoisoned():
+                detail = event.detail[:_LONGEST_DETAIL]
+                await self._outbox.give_up(event.stream, event.seq, LossReason.POISONED, detail)
+            case EpochRefused():
+                await self._begin_epoch(event.stream, event.detail)
+            case StateChanged():
+                await self._conduct.enter_state(event.state, event.reason)
+            case ConfigurationWanted():
+                report = await self._conduct.apply(event.configuration)
+                if report is not None:
+                    self._queue.append(report)
+                self._link.work_by(self._conduct.present.configuration, time.monotonic())
+            case TrustChanged():
+                await self._trust(event.trust_bundle)
+            case RenewalAsked():
+                self._hooks.renewal_asked(event.reason)
+            case MasterLeft():
+                raise SessionOver(Ending.SENT_AWAY, goodbye=event.goodbye)
+
+    async def _resume(self, resume: Resume) -> None:
+        chains = await self._outbox.chains_at({mark.stream: mark.last_seq for mark in resume.marks})
+        try:
+            plans = self._link.plan(chains, time.monotonic())
+        except HistoriesDiffer as differ:
+            await self._begin_epoch(differ.stream, str(differ))
+        for stream, plan in plans.items():
+            if plan.lost is not None:
+                _log.error("records lost", stream=stream.value, first=plan.lost[0], last=plan.lost[1])
+        stored = {mark.stream: (mark.last_seq, mark.chain) for mark in resume.marks}
+        await self._outbox.resume(resume.incarnation, stored)
+        await self._hooks.resumed(resume)
+        await self._conduct.enter_state(resume.state)
+        report = await self._conduct.apply(resume.configuration)
+        self._link.work_by(self._conduct.present.configuration, time.monotonic())
+        self._queue.append(Begin(resume.incarnation))
+        if report is not None:
+            self._queue.append(report)
+
+    async def _begin_epoch(self, stream: Stream, detail: str) -> NoReturn:
+        text = f"{stream.value}: {detail}"[:_LONGEST_DETAIL]
+        await self._outbox.begin_epoch(LossReason.UNKNOWN, text)
+        raise SessionOver(Ending.EPOCH_CHANGED, cause=text)
+
+    async def _trust(self, bundle: str) -> None:
+        try:
+            text = check_trust_bundle(bundle)
+        except ValueError as error:
+            _log.error("trust bundle refused", cause=str(error))
+            return
+        await asyncio.to_thread(self._hooks.store_trust, text)
+        _log.info("trust bundle replaced")
+        self._queue.append(TrustReport(hash_trust_bundle(text)))
+
+    async def _hang_up(self, call: ConnectCall) -> None:
+        """Wait until the Master has taken the goodbye: it then ends the stream."""
+        with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await call.done_writing()
+                while isinstance(await call.read(), ConnectResponse):
+                    continue
+
+
+def _first(overs: BaseExceptionGroup[SessionOver]) -> SessionOver:
+    """The one that says most: both tasks may find out at once."""
+    found = [over for over in overs.exceptions if isinstance(over, SessionOver)]
+    return max(found, key=lambda over: (over.ending is not Ending.LOST, over.failure is not None, bool(over.cause)))
+
+
+def _lost(error: BaseException) -> SessionOver:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return SessionOver(
+            Ending.LOST, failure=failure_of(error), cause=f"{error.code().name}: {error.details()}"[:_LONGEST_DETAIL]
+        )
+    return SessionOver(Ending.LOST, cause="the stream ended")

@@ -1,0 +1,1 @@
+"""What the daemon does: collecting, notifying, behaving as the Master says, telling how it is."""
