@@ -8,7 +8,7 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from tenantry.protocol.failures import FieldInvalid, MessageUnreadable
-from tenantry.protocol.layouts import LAYOUT_ID_BYTES, MAX_TICKS
+from tenantry.protocol.layouts import LAYOUT_ID_BYTES, MAX_METRIC_NAME, MAX_TICKS
 from tenantry.protocol.messages import AlertRecord, MetricFrame, NotificationLevel, NotificationRecord, Severity
 from tenantry.protocol.names import MAX_NAME, check_text
 from tenantry.transport.link_messages import MAX_TIMESTAMP_MS, WireEnum
@@ -76,7 +76,7 @@ def decode_alert(record: bytes) -> AlertRecord:
         firing=alert.firing,
         severity=SEVERITIES.member(alert.severity, Severity),
         message=check_text(alert.message, "alert.message", MAX_ALERT_MESSAGE, lines=True),
-        metric=check_text(alert.metric, "alert.metric", MAX_NAME),
+        metric=check_text(alert.metric, "alert.metric", MAX_METRIC_NAME),
         labels=tuple(
             (check_text(label.name, "alert.labels", 128), check_text(label.value, "alert.labels", 512))
             for label in alert.labels[:32]

@@ -23,7 +23,8 @@ USABLE = frozenset({CertificateStatus.NEXT, CertificateStatus.CURRENT})
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """One issued certificate. ``serial`` in lower-case hexadecimal, ``authority`` the id of the issuer, ``public_key`` the SHA-256
-    of the subject's public key (hexadecimal), ``chain`` the PEM that the daemon got."""
+    of the subject's public key (hexadecimal), ``chain`` the PEM that the daemon got.
+    """
 
     serial: str
     tenant_id: int

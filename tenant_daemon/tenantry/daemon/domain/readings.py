@@ -25,3 +25,8 @@ class Reading:
     def series(self) -> Series:
         """The series that the value belongs to."""
         return Series(self.name, self.unit, self.kind, self.labels)
+
+
+def share(part: float, whole: float) -> float:
+    """``part / whole`` to a hundredth of a per cent: finer is noise, and short decimals pack to about a byte a sample."""
+    return round(part / whole, 4)

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 import psutil
 
-from tenantry.daemon.domain.readings import Reading
+from tenantry.daemon.domain.readings import Reading, share
 from tenantry.daemon.probes.patience import PatientCaller, TookTooLong
 from tenantry.daemon.probes.selection import Selection
 from tenantry.protocol.layouts import SeriesKind
@@ -151,6 +151,6 @@ def _readings(mount: Mount, space: Space) -> list[Reading]:
     readings.append(Reading("system.filesystem.limit", "By", SeriesKind.GAUGE, (*device, *place, *kind), limit))
     if space.used + space.free:
         labels = (*device, *place, ("system.filesystem.state", "used"), *kind)
-        share = space.used / (space.used + space.free)
-        readings.append(Reading("system.filesystem.utilization", "1", SeriesKind.GAUGE, labels, share))
+        used = share(space.used, space.used + space.free)
+        readings.append(Reading("system.filesystem.utilization", "1", SeriesKind.GAUGE, labels, used))
     return readings

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import psutil
 
-from tenantry.daemon.domain.readings import Reading
+from tenantry.daemon.domain.readings import Reading, share
 from tenantry.protocol.layouts import SeriesKind
 
 # psutil turns the kernel's pages swapped in and out into bytes with this size on Linux, whatever the machine's pages are.
@@ -40,7 +40,9 @@ class MemoryProbe:
         readings.append(Reading("system.memory.limit", "By", SeriesKind.GAUGE, (), float(memory.total)))
         if memory.total:
             labels = (("system.memory.state", "used"),)
-            readings.append(Reading("system.memory.utilization", "1", SeriesKind.GAUGE, labels, used / memory.total))
+            readings.append(
+                Reading("system.memory.utilization", "1", SeriesKind.GAUGE, labels, share(used, memory.total))
+            )
         return readings
 
 
@@ -66,7 +68,7 @@ class PagingProbe:
         readings = [
             Reading("system.paging.usage", "By", SeriesKind.GAUGE, used, float(swap.used)),
             Reading("system.paging.usage", "By", SeriesKind.GAUGE, free, float(swap.free)),
-            Reading("system.paging.utilization", "1", SeriesKind.GAUGE, used, swap.used / swap.total),
+            Reading("system.paging.utilization", "1", SeriesKind.GAUGE, used, share(swap.used, swap.total)),
         ]
         for direction, size in (("in", swap.sin), ("out", swap.sout)):
             labels = (("system.paging.direction", direction),)

@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 import psutil
 
-from tenantry.daemon.domain.readings import Reading
+from tenantry.daemon.domain.readings import Reading, share
 from tenantry.protocol.layouts import SeriesKind
 from tenantry.protocol.messages import SpoolStatus
 
@@ -44,8 +44,8 @@ class SelfProbe:
         now, used = self._monotonic(), self._cpu_seconds()
         readings = [Reading("process.cpu.time", "s", SeriesKind.COUNTER, _LABELS, used)]
         if self._previous is not None and now > self._previous[0]:
-            share = (used - self._previous[1]) / (now - self._previous[0])
-            readings.append(Reading("process.cpu.utilization", "1", SeriesKind.GAUGE, _LABELS, max(0.0, share)))
+            busy = share(max(0.0, used - self._previous[1]), now - self._previous[0])
+            readings.append(Reading("process.cpu.utilization", "1", SeriesKind.GAUGE, _LABELS, busy))
         self._previous = (now, used)
         self.notes = ()
         try:

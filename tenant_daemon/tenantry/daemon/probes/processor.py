@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import psutil
 
-from tenantry.daemon.domain.readings import Reading
+from tenantry.daemon.domain.readings import Reading, share
 from tenantry.protocol.layouts import SeriesKind
 
 # psutil's names of the modes -> values of `cpu.mode` in the conventions. Guest time is part of user time already.
@@ -67,7 +67,7 @@ def busy_share(earlier: dict[str, float], later: dict[str, float]) -> float | No
     total = sum(steps.values())
     if total <= 0:
         return None
-    return 1.0 - sum(steps.get(mode, 0.0) for mode in _RESTING) / total
+    return share(total - sum(steps.get(mode, 0.0) for mode in _RESTING), total)
 
 
 def _times_by_mode() -> dict[str, float]:

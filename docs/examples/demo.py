@@ -1,0 +1,224 @@
+"""The main job of Tenantry on this machine: one Master, three Tenants, a table that moves.
+
+``make demo`` runs it. Everything is done with the three programs as a user would do it, every process is a real one, and everything
+that is written lies in ``.demo`` of the checkout. Ctrl-C ends it; ``DEMO_SECONDS=25`` ends it after that time, with exit code 0 only if
+all three Tenants were seen as they should be and everything stopped cleanly.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(sys.executable).parent
+FOLDER = CHECKOUT / ".demo"
+PROFILES = FOLDER / "profiles.yaml"
+TENANTS = (("Acme GmbH", "Berlin"), ("Acme GmbH", "Hamburg"), ("Globex", "Lyon"))
+IN_MAINTENANCE = 2
+START_S = 60.0
+STOP_S = 20.0
+
+
+class DemoFailed(Exception):
+    """Something did not go as it should; the message says what, and where its log is."""
+
+
+def main() -> int:
+    """Run the demo; the exit code."""
+    seconds = float(os.environ.get("DEMO_SECONDS") or 0)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with only_demo(), contextlib.ExitStack() as running:
+            play(seconds, running)
+        say("Everything has stopped. What was written is in .demo; the next demo starts afresh.")
+    except KeyboardInterrupt:
+        say("Everything has stopped. What was written is in .demo; the next demo starts afresh.")
+        return 0
+    except DemoFailed as failure:
+        say(f"The demo failed: {failure}")
+        return 1
+    return 0
+
+
+def play(seconds: float, running: contextlib.ExitStack) -> None:
+    """Set everything up, show it, and check what was shown."""
+    os.environ["TENANTRY_PROFILES"] = str(PROFILES)
+    say("1. A Master: its authority, its store, the first administrator's token")
+    do("tenantry-master", "init", "--data", FOLDER / "master", "--host", "127.0.0.1", "--token-file", FOLDER / "token")
+    listen = ("--api-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0")
+    running.enter_context(program("master", "tenantry-master", "run", "--data", FOLDER / "master", *listen))
+    endpoints = wait_for(lambda: read_json(FOLDER / "master" / "run" / "endpoints.json"), "the Master to listen")
+    root = next((FOLDER / "master" / "pki").glob("*/root.pem"))
+    do("tenantry", "login", "--address", endpoints["api"], "--ca-file", root, "--token-file", FOLDER / "token")
+
+    say("2. Three Tenants: each is registered, joins with its one-time key, and runs as a process of its own")
+    for number, (name, instance) in enumerate(TENANTS):
+        data = FOLDER / f"tenant-{number + 1}"
+        join = FOLDER / f"join-{number + 1}"
+        do("tenantry", "tenant", "create", name, instance, "--tag", "demo", "--join-file", join)
+        do("tenantry-daemon", "--data", data, "join", "--key-file", join)
+        running.enter_context(program(data.name, "tenantry-daemon", "--data", data, "run"))
+    wait_for(lambda: all(one["connectivity"] == "CONNECTIVITY_CONNECTED" for one in tenants()), "three links")
+
+    say("3. Two of them are activated; the third stays in Maintenance and sends nothing")
+    for number, (name, instance) in enumerate(TENANTS):
+        if number != IN_MAINTENANCE:
+            do("tenantry", "tenant", "activate", f"{name}/{instance}", "--reason", "demo")
+    wait_for(lambda: sum("cpu" in one.get("usage", {}) for one in tenants()) == len(TENANTS) - 1, "the first metrics")
+
+    show_commands(seconds)
+    watch(seconds)
+    check()
+
+
+def show_commands(seconds: float) -> None:
+    """What a user can type meanwhile."""
+    tenantry = f"TENANTRY_PROFILES={PROFILES.relative_to(CHECKOUT)} {PROGRAMS.relative_to(CHECKOUT)}/tenantry"
+    say("4. The table below moves" + (f" for {seconds:g} s." if seconds else " until Ctrl-C."))
+    say("   In a second terminal, in this folder:")
+    for command in (
+        "status",
+        "tenant list",
+        "tenant show 'Globex/Lyon'",
+        "tenant activate 'Globex/Lyon' --reason 'ready'",
+        "tenant maintain 'Acme GmbH/Berlin'",
+        "stream list",
+        "stream read metricsMaster --tenant 'Acme GmbH/Berlin' --metric system.cpu.utilization",
+        "stream tail tenantStatusHistory",
+    ):
+        say(f"     {tenantry} {command}")
+    daemon = f"{PROGRAMS.relative_to(CHECKOUT)}/tenantry-daemon --data .demo/tenant-1"
+    say(f"     {daemon} status")
+    say(f"     {daemon} leave --for 30m --reason upgrade")
+    say("")
+
+
+def watch(seconds: float) -> None:
+    """The CLI's own live table, or its plain lines where nobody looks."""
+    command = [str(PROGRAMS / "tenantry"), "tenant", "watch"]
+    # The table ends with its own SIGINT: from the terminal together with ours, or from here when the time is over.
+    process = subprocess.Popen(command)
+    try:
+        code = process.wait(seconds or None)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        process.wait(STOP_S)
+    except KeyboardInterrupt:
+        process.wait(STOP_S)
+        raise
+    else:
+        if code not in (0, 130):
+            raise DemoFailed(f"`tenantry tenant watch` ended with exit code {code}")
+        raise KeyboardInterrupt
+
+
+def check() -> None:
+    """Whether what was shown is what should be there."""
+    seen = {(one["tenant_name"], one["instance_name"]): one for one in tenants()}
+    for number, names in enumerate(TENANTS):
+        tenant = seen.get(names)
+        wanted = "TENANT_STATE_MAINTENANCE" if number == IN_MAINTENANCE else "TENANT_STATE_ACTIVE"
+        if tenant is None or tenant["connectivity"] != "CONNECTIVITY_CONNECTED" or tenant["state"] != wanted:
+            raise DemoFailed(f"{'/'.join(names)} is not connected and {wanted}: {tenant}")
+        usage = tenant.get("usage", {})
+        if number != IN_MAINTENANCE and not {"cpu", "memory", "disk"} <= usage.keys():
+            raise DemoFailed(f"{'/'.join(names)} shows no CPU, memory and disk: {usage}")
+        if number == IN_MAINTENANCE and usage:
+            raise DemoFailed(f"{'/'.join(names)} has sent metrics in Maintenance: {usage}")
+
+
+# --- processes ------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def only_demo() -> Iterator[None]:
+    """A fresh folder, and no second demo in it."""
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoFailed("another demo runs in this checkout") from None
+        for entry in FOLDER.iterdir():
+            if entry.name != "lock":
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        yield
+
+
+@contextlib.contextmanager
+def program(name: str, *command: str | Path) -> Iterator[None]:
+    """A program in the background, told to stop at the end, and expected to do so with exit code 0."""
+    log = FOLDER / f"{name}.log"
+    arguments = [str(PROGRAMS / command[0]), *map(str, command[1:])]
+    with log.open("wb") as output:
+        # A session of its own: Ctrl-C in the terminal is for us, and we stop the others in order.
+        process = subprocess.Popen(arguments, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield
+        if process.poll() is not None:
+            raise DemoFailed(f"{name} ended by itself with exit code {process.returncode}; see {log}")
+    finally:
+        process.terminate()
+        try:
+            code = process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            code = -signal.SIGKILL
+    if code:
+        raise DemoFailed(f"{name} stopped with exit code {code}; see {log}")
+
+
+def do(*command: str | Path) -> None:
+    """Run a command that must succeed."""
+    run(*command)
+
+
+def run(*command: str | Path) -> str:
+    """What a command prints; it must succeed."""
+    arguments = [str(PROGRAMS / command[0]), *map(str, command[1:])]
+    done = subprocess.run(arguments, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        shown = " ".join(map(str, command))
+        raise DemoFailed(f"`{shown}` ended with exit code {done.returncode}:\n{done.stderr}{done.stdout}")
+    return done.stdout
+
+
+def tenants() -> list[dict[str, Any]]:
+    """The Tenants as the CLI lists them."""
+    found: list[dict[str, Any]] = json.loads(run("tenantry", "--output", "json", "tenant", "list"))
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file; None while it is not there."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def wait_for(condition: Any, what: str) -> Any:
+    """The first true answer. Raises DemoFailed after a minute."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.2)
+    raise DemoFailed(f"waited in vain for {what}; see the logs in {FOLDER}")
+
+
+def say(text: str) -> None:
+    """A line for the user."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
