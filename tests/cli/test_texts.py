@@ -1,6 +1,7 @@
 """Times, escaping, tables and plain data."""
 
 import datetime as dt
+import json
 import time
 
 import pytest
@@ -111,9 +112,10 @@ def test_plain_data_of_every_kind() -> None:
         "disabled_probes": [],
     }
     record = stream_pb.Record(timestamp=to_timestamp(NOW))
-    record.fields.update({"value": 1.5, "labels": {"cpu": "0"}, "list": [1, None, True]})
+    record.fields.update({"value": 1.5, "labels": {"cpu": "0"}, "list": [1, None, True, float("nan")]})
     plain = to_plain(record)
-    assert plain["fields"] == {"value": 1.5, "labels": {"cpu": "0"}, "list": [1, None, True]}
+    assert plain["fields"] == {"value": 1.5, "labels": {"cpu": "0"}, "list": [1, None, True, None]}
+    assert json.dumps(plain["fields"]["list"]) == "[1, null, true, null]"
     assert (plain["timestamp"], plain["received_at"]) == ("2023-11-14T22:13:20.000Z", None)
     assert to_plain(pb.Tenant(state=77))["state"] == "77"  # type: ignore[arg-type]
     assert to_plain(service_pb.WatchTenantsResponse(gone="x")) == {"gone": "x"}

@@ -7,6 +7,7 @@ type ("ACTIVE" for TENANT_STATE_ACTIVE), 64-bit integers are numbers, and of a `
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,10 @@ from tenantry.cli.moments import rfc3339
 if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor
     from google.protobuf.message import Message
+    from google.protobuf.struct_pb2 import Struct, Value
 
+# Up to here a double holds every integer.
+_EXACT = 2**53
 _prefixes: dict[str, str] = {}
 
 
@@ -44,6 +48,30 @@ def enum_word(enum: EnumDescriptor, number: int) -> str:
     return value.name.removeprefix(prefix)
 
 
+def struct_to_plain(struct: Struct) -> dict[str, Any]:
+    """A Struct as a dictionary, ordered by name. Whole numbers are integers; NaN and infinities, unknown to JSON, are None."""
+    return {name: _value(struct.fields[name]) for name in sorted(struct.fields)}
+
+
+def _value(value: Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "number_value":
+            number = value.number_value
+            if not math.isfinite(number):
+                return None
+            return int(number) if number.is_integer() and abs(number) < _EXACT else number
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return struct_to_plain(value.struct_value)
+        case "list_value":
+            return [_value(one) for one in value.list_value.values]
+        case _:
+            return None
+
+
 def _many(values: Any, field: Any) -> Any:
     entry = field.message_type
     if entry is not None and entry.GetOptions().map_entry:
@@ -69,8 +97,6 @@ def _message(value: Any) -> Any:
         case "google.protobuf.Duration":
             return value.ToJsonString()
         case "google.protobuf.Struct":
-            from google.protobuf.json_format import MessageToDict
-
-            return MessageToDict(value)
+            return struct_to_plain(value)
         case _:
             return to_plain(value)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tenantry.v1 import stream_service_pb2 as pb
 
 PAGE: Final = 1_000
-_METRIC_FIELDS: Final = ("metric", "value", "unit", "kind", "labels")
 
 
 @click.group(cls=Noun)
@@ -218,15 +217,15 @@ def _when(record: pb.Record) -> str:
     return local_time(timestamp_ms(record.timestamp))
 
 
-def _fields(record: pb.Record, without: tuple[str, ...] = ()) -> str:
-    """Fields as `name=value`; a value that is no single word is written as JSON."""
-    from google.protobuf.json_format import MessageToDict
+def _fields(record: pb.Record) -> str:
+    """Fields as `name=value`, without empty ones; a value that is no single word is written as JSON."""
+    from tenantry.cli.documents import struct_to_plain
 
     parts = []
-    for field, value in sorted(MessageToDict(record.fields).items()):
-        if field not in without:
-            plain = isinstance(value, str) and value.replace("-", "").replace(".", "").isalnum()
-            parts.append(f"{field}={value if plain else json.dumps(value, ensure_ascii=False)}")
+    for field, value in struct_to_plain(record.fields).items():
+        if value not in (None, "", [], {}):
+            word = isinstance(value, str) and not set(value) & set(" \"'=\t\n{}[]")
+            parts.append(f"{field}={value if word else json.dumps(value, ensure_ascii=False)}")
     return " ".join(parts)
 
 
@@ -240,12 +239,12 @@ def _text_field(record: pb.Record, name: str) -> str:
 
 
 def _labels(record: pb.Record) -> str:
-    from google.protobuf.json_format import MessageToDict
+    from tenantry.cli.documents import struct_to_plain
 
     if "labels" not in record.fields.fields:
         return ""
-    labels = MessageToDict(record.fields.fields["labels"].struct_value)
-    return " ".join(f"{name}={value}" for name, value in sorted(labels.items()))
+    labels = struct_to_plain(record.fields.fields["labels"].struct_value)
+    return " ".join(f"{name}={value}" for name, value in labels.items())
 
 
 def _record_columns(name: str) -> list[Column[pb.Record]]:
