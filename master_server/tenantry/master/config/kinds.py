@@ -200,8 +200,8 @@ def _read_dsn(value: object) -> str:
     if not separator or scheme not in _SCHEMES:
         # No more than the scheme is shown: what follows may hold a password.
         raise Wrong(f"begins with {scheme[:20]!r}" if separator else "is no URL")
-    if scheme == "sqlite" and not (rest.startswith("/") and rest.strip("/")):
-        raise Wrong("names no database file")
+    if scheme == "sqlite" and not (rest.startswith("//") and rest.strip("/")):
+        raise Wrong("names no absolute path")
     return text
 
 
@@ -226,6 +226,6 @@ HOSTS: Final = Kind(
     _read_hosts, "host names (without wildcards) and IP addresses", lambda v: f"[{', '.join(map(_quote, v))}]"
 )
 PATH: Final = Kind(_read_path, "a path", _quote)
-DSN: Final = Kind(_read_dsn, "sqlite:///PATH or postgresql://USER@HOST/DATABASE", _quote)
+DSN: Final = Kind(_read_dsn, "sqlite:////PATH or postgresql://USER@HOST/DATABASE", _quote)
 TRUST_DOMAIN: Final = Kind(_read_trust_domain, "lower-case DNS labels, like tenantry.internal", _quote)
 LEVEL: Final = Kind(_read_level, f"one of {', '.join(LOG_LEVELS)}", _quote)

@@ -156,7 +156,7 @@ class _Merging:
 
     def _take_dsn_file(self) -> None:
         dsn, path = self._values.get("dsn"), self._values.get("dsn_file")
-        if _has_password(self._flags.get("dsn")):
+        if "dsn" in self._flags and _has_password(dsn):
             problem = "holds a password on the command line, where every user of the machine can read it"
             self._object_to("dsn", problem, "dsn_file")
         if not isinstance(path, Path):
