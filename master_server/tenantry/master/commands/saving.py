@@ -3,13 +3,13 @@
 import contextlib
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.termui import progressbar
 
 from tenantry.master.commands.options import DATA, configured
 from tenantry.master.commands.outcomes import CommandRefused
@@ -185,6 +185,5 @@ What happens when it starts (tenantry-master run --data {config.data_dir}):
 @contextlib.contextmanager
 def _progress(label: str, size: int) -> Iterator[Callable[[int], None]]:
     """A progress bar of `size` bytes on a terminal, one line elsewhere."""
-    stream = click.get_text_stream("stderr")
-    with progressbar(length=max(size, 1), label=label, file=stream, update_min_steps=1 << 20) as bar:
+    with click.progressbar(length=max(size, 1), label=label, file=sys.stderr, update_min_steps=1 << 20) as bar:
         yield bar.update
