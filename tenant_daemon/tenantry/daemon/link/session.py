@@ -153,8 +153,6 @@ class Session:
                 over = SessionOver(Ending.LOST, failure=failure if isinstance(failure, Failure) else None)
             else:
                 raise AssertionError("a session ends by SessionOver")
-            if over.ending is Ending.LEFT:
-                await self._hang_up(call)
             return over
         finally:
             call.cancel()
@@ -178,7 +176,7 @@ class Session:
             raise SessionOver(Ending.EPOCH_CHANGED)
         if self._farewell is not None and self._link.phase in (Phase.PREPARING, Phase.OPEN):
             await self._send(call, self._farewell)
-            raise SessionOver(Ending.LEFT)
+            await self._hang_up(call)
         while self._queue and (self.is_open or isinstance(self._queue[0], Begin)):
             message = self._queue.popleft()
             if isinstance(message, Begin):
@@ -204,6 +202,15 @@ class Session:
             self._status_at = time.monotonic()
             if self.is_open:
                 await self._send(call, Heartbeat(self._status))
+
+    async def _hang_up(self, call: ConnectCall) -> NoReturn:
+        """Wait until the Master has taken the goodbye: it then ends the stream, which the reader sees. Cancelling the reader before
+        would cancel the stream, and the goodbye with it.
+        """
+        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            await call.done_writing()
+        await asyncio.sleep(_FAREWELL_S)
+        raise SessionOver(Ending.LEFT)
 
     async def _with_status(self, message: Batch | Loss) -> Batch | Loss:
         """While batches flow there are no heartbeats, so that now and then a batch says how the spool is."""
@@ -236,9 +243,9 @@ class Session:
             try:
                 response = await call.read()
             except grpc.aio.AioRpcError as error:
-                raise _lost(error) from None
+                raise self._ended(error) from None
             if not isinstance(response, ConnectResponse):
-                raise SessionOver(Ending.LOST, cause="the stream ended")
+                raise self._ended(None)
             try:
                 events = self._link.receive(decode_from_master(response), time.monotonic())
             except DecodeError:
@@ -246,6 +253,11 @@ class Session:
             for event in events:
                 await self._handle(event)
             self._wake.set()
+
+    def _ended(self, error: grpc.aio.AioRpcError | None) -> SessionOver:
+        if self._farewell is not None and self._link.phase is Phase.ENDED:
+            return SessionOver(Ending.LEFT)
+        return _lost(error)
 
     async def _handle(self, event: Event) -> None:
         match event:
@@ -316,14 +328,6 @@ class Session:
         _log.info("trust bundle replaced")
         self._queue.append(TrustReport(hash_trust_bundle(text)))
 
-    async def _hang_up(self, call: ConnectCall) -> None:
-        """Wait until the Master has taken the goodbye: it then ends the stream."""
-        with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-            async with asyncio.timeout(_FAREWELL_S):
-                await call.done_writing()
-                while isinstance(await call.read(), ConnectResponse):
-                    continue
-
 
 def _first(overs: BaseExceptionGroup[SessionOver]) -> SessionOver:
     """The one that says most: both tasks may find out at once."""
@@ -331,7 +335,7 @@ def _first(overs: BaseExceptionGroup[SessionOver]) -> SessionOver:
     return max(found, key=lambda over: (over.ending is not Ending.LOST, over.failure is not None, bool(over.cause)))
 
 
-def _lost(error: BaseException) -> SessionOver:
+def _lost(error: BaseException | None) -> SessionOver:
     if isinstance(error, grpc.aio.AioRpcError):
         return SessionOver(
             Ending.LOST, failure=failure_of(error), cause=f"{error.code().name}: {error.details()}"[:_LONGEST_DETAIL]
