@@ -15,7 +15,8 @@ from tenantry.master.sql.refusals import DsnInvalid, DurabilityRefused, StoreUnr
 Kind = Literal["sqlite", "postgresql"]
 
 BUSY_TIMEOUT_S: Final = 10.0
-_POOL: Final[dict[str, object]] = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30.0}
+# Values never show in errors, which end up in logs.
+_COMMON: Final[dict[str, object]] = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 30.0, "hide_parameters": True}
 _FULL: Final = 2  # PRAGMA synchronous: the WAL is synced at each COMMIT
 
 _PRAGMAS: Final = (
@@ -71,7 +72,7 @@ def make_engine(url: URL, options: Mapping[str, Any] | None = None) -> Engine:
     if kind_of(url) == "sqlite":
         return _sqlite_engine(url, options or {})
     engine = sqlalchemy.create_engine(
-        url, **{**_POOL, "pool_pre_ping": True, "connect_args": _POSTGRES_CONNECT, **(options or {})}
+        url, **{**_COMMON, "pool_pre_ping": True, "connect_args": _POSTGRES_CONNECT, **(options or {})}
     )
     event.listen(engine, "connect", _set_up_postgres)
     return engine
@@ -109,7 +110,7 @@ def check_durability(connection: Connection) -> None:
 def _sqlite_engine(url: URL, options: Mapping[str, Any]) -> Engine:
     # The driver's own transactions are off (isolation_level None): its default mode loses concurrent updates silently.
     connect = {"isolation_level": None, "timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
-    engine = sqlalchemy.create_engine(url, **{**_POOL, "connect_args": connect, **options})
+    engine = sqlalchemy.create_engine(url, **{**_COMMON, "connect_args": connect, **options})
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
