@@ -72,6 +72,7 @@ class FakeMaster:
         self.gaps: list[stream_pb.Gap] = []
         self.authorities = [authority_pb.Authority(id="a1", state=authority_pb.AUTHORITY_STATE_ISSUING, tenants=2)]
         self.requests: list[Any] = []
+        self.asked = threading.Event()
         self.failing: dict[str, Failure | grpc.StatusCode] = {}
         self.silent: set[str] = set()
         self.clock_ahead_s = 0.0
@@ -233,6 +234,7 @@ class _Gate(grpc.aio.ServerInterceptor):
 
     async def _check(self, method: str, sent: dict[str, Any], request: Any, context: Any) -> None:
         self._master.requests.append(request)
+        self._master.asked.set()
         if sent.get("authorization") != f"Bearer {TOKEN}":
             raise NotSignedIn
         if method in self._master.silent:

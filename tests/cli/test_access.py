@@ -39,6 +39,15 @@ def test_login_pins_by_fingerprint_and_stores_a_private_profile(
     assert "Signed in as" in stranger.done("status")
 
 
+def test_login_does_not_replace_the_profile_of_another_master_unasked(stranger: Person, master: FakeMaster) -> None:
+    """The token in it may exist nowhere else; naming the profile replaces it."""
+    with FakeMaster() as other:
+        for one, words, code in ((master, (), 0), (other, (), EXIT_USAGE), (other, ("--profile", "default"), 0)):
+            pinned = ("--address", one.address, "--ca-fingerprint", one.identity.fingerprint)
+            assert stranger.run("login", *pinned, *words, stdin=TOKEN).exit_code == code
+        assert stranger.data("profile", "show")["address"] == other.address
+
+
 def test_login_takes_colons_and_capitals_in_a_fingerprint(stranger: Person, master: FakeMaster) -> None:
     """A fingerprint may be written as other tools write it."""
     digits = master.identity.fingerprint.upper()

@@ -1,6 +1,7 @@
 """How commands end: exit codes, explanations, hints."""
 
 import json
+import signal
 import socket
 import subprocess
 import threading
@@ -128,6 +129,17 @@ def test_a_silent_master_is_not_waited_for(operator: Person, master: FakeMaster)
     error = operator.error("status", "--timeout", "0.3")
     assert (error["reason"], error["exit_code"]) == ("DEADLINE_EXCEEDED", EXIT_UNREACHABLE)
     assert "before you repeat" in error["hint"]
+
+
+def test_ctrl_c_ends_a_call_that_waits(operator: Person, master: FakeMaster) -> None:
+    """Interrupted in the middle of a call: 130, and not a word."""
+    master.silent.add("GetMaster")
+    with operator.start("status", "--timeout", "600", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert master.asked.wait(30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr.read().strip() == ""
 
 
 @pytest.mark.parametrize(

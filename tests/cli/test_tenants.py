@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tenantry.cli.commands.choices import CONNECTIVITIES, ORDERS, STATES
+from tenantry.daemon.commands.parser import make_parser
 from tenantry.protocol.failures import (
     EXIT_CONFLICT,
     EXIT_LOCAL,
@@ -64,6 +65,14 @@ def test_create_writes_the_join_string_to_a_private_file(operator: Person, tmp_p
         ticket = decode_join_string(path.read_text())
         assert ticket.key not in result.output
         assert "tenantry-join:" not in result.output
+
+
+def test_the_command_that_is_shown_exists(operator: Person, tmp_path: Path) -> None:
+    """What an operator is told to type on the Tenant's machine is understood there."""
+    path = tmp_path / "join"
+    shown = operator.done("tenant", "create", "acme", "main", "--join-file", str(path))
+    command = next(line.strip() for line in shown.splitlines() if line.startswith("  tenantry-daemon "))
+    assert make_parser().parse_args(command.split()[1:]).key_file == Path(path.name)
 
 
 def test_create_looks_at_the_join_file_before_it_registers(

@@ -25,17 +25,6 @@ STREAMS: Final = (
 )
 
 
-def profile_names(incomplete: str) -> list[str]:
-    """Profiles in the file of this person."""
-
-    def read() -> list[str]:
-        from tenantry.cli.profiles import load_profiles, profiles_path
-
-        return [name for name in sorted(load_profiles(profiles_path()).by_name) if name.startswith(incomplete)]
-
-    return _silently(read)
-
-
 def tenant_references(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Tenants as `name/instance`, or by GUID where the beginning of one was typed."""
 

@@ -59,7 +59,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: object)
 
 
 def _complete_profiles(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    from tenantry.cli.completions import profile_names
+    from tenantry.cli.profiles import profile_names
 
     return profile_names(incomplete)
 

@@ -101,6 +101,14 @@ def load_profiles(path: Path) -> Profiles:
         ) from None
 
 
+def profile_names(incomplete: str) -> list[str]:
+    """What a shell offers for the beginning of a profile's name; nothing when the profiles cannot be read."""
+    try:
+        return [name for name in sorted(load_profiles(profiles_path()).by_name) if name.startswith(incomplete)]
+    except LocalFileUnusable:
+        return []
+
+
 @contextmanager
 def changing_profiles(path: Path) -> Iterator[list[Profiles]]:
     """Hands out the profiles in a list of one; what stands in it at the end is written, unless nothing changed.

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 DEFAULT_NAME = "default"
 
 
+def _complete_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from tenantry.cli.profiles import profile_names
+
+    return profile_names(incomplete)
+
+
 @click.command(cls=Verb)
 @click.option("--address", metavar="HOST:PORT", help="The Master's api listener; port 7443 when none is given.")
 @click.option("--ca-file", type=click.Path(path_type=Path), help="The Master's root certificate (PEM).")
@@ -45,18 +51,12 @@ def login(
     itself. Address, certificate and token are tried before anything is stored. --profile names the profile.
     """
     from tenantry.cli.connection import Master
-    from tenantry.cli.profiles import (
-        DEFAULT_TRUST_DOMAIN,
-        Profile,
-        changing_profiles,
-        check_profile_name,
-        profiles_path,
-    )
+    from tenantry.cli.profiles import DEFAULT_TRUST_DOMAIN, Profile, changing_profiles, profiles_path
 
-    name = check_profile_name(invocation.profile or os.environ.get("TENANTRY_PROFILE") or DEFAULT_NAME)
     address = address or os.environ.get("TENANTRY_ADDRESS")
     if not address:
         raise InputInvalid("no address is given", "Add --address HOST:PORT.")
+    name = _name_for(invocation.profile or os.environ.get("TENANTRY_PROFILE"), address)
     host, port = split_address(address, DEFAULT_API_PORT)
     domain = check_trust_domain(trust_domain or os.environ.get("TENANTRY_TRUST_DOMAIN") or DEFAULT_TRUST_DOMAIN)
     roots = _roots(host, port, listener_name("api", domain), ca_file, ca_fingerprint, invocation.timeout)
@@ -114,7 +114,7 @@ def list_profiles(invocation: Invocation) -> None:
 
 
 @profile.command("use")
-@click.argument("name", shell_complete=lambda _c, _p, incomplete: _names(incomplete))
+@click.argument("name", shell_complete=_complete_names)
 @pass_invocation
 def use_profile(invocation: Invocation, name: str) -> None:
     """Use this profile from now on."""
@@ -126,7 +126,7 @@ def use_profile(invocation: Invocation, name: str) -> None:
 
 
 @profile.command("show")
-@click.argument("name", required=False, shell_complete=lambda _c, _p, incomplete: _names(incomplete))
+@click.argument("name", required=False, shell_complete=_complete_names)
 @pass_invocation
 def show_profile(invocation: Invocation, name: str | None) -> None:
     """One profile (by default the one in use), without its token."""
@@ -140,7 +140,7 @@ def show_profile(invocation: Invocation, name: str | None) -> None:
 
 
 @profile.command("delete")
-@click.argument("name", shell_complete=lambda _c, _p, incomplete: _names(incomplete))
+@click.argument("name", shell_complete=_complete_names)
 @pass_invocation
 def delete_profile(invocation: Invocation, name: str) -> None:
     """Forget a profile, token included. The token itself stays valid on the Master."""
@@ -149,6 +149,21 @@ def delete_profile(invocation: Invocation, name: str) -> None:
     with changing_profiles(profiles_path()) as held:
         held[0] = held[0].without(name)
     invocation.printer().document({"deleted": name}, lambda: [f"Profile {name} is deleted."])
+
+
+def _name_for(wanted: str | None, address: str) -> str:
+    """The profile to write. Without a wish, one for another Master is not overwritten: its token may exist nowhere else."""
+    from tenantry.cli.profiles import check_profile_name
+
+    if wanted is not None:
+        return check_profile_name(wanted)
+    present = _load().by_name.get(DEFAULT_NAME)
+    if present is not None and present.address != address:
+        raise InputInvalid(
+            f"the profile {DEFAULT_NAME} is for {_safe(present.address)}",
+            f"Add --profile NAME for another one, or --profile {DEFAULT_NAME} to replace it.",
+        )
+    return DEFAULT_NAME
 
 
 def _roots(
@@ -217,14 +232,6 @@ def _public(stored: Profile) -> dict[str, str]:
     except ValueError:
         fingerprint = "?"
     return {"address": stored.address, "trust_domain": stored.trust_domain, "ca_fingerprint": fingerprint}
-
-
-def _names(incomplete: str) -> list[click.shell_completion.CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    from tenantry.cli.completions import profile_names
-
-    return [CompletionItem(name) for name in profile_names(incomplete)]
 
 
 def _safe(text: str) -> str:

@@ -66,7 +66,7 @@ def _lines(
     if join_file is not None:
         yield escape(f"The join string is in {join_file}. On the Tenant's machine:")
         yield ""
-        yield f"  tenantry-daemon join --join-file {escape(join_file.name)}"
+        yield f"  tenantry-daemon join --key-file {escape(join_file.name)}"
     else:
         yield "On the Tenant's machine run `tenantry-daemon join` and give it this line:"
         yield ""
