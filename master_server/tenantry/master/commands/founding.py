@@ -10,6 +10,7 @@ from tenantry.master.commands.options import configured
 from tenantry.master.commands.outcomes import CommandRefused
 from tenantry.master.commands.tokens import TOKEN_FILE, audited, new_token, show_token, write_token
 from tenantry.master.config import CONFIG_NAME, MasterConfig, split_listen
+from tenantry.process.failpoints import failpoint
 from tenantry.process.files import private_directory, sync_directory, write_private
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL
 
@@ -62,14 +63,19 @@ def init(config: MasterConfig, token_file: Path | None) -> None:
         _refuse_foreign_store(config, database, interrupted=interrupted)
         if not interrupted:
             write_private(marker, b"")
+        failpoint("init.after_marker")
         authority = _authority(folder, config)
+        failpoint("init.after_authority")
         _write_configuration(config)
+        failpoint("init.after_configuration")
         secret = new_token()
         if token_file is not None:
             write_token(token_file, secret)
         _found(database, authority, config, secret)
+        failpoint("init.after_commit")
     click.echo(f"the Master is ready in {config.data_dir}" + (" (completed)" if interrupted else ""), err=True)
     show_token(secret, token_file)
+    failpoint("init.after_token")
     marker.unlink()
     sync_directory(config.data_dir)
     _print_steps(config, authority)

@@ -28,7 +28,7 @@ def configured(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--config",
-        "file",
+        "config_file",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
         help="The configuration file [default: config.toml in the data folder].",
@@ -36,9 +36,9 @@ def configured(function: Callable[..., Any]) -> Callable[..., Any]:
     @DATA
     @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting; may be repeated.")
     @functools.wraps(function)
-    def command(file: Path | None, data: Path | None, assignments: tuple[str, ...], **options: Any) -> Any:
+    def command(config_file: Path | None, data: Path | None, assignments: tuple[str, ...], **options: Any) -> Any:
         flags = {name: options.pop(name) for name in list(options) if name in _AS_FLAGS}
-        return function(read_configuration(file, data, assignments, flags), **options)
+        return function(read_configuration(config_file, data, assignments, flags), **options)
 
     return command
 

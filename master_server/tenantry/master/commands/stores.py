@@ -33,6 +33,9 @@ RESTORED_AT: Final = "restored_at_ms"
 @contextmanager
 def stopped_master(config: MasterConfig) -> Iterator[Database]:
     """The store of an initialised Master that does not run. Raises CommandRefused, StoreRefused."""
+    url = parse_dsn(config.dsn)
+    if kind_of(url) == "sqlite" and not sqlite_path(url).exists():
+        raise no_master(config)
     with Database.open(config.dsn) as database:
         with database.read() as transaction:
             known = transaction.settings.get(INSTANCE_ID)
