@@ -67,13 +67,13 @@ def play(seconds: float, running: contextlib.ExitStack) -> None:
         do("tenantry", "tenant", "create", name, instance, "--tag", "demo", "--join-file", join)
         do("tenantry-daemon", "--data", data, "join", "--key-file", join)
         running.enter_context(program(data.name, "tenantry-daemon", "--data", data, "run"))
-    wait_for(lambda: all(one["connectivity"] == "CONNECTIVITY_CONNECTED" for one in tenants()), "three links")
+    wait_for(lambda: all(one["connectivity"] == "CONNECTED" for one in tenants()), "three links")
 
     say("3. Two of them are activated; the third stays in Maintenance and sends nothing")
     for number, (name, instance) in enumerate(TENANTS):
         if number != IN_MAINTENANCE:
             do("tenantry", "tenant", "activate", f"{name}/{instance}", "--reason", "demo")
-    wait_for(lambda: sum("cpu" in one.get("usage", {}) for one in tenants()) == len(TENANTS) - 1, "the first metrics")
+    wait_for(lambda: sum(usage_of(one).get("cpu") is not None for one in tenants()) == len(TENANTS) - 1, "the first metrics")
 
     show_commands(seconds)
     watch(seconds)
@@ -126,11 +126,11 @@ def check() -> None:
     seen = {(one["tenant_name"], one["instance_name"]): one for one in tenants()}
     for number, names in enumerate(TENANTS):
         tenant = seen.get(names)
-        wanted = "TENANT_STATE_MAINTENANCE" if number == IN_MAINTENANCE else "TENANT_STATE_ACTIVE"
-        if tenant is None or tenant["connectivity"] != "CONNECTIVITY_CONNECTED" or tenant["state"] != wanted:
+        wanted = "MAINTENANCE" if number == IN_MAINTENANCE else "ACTIVE"
+        if tenant is None or tenant["connectivity"] != "CONNECTED" or tenant["state"] != wanted:
             raise DemoFailed(f"{'/'.join(names)} is not connected and {wanted}: {tenant}")
-        usage = tenant.get("usage", {})
-        if number != IN_MAINTENANCE and not {"cpu", "memory", "disk"} <= usage.keys():
+        usage = usage_of(tenant)
+        if number != IN_MAINTENANCE and None in (usage.get("cpu"), usage.get("memory"), usage.get("disk")):
             raise DemoFailed(f"{'/'.join(names)} shows no CPU, memory and disk: {usage}")
         if number == IN_MAINTENANCE and usage:
             raise DemoFailed(f"{'/'.join(names)} has sent metrics in Maintenance: {usage}")
@@ -197,6 +197,11 @@ def tenants() -> list[dict[str, Any]]:
     """The Tenants as the CLI lists them."""
     found: list[dict[str, Any]] = json.loads(run("tenantry", "--output", "json", "tenant", "list"))
     return found
+
+
+def usage_of(tenant: dict[str, Any]) -> dict[str, float | None]:
+    """A Tenant's newest figures; empty when it has sent none."""
+    return tenant.get("usage") or {}
 
 
 def read_json(path: Path) -> Any:

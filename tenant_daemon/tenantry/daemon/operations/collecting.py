@@ -129,6 +129,8 @@ class Collector:
             return
         shift = self._phase * min(schedule)
         last = self._clock.wall()
+        # At once: an operator who activates a Tenant shall not wait a minute for the first figure of a slow source.
+        await self.collect(schedule, last)
         while True:
             await self._watch_clock()
             now = self._clock.wall()
