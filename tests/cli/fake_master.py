@@ -75,6 +75,8 @@ class FakeMaster:
         self.asked = threading.Event()
         self.failing: dict[str, Failure | grpc.StatusCode] = {}
         self.silent: set[str] = set()
+        self.losing: set[str] = set()
+        self.created: dict[str, pb.Tenant] = {}
         self.clock_ahead_s = 0.0
         self.largest_page = 1_000
         self.stopping = threading.Event()
@@ -226,9 +228,14 @@ class _Gate(grpc.aio.ServerInterceptor):
         async def unary(request: Any, context: Any) -> Any:
             try:
                 await self._check(method, sent, request, context)
-                return await handler.unary_unary(request, context)
+                answer = await handler.unary_unary(request, context)
             except Failure as failure:
                 await context.abort_with_status(failure_to_status(failure))
+
+            if method in self._master.losing:
+                self._master.losing.discard(method)
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
+            return answer
 
         return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
 
@@ -277,6 +284,8 @@ class _Tenants(service_grpc.TenantServiceServicer):
 
     async def CreateTenant(self, request: service_pb.CreateTenantRequest, context: Any) -> Any:
         wanted = request.tenant
+        if known := self._master.created.get(request.request_id):
+            return service_pb.CreateTenantResponse(tenant=known, enrolment=self._master.enrolment(known))
         for other in self._master.tenants.values():
             if (other.tenant_name, other.instance_name) == (wanted.tenant_name, wanted.instance_name):
                 raise TenantNameTaken(tenant_name=wanted.tenant_name, instance_name=wanted.instance_name)
@@ -288,7 +297,7 @@ class _Tenants(service_grpc.TenantServiceServicer):
         tenant.CopyFrom(wanted)
         tenant.guid, tenant.etag = str(uuid.uuid4()), "1"
         tenant.state, tenant.connectivity = pb.TENANT_STATE_UNREGISTERED, pb.CONNECTIVITY_NEVER_CONNECTED
-        self._master.tenants[tenant.guid] = tenant
+        self._master.tenants[tenant.guid] = self._master.created[request.request_id] = tenant
         return service_pb.CreateTenantResponse(tenant=tenant, enrolment=self._master.enrolment(tenant))
 
     async def GetTenant(self, request: service_pb.GetTenantRequest, context: Any) -> Any:

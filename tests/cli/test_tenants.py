@@ -87,6 +87,14 @@ def test_create_looks_at_the_join_file_before_it_registers(
     assert master.tenants == {}
 
 
+def test_create_survives_a_lost_answer(operator: Person, master: FakeMaster) -> None:
+    """A second attempt with the same request id registers no second Tenant, and shows a key that works."""
+    master.losing.add("CreateTenant")
+    shown = operator.data("tenant", "create", "acme", "main")
+    assert list(master.tenants) == [shown["tenant"]["guid"]]
+    assert decode_join_string(shown["enrolment"]["join_string"]).guid == shown["tenant"]["guid"]
+
+
 def test_create_refuses_a_name_that_is_taken(operator: Person, master: FakeMaster) -> None:
     """The Master's typed refusal becomes an exit code and a hint."""
     master.add("acme", "main")

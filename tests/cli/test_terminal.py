@@ -1,6 +1,7 @@
 """What only shows in a process of its own: start-up, completion, and the live table on a terminal."""
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 import pytest
 from rich.console import Console
 
+from tenantry.cli import progress
 from tenantry.cli.live import LiveTable, TenantBoard, plain_line
 from tenantry.v1 import tenant_pb2 as pb
 from tenantry.v1 import tenant_service_pb2 as service_pb
@@ -283,3 +285,26 @@ def test_plain_lines_are_one_line_each() -> None:
     for one in (evil, service_pb.WatchTenantsResponse(gone="a\n"), service_pb.WatchTenantsResponse(synchronised=True)):
         assert plain_line(one, NOW).isprintable()
     assert "cpu 50.0%" in plain_line(evil, NOW)
+
+
+class Watched(io.StringIO):
+    """A stderr that somebody watches."""
+
+    def isatty(self) -> bool:
+        """It is a terminal."""
+        return True
+
+
+def test_progress_is_shown_where_somebody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long work says how far it is, on a terminal only, and not before a moment has passed."""
+    for stderr, patience, expected in (
+        (Watched(), 0.0, True),
+        (Watched(), 3_600.0, False),
+        (io.StringIO(), 0.0, False),
+    ):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        monkeypatch.setattr(progress, "PATIENCE_S", patience)
+        with progress.Progression("Moving Tenants") as progression:
+            for done in range(3):
+                progression.show(done, 10_000)
+        assert ("Moving Tenants" in stderr.getvalue()) is expected

@@ -10,8 +10,9 @@ import heapq
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -40,6 +41,7 @@ _STATE_RANKS: Final = {
     pb.TENANT_STATE_UNREGISTERED: 5,
 }
 _CONNECTIVITY_RANKS: Final = {pb.CONNECTIVITY_LOST: 1, pb.CONNECTIVITY_STALE: 2}
+_Attention: TypeAlias = tuple[int, int, str, str, str]
 # Title, header, rules and footer of the table.
 _LINES_AROUND: Final = 7
 
@@ -51,7 +53,8 @@ class TenantBoard:
         """`clock`: the Master's time in Unix milliseconds, for "3 s ago"."""
         self.title = title
         self._clock = clock
-        self._tenants: dict[str, pb.Tenant] = {}
+        # With each Tenant how much attention it needs: computed once a message, not once a frame.
+        self._tenants: dict[str, tuple[_Attention, pb.Tenant]] = {}
         self._listed: set[str] | None = set()
         self._note = ""
         self._broken_since: int | None = None
@@ -62,7 +65,7 @@ class TenantBoard:
         with self._lock:
             match message.WhichOneof("event"):
                 case "tenant":
-                    self._tenants[message.tenant.guid] = message.tenant
+                    self._tenants[message.tenant.guid] = (_attention(message.tenant), message.tenant)
                     if self._listed is not None:
                         self._listed.add(message.tenant.guid)
                 case "gone":
@@ -86,16 +89,19 @@ class TenantBoard:
     def tenants(self) -> list[pb.Tenant]:
         """What is known now, ordered by names."""
         with self._lock:
-            return sorted(self._tenants.values(), key=_names)
+            return sorted((tenant for _, tenant in self._tenants.values()), key=_names)
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         now = self._clock()
         rows = max(1, options.max_height - _LINES_AROUND) if options.max_height else 1_000_000
         with self._lock:
-            known = list(self._tenants.values())
+            ranked = list(self._tenants.values())
             note = self._note
-        fits = len(known) <= rows
-        chosen = sorted(known, key=_names) if fits else heapq.nsmallest(rows, known, key=_attention)
+        known = [tenant for _, tenant in ranked]
+        if len(known) <= rows:
+            chosen = sorted(known, key=_names)
+        else:
+            chosen = [tenant for _, tenant in heapq.nsmallest(rows, ranked, key=itemgetter(0))]
         table = Table(title=self._title(note, now), title_justify="left", expand=True, caption_justify="left")
         columns = list_columns(now)
         for column in columns:
@@ -164,7 +170,7 @@ def _names(tenant: pb.Tenant) -> tuple[str, str, str]:
     return tenant.tenant_name, tenant.instance_name, tenant.guid
 
 
-def _attention(tenant: pb.Tenant) -> tuple[int, int, str, str, str]:
+def _attention(tenant: pb.Tenant) -> _Attention:
     rank = 0 if tenant.HasField("quarantine") else _STATE_RANKS.get(tenant.state, 6)
     return rank, _CONNECTIVITY_RANKS.get(tenant.connectivity, 3), *_names(tenant)
 

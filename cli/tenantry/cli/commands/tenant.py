@@ -22,6 +22,7 @@ from tenantry.cli.commands.choices import (
 )
 from tenantry.cli.confirmation import confirm
 from tenantry.cli.invocation import Invocation, Noun, pass_invocation
+from tenantry.cli.troubles import DeadlineExceeded, MasterUnreachable
 
 if TYPE_CHECKING:
     from tenantry.v1 import tenant_pb2
@@ -71,7 +72,11 @@ def create_tenant(
     if key_lifetime is not None:
         request.key_lifetime.CopyFrom(to_duration(parse_length(key_lifetime)))
     with invocation.connect() as master:
-        answer = master.call(master.tenants.CreateTenant, request)
+        try:
+            answer = master.call(master.tenants.CreateTenant, request)
+        except (DeadlineExceeded, MasterUnreachable):
+            # It may have been done although the answer was lost: the same request id makes a second attempt safe.
+            answer = master.call(master.tenants.CreateTenant, request)
     show_enrolment(invocation.printer(), answer.tenant, answer.enrolment, join_file)
 
 
