@@ -30,7 +30,10 @@ def enrol(transaction: Transaction, actor: Actor, key: str, guid: str, issued: I
         raise EnrolmentRefused
     failpoint("enrol.after_use")
     earlier = transaction.certificates.by_public_key(used.tenant_id, issued.spki_sha256)
-    if earlier is not None and earlier.status in USABLE:
+    if earlier is not None:
+        # Revoked or replaced since: a key that lets in once must not undo that.
+        if earlier.status not in USABLE:
+            raise EnrolmentRefused
         return earlier.chain
     tenant = transaction.tenants.by_id(used.tenant_id)
     certificate = _offer(transaction, tenant.id, issued, now_ms)
@@ -61,15 +64,13 @@ def record_refused_enrolment(transaction: Transaction, actor: Actor, key: str, n
 def renew(
     transaction: Transaction, caller: Caller, issued: IssuedCertificate, adoption: AdoptionRule, now_ms: int
 ) -> str:
-    """A new certificate for a caller with a valid one; the chain in PEM. The older one works until the first use of the new.
+    """A new certificate for a caller with a valid one; the chain in PEM. The older ones work until the first use of the new.
 
+    Nothing is retired here: a copy of the machine can ask as well, and only a link proves which one goes on.
     Raises PeerCertificateInvalid, CertificateRevoked.
     """
     tenant = tenant_of(transaction, caller)
     admit(transaction, caller, tenant, adoption, now_ms)
-    for other in transaction.certificates.of_tenant(tenant.id):
-        if other.status is CertificateStatus.NEXT:
-            transaction.certificates.set_status(other.serial, CertificateStatus.RETIRED)
     certificate = _offer(transaction, tenant.id, issued, now_ms)
     actor = Actor("tenant", caller.guid, caller.address)
     transaction.records.append(

@@ -84,7 +84,7 @@ def tenant_of(transaction: Transaction, caller: Caller) -> Tenant:
 
 
 def admit(transaction: Transaction, caller: Caller, tenant: Tenant, adoption: AdoptionRule, now_ms: int) -> Certificate:
-    """The caller's certificate, made current if this is its first use. Raises CertificateRevoked."""
+    """The caller's certificate, which must be usable. Raises CertificateRevoked."""
     certificate = transaction.certificates.get(caller.serial)
     if certificate is None:
         if not adoption.covers(caller):
@@ -107,13 +107,20 @@ def admit(transaction: Transaction, caller: Caller, tenant: Tenant, adoption: Ad
         )
     if certificate.tenant_id != tenant.id or certificate.status not in USABLE:
         raise CertificateRevoked(serial=caller.serial)
-    if certificate.status is CertificateStatus.NEXT:
-        for other in transaction.certificates.of_tenant(tenant.id):
-            if other.status in USABLE and other.serial != certificate.serial:
-                transaction.certificates.set_status(other.serial, CertificateStatus.RETIRED)
-        transaction.certificates.set_status(certificate.serial, CertificateStatus.CURRENT)
-        certificate = replace(certificate, status=CertificateStatus.CURRENT)
     return certificate
+
+
+def make_current(transaction: Transaction, certificate: Certificate) -> None:
+    """The first use of a certificate retires all others of its Tenant.
+
+    Only a machine that has proven continuity uses one: a copy can renew too, and must not retire what the Tenant holds.
+    """
+    if certificate.status is CertificateStatus.CURRENT:
+        return
+    for other in transaction.certificates.of_tenant(certificate.tenant_id):
+        if other.status in USABLE and other.serial != certificate.serial:
+            transaction.certificates.set_status(other.serial, CertificateStatus.RETIRED)
+    transaction.certificates.set_status(certificate.serial, CertificateStatus.CURRENT)
 
 
 def open_link(
@@ -149,10 +156,12 @@ def open_link(
         marks=hello.marks,
         stored=stored,
     )
-    decided = tenant.quarantine is not None and tenant.quarantine.keep_newcomer
+    # The decision is for the machine that contradicts: the other one, reconnecting first, must not use it up.
+    decided = contradiction is not None and tenant.quarantine is not None and tenant.quarantine.keep_newcomer
     if contradiction is not None and not decided:
         refused_peer = f"{caller.address} ({host_name})"
         return _quarantine(transaction, tenant, contradiction, kept_peer, refused_peer, now_ms)
+    make_current(transaction, certificate)
     records: list[NewRecord] = []
     if behind:
         text = f"{tenant.tenant_name} / {tenant.instance_name} remembers more than this Master, which was restored from a backup"

@@ -1,0 +1,58 @@
+"""What a refused request must look like, and that it changed nothing."""
+
+import contextlib
+import sqlite3
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from tenantry.protocol.failures import Failure
+from tenantry.transport.statuses import failure_of
+from tests.servers.master import MasterProcess
+
+VOLATILE = frozenset({"contacts"})
+"""Tables that heartbeats change all the time."""
+
+
+@contextlib.contextmanager
+def refused(kind: type[Failure], **metadata: str) -> Iterator[None]:
+    """The block must be refused with this failure: its code, its reason, its facts, a message and a hint without holes."""
+    with pytest.raises(grpc.RpcError) as caught:
+        yield
+    check_refusal(caught.value, kind, **metadata)
+
+
+def check_refusal(error: grpc.RpcError, kind: type[Failure], **metadata: str) -> Failure:
+    """The failure in an error, which must be of this kind and complete."""
+    assert isinstance(error, grpc.aio.AioRpcError | grpc.Call)
+    failure = failure_of(error)
+    assert failure is not None, f"{error.code()} without a reason of ours: {error.details()}"
+    assert failure.reason == kind.reason, failure.describe()
+    assert error.code().name == kind.code
+    assert error.details() == failure.describe()
+    assert "?" not in failure.describe() and "?" not in failure.advise()
+    assert {name: failure.metadata.get(name) for name in metadata} == metadata
+    return failure
+
+
+def snapshot(master: MasterProcess, without: Collection[str] = VOLATILE) -> dict[str, list[Any]]:
+    """Every table of a Master on SQLite, row by row, as committed now; but not the audit, which grows with each refusal."""
+    connection = sqlite3.connect(f"file:{master.data / 'master.db'}?mode=ro", uri=True)
+    with contextlib.closing(connection):
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {
+            name: [row for row in connection.execute(f"SELECT * FROM {name}").fetchall() if "auditMessages" not in row]
+            for name in sorted(names)
+            if name not in without and not name.startswith("sqlite_")
+        }
+
+
+def records_of(master: MasterProcess, stream: str, containing: str = "") -> list[str]:
+    """The stored fields (JSON text) of a stream's records that contain a text, oldest first."""
+    connection = sqlite3.connect(f"file:{master.data / 'master.db'}?mode=ro", uri=True)
+    with contextlib.closing(connection):
+        rows = connection.execute("SELECT fields FROM records WHERE stream = ? ORDER BY position", (stream,))
+        return [fields for (fields,) in rows if containing in fields]
