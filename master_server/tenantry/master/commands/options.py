@@ -3,13 +3,11 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from tenantry.master.config import MasterConfig, load
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 DATA = click.option(
     "--data",
