@@ -229,13 +229,12 @@ class _Gate(grpc.aio.ServerInterceptor):
             try:
                 await self._check(method, sent, request, context)
                 answer = await handler.unary_unary(request, context)
+                if method in self._master.losing:
+                    self._master.losing.discard(method)
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
+                return answer
             except Failure as failure:
                 await context.abort_with_status(failure_to_status(failure))
-
-            if method in self._master.losing:
-                self._master.losing.discard(method)
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
-            return answer
 
         return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
 
