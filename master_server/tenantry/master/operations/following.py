@@ -6,7 +6,7 @@ queued for anybody, so a follower that reads slowly costs the others nothing, an
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -21,7 +21,6 @@ from tenantry.master.operations.metric_arrivals import (
 from tenantry.master.operations.metric_ticks import Arrival, DamageObserver, LayoutCache, Sample, ignore_damage
 from tenantry.master.operations.places import read_arrival, read_position, write_arrival, write_position
 from tenantry.master.operations.reading import ReadRecord, RecordFilter, read_of_records, read_of_samples
-from tenantry.master.sql.database import Database
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, MasterStopping
 
@@ -77,15 +76,15 @@ class TailStep:
 class Tail(Protocol):
     """One follower's way through a stream. `advance` blocks and is called by one thread at a time."""
 
-    def advance(self) -> TailStep:
-        """The next records, perhaps none. Raises StoreUnavailable, after which the caller begins anew from its last cursor."""
+    def advance(self, transaction: Transaction) -> TailStep:
+        """The next records, perhaps none. If it raises, the caller begins anew from its last cursor."""
 
 
-Run = Callable[[Callable[[], TailStep]], Awaitable[TailStep]]
-"""Runs a blocking function in a thread."""
+Run = Callable[[Callable[[Transaction], TailStep]], Awaitable[TailStep]]
+"""Runs a blocking function with a read transaction in a thread."""
 
 
-async def follow(hub: StreamHub, stream: StreamName, tail: Tail, run: Run) -> AsyncIterator[TailStep]:
+async def follow(hub: StreamHub, stream: StreamName, tail: Tail, run: Run) -> AsyncGenerator[TailStep, None]:
     """Steps of a tail for ever: the first one at once, perhaps empty, then each with records.
 
     Raises MasterStopping when the hub is closed, and what `tail` raises.
@@ -106,7 +105,6 @@ async def follow(hub: StreamHub, stream: StreamName, tail: Tail, run: Run) -> As
 
 
 def open_tail(
-    database: Database,
     wanted: RecordFilter,
     after_cursor: str,
     backlog: int,
@@ -127,30 +125,28 @@ def open_tail(
         raise FieldInvalid(field="backlog", problem="is set beside after_cursor", expected="one of them")
     if wanted.stream is StreamName.METRICS_MASTER:
         arrival = read_arrival(after_cursor) if after_cursor else None
-        return _MetricTail(database, wanted, arrival, backlog, layouts, on_damage)
-    return _RecordTail(database, wanted, read_position(after_cursor) if after_cursor else None, backlog)
+        return _MetricTail(wanted, arrival, backlog, layouts, on_damage)
+    return _RecordTail(wanted, read_position(after_cursor) if after_cursor else None, backlog)
 
 
 class _RecordTail:
-    def __init__(self, database: Database, wanted: RecordFilter, after: int | None, backlog: int) -> None:
-        self._database = database
+    def __init__(self, wanted: RecordFilter, after: int | None, backlog: int) -> None:
         self._wanted = wanted
         self._after = after
         self._backlog = backlog
 
-    def advance(self) -> TailStep:
+    def advance(self, transaction: Transaction) -> TailStep:
         stream = self._wanted.stream
-        with self._database.read() as transaction:
-            tenant_ids = self._wanted.tenant_ids(transaction)
-            newest = transaction.records.newest_position(stream)
-            if self._after is None:
-                stored = transaction.records.last(stream, self._backlog, tenant_ids) if self._backlog else []
-                more, after = False, newest
-            else:
-                stored = transaction.records.after(stream, self._after, RECORDS_A_STEP, tenant_ids)
-                more = len(stored) == RECORDS_A_STEP
-                after = stored[-1].position if more else max(self._after, newest)
-            step = TailStep(read_of_records(transaction, stored), write_position(after), more)
+        tenant_ids = self._wanted.tenant_ids(transaction)
+        newest = transaction.records.newest_position(stream)
+        if self._after is None:
+            stored = transaction.records.last(stream, self._backlog, tenant_ids) if self._backlog else []
+            more, after = False, newest
+        else:
+            stored = transaction.records.after(stream, self._after, RECORDS_A_STEP, tenant_ids)
+            more = len(stored) == RECORDS_A_STEP
+            after = stored[-1].position if more else max(self._after, newest)
+        step = TailStep(read_of_records(transaction, stored), write_position(after), more)
         self._after = after
         return step
 
@@ -160,14 +156,12 @@ class _MetricTail:
 
     def __init__(
         self,
-        database: Database,
         wanted: RecordFilter,
         after: Arrival | None,
         backlog: int,
         layouts: LayoutCache,
         on_damage: DamageObserver,
     ) -> None:
-        self._database = database
         self._wanted = wanted
         self._backlog = backlog
         self._layouts = layouts
@@ -177,13 +171,12 @@ class _MetricTail:
         self._until = after
         self._more = True
 
-    def advance(self) -> TailStep:
-        with self._database.read() as transaction:
+    def advance(self, transaction: Transaction) -> TailStep:
+        samples = list(itertools.islice(self._ready, RECORDS_A_STEP))
+        if not samples:
+            self._until = self._look(transaction)
             samples = list(itertools.islice(self._ready, RECORDS_A_STEP))
-            if not samples:
-                self._until = self._look(transaction)
-                samples = list(itertools.islice(self._ready, RECORDS_A_STEP))
-            records = read_of_samples(transaction, samples)
+        records = read_of_samples(transaction, samples)
         full = len(samples) == RECORDS_A_STEP
         after = samples[-1].arrival if full or self._until is None else self._until
         return TailStep(records, write_arrival(after), full or self._more)

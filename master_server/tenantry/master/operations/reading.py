@@ -8,8 +8,8 @@ from tenantry.master.domain.records import DESCRIPTIONS, Gap, JsonValue, StoredR
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations.metric_reading import MetricQuery, read_samples
 from tenantry.master.operations.metric_ticks import DamageObserver, LayoutCache, Moment, Sample, Wanted, ignore_damage
-from tenantry.master.operations.places import PageTokens, write_arrival, write_position
-from tenantry.master.sql.database import Database
+from tenantry.master.operations.paging import Key, decode_page_token, encode_page_token, page_size
+from tenantry.master.operations.places import write_arrival, write_position
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.layouts import MAX_METRIC_NAME
@@ -105,119 +105,99 @@ def check_tenants(guids: Collection[str], field: str) -> frozenset[str]:
     return frozenset(check_guid(guid, field) for guid in guids)
 
 
-def page_limit(page_size: int, most: int) -> int:
-    """How many entries a page has: 0 means the default, too many are cut. Raises FieldInvalid for a negative number."""
-    if page_size < 0:
-        raise FieldInvalid(field="page_size", problem=f"is {page_size}", expected=f"0 to {most}")
-    return min(page_size or DEFAULT_PAGE, most)
+def list_streams(transaction: Transaction, retention_ms: Mapping[StreamName, int | None]) -> list[StreamDescription]:
+    """All streams, by name."""
+    return [_describe(transaction, name, retention_ms.get(name)) for name in sorted(StreamName, key=str)]
 
 
-class Reader:
-    """Reads streams and the gap ledger. Its methods block; call them in threads, any number at a time."""
+def read_records(
+    transaction: Transaction,
+    wanted: RecordFilter,
+    asked: int,
+    page_token: str,
+    ascending: bool,
+    layouts: LayoutCache,
+    on_damage: DamageObserver = ignore_damage,
+) -> tuple[list[ReadRecord], str]:
+    """A page of ``asked`` records by event time, and the token of the next one ("" at the end).
 
-    def __init__(
-        self,
-        database: Database,
-        tokens: PageTokens,
-        layouts: LayoutCache,
-        retention_ms: Mapping[StreamName, int],
-        on_damage: DamageObserver = ignore_damage,
-    ) -> None:
-        self._database = database
-        self._tokens = tokens
-        self._layouts = layouts
-        self._retention = retention_ms
-        self._on_damage = on_damage
+    Samples of one event time are ordered by Tenant and layout; other records by position.
 
-    def streams(self) -> list[StreamDescription]:
-        """All streams, by name. Raises StoreUnavailable."""
-        with self._database.read() as transaction:
-            return [self._describe(transaction, name) for name in sorted(StreamName, key=str)]
-
-    def records(
-        self, wanted: RecordFilter, page_size: int, page_token: str, ascending: bool
-    ) -> tuple[list[ReadRecord], str]:
-        """A page by event time, and the token of the next one ("" at the end).
-
-        Samples of one event time are ordered by Tenant and layout; other records by position.
-
-        Raises:
-            FieldInvalid: a negative page size.
-            PageTokenInvalid: the token is damaged, or from another filter or order.
-            StoreUnavailable: the store cannot be read now.
-        """
-        limit = page_limit(page_size, MAX_RECORD_PAGE)
-        listing = repr(
-            (
-                wanted.stream.value,
-                sorted(wanted.tenant_guids),
-                wanted.start_ms,
-                wanted.end_ms,
-                sorted(wanted.metrics),
-                ascending,
-            )
+    Raises:
+        FieldInvalid: a negative page size.
+        PageTokenInvalid: the token is damaged, or from another filter or order.
+    """
+    limit = page_size(asked, default=DEFAULT_PAGE, largest=MAX_RECORD_PAGE)
+    listing = (
+        wanted.stream.value,
+        sorted(wanted.tenant_guids),
+        wanted.start_ms,
+        wanted.end_ms,
+        sorted(wanted.metrics),
+        ascending,
+    )
+    after = _place(decode_page_token(listing, page_token))
+    place: tuple[int, ...]
+    if wanted.stream is StreamName.METRICS_MASTER:
+        query = MetricQuery(wanted.wanted(transaction), wanted.start_ms, wanted.end_ms, ascending)
+        samples = read_samples(transaction, query, Moment(*after) if after else None, limit + 1, layouts, on_damage)
+        more, samples = len(samples) > limit, samples[:limit]
+        page = read_of_samples(transaction, samples)
+        place = samples[-1].moment if samples else ()
+    else:
+        stored = transaction.records.page(
+            wanted.stream,
+            wanted.tenant_ids(transaction),
+            wanted.start_ms,
+            wanted.end_ms,
+            ascending,
+            (after[0], after[1]) if after else None,
+            limit + 1,
         )
-        after = self._tokens.read(listing, page_token)
-        place: tuple[int, ...]
-        with self._database.read() as transaction:
-            if wanted.stream is StreamName.METRICS_MASTER:
-                query = MetricQuery(wanted.wanted(transaction), wanted.start_ms, wanted.end_ms, ascending)
-                moment = None if after is None else Moment(*after)
-                samples = read_samples(transaction, query, moment, limit + 1, self._layouts, self._on_damage)
-                more, samples = len(samples) > limit, samples[:limit]
-                page = read_of_samples(transaction, samples)
-                place = tuple(samples[-1].moment) if samples else ()
-            else:
-                stored = transaction.records.page(
-                    wanted.stream,
-                    wanted.tenant_ids(transaction),
-                    wanted.start_ms,
-                    wanted.end_ms,
-                    ascending,
-                    None if after is None else (after[0], after[1]),
-                    limit + 1,
-                )
-                more, stored = len(stored) > limit, stored[:limit]
-                page = read_of_records(transaction, stored)
-                place = (stored[-1].timestamp_ms, stored[-1].position) if stored else ()
-        return page, self._tokens.make(listing, place) if more else ""
+        more, stored = len(stored) > limit, stored[:limit]
+        page = read_of_records(transaction, stored)
+        place = (stored[-1].timestamp_ms, stored[-1].position) if stored else ()
+    return page, encode_page_token(listing, place) if more else ""
 
-    def gaps(self, tenant_guids: Collection[str], page_size: int, page_token: str) -> tuple[list[ReadGap], str]:
-        """A page of the gap ledger, newest first, and the token of the next one. Raises as `records` does."""
-        limit = page_limit(page_size, MAX_GAP_PAGE)
-        guids = check_tenants(tenant_guids, "tenant_guids")
-        listing = repr(("gaps", sorted(guids)))
-        after = self._tokens.read(listing, page_token)
-        with self._database.read() as transaction:
-            tenant_ids = transaction.tenants.ids(guids) if guids else None
-            gaps = transaction.gaps.page(tenant_ids, None if after is None else after[0], limit + 1)
-            more, gaps = len(gaps) > limit, gaps[:limit]
-            tenants = _tenants(transaction, {gap.tenant_id for gap in gaps})
-        token = self._tokens.make(listing, (gaps[-1].id,)) if more else ""
-        return [ReadGap(gap, tenants[gap.tenant_id]) for gap in gaps], token
 
-    def _describe(self, transaction: Transaction, name: StreamName) -> StreamDescription:
-        kept = self._retention.get(name) or None
-        if name is not StreamName.METRICS_MASTER:
-            found = transaction.records.summary(name)
-            return StreamDescription(
-                name, DESCRIPTIONS[name], kept, found.records, found.bytes, found.oldest_ms, found.newest_ms
-            )
-        chunks, segments = transaction.chunks.totals(), transaction.segments.totals()
-        times = [
-            one
-            for one in (chunks.oldest_ms, segments.oldest_ms, chunks.newest_ms, segments.newest_ms)
-            if one is not None
-        ]
+def list_gaps(
+    transaction: Transaction, tenant_guids: Collection[str], asked: int, page_token: str
+) -> tuple[list[ReadGap], str]:
+    """A page of the gap ledger, newest first, and the token of the next one. Raises as `read_records` does."""
+    limit = page_size(asked, default=DEFAULT_PAGE, largest=MAX_GAP_PAGE)
+    guids = check_tenants(tenant_guids, "tenant_guids")
+    listing = ("gaps", sorted(guids))
+    after = _place(decode_page_token(listing, page_token))
+    tenant_ids = transaction.tenants.ids(guids) if guids else None
+    gaps = transaction.gaps.page(tenant_ids, after[0] if after else None, limit + 1)
+    more, gaps = len(gaps) > limit, gaps[:limit]
+    tenants = _tenants(transaction, {gap.tenant_id for gap in gaps})
+    token = encode_page_token(listing, (gaps[-1].id,)) if more else ""
+    return [ReadGap(gap, tenants[gap.tenant_id]) for gap in gaps], token
+
+
+def _place(key: Key | None) -> tuple[int, ...]:
+    return () if key is None else tuple(map(int, key))
+
+
+def _describe(transaction: Transaction, name: StreamName, kept_ms: int | None) -> StreamDescription:
+    if name is not StreamName.METRICS_MASTER:
+        found = transaction.records.summary(name)
         return StreamDescription(
-            name,
-            DESCRIPTIONS[name],
-            kept,
-            chunks.samples + segments.samples,
-            chunks.bytes + segments.bytes,
-            min(times, default=None),
-            max(times, default=None),
+            name, DESCRIPTIONS[name], kept_ms, found.records, found.bytes, found.oldest_ms, found.newest_ms
         )
+    chunks, segments = transaction.chunks.totals(), transaction.segments.totals()
+    times = (chunks.oldest_ms, segments.oldest_ms, chunks.newest_ms, segments.newest_ms)
+    known = [one for one in times if one is not None]
+    return StreamDescription(
+        name,
+        DESCRIPTIONS[name],
+        kept_ms,
+        chunks.samples + segments.samples,
+        chunks.bytes + segments.bytes,
+        min(known, default=None),
+        max(known, default=None),
+    )
 
 
 def read_of_records(transaction: Transaction, stored: Sequence[StoredRecord]) -> list[ReadRecord]:

@@ -1,0 +1,83 @@
+"""`StreamService`: what the Master keeps, on the wire."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+
+import structlog
+
+from tenantry.master.domain.records import StreamName
+from tenantry.master.operations.following import StreamHub, follow, open_tail
+from tenantry.master.operations.metric_ticks import LayoutCache
+from tenantry.master.operations.reading import list_gaps, list_streams, read_records
+from tenantry.master.rpc.callers import Context
+from tenantry.master.rpc.reading import StoreReader
+from tenantry.master.rpc.stream_messages import (
+    MAX_MESSAGE_BYTES,
+    decode_filter,
+    encode_gap,
+    encode_page,
+    encode_steps,
+    encode_stream,
+)
+from tenantry.master.sql.database import Database
+from tenantry.master.sql.transaction import Transaction
+from tenantry.v1 import stream_service_pb2 as pb
+from tenantry.v1 import stream_service_pb2_grpc
+
+log = structlog.get_logger()
+
+
+def _log_damage(kind: str, number: int, cause: str) -> None:
+    log.error("stored metrics are damaged", kind=kind, number=number, cause=cause)
+
+
+class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
+    """Wire <-> `operations.reading` and `operations.following`."""
+
+    def __init__(
+        self, database: Database, hub: StreamHub, retention_ms: Mapping[StreamName, int | None], threads: int = 4
+    ) -> None:
+        """Reads in ``threads`` of its own: long reads of streams never hold up the register."""
+        self._reader = StoreReader(database, threads)
+        self._hub = hub
+        self._retention = retention_ms
+        self._layouts = LayoutCache()
+
+    def close(self) -> None:
+        """Wait for reads under way, and end the threads."""
+        self._reader.close()
+
+    async def ListStreams(self, request: pb.ListStreamsRequest, context: Context) -> pb.ListStreamsResponse:
+        streams = await self._reader.run(lambda transaction: list_streams(transaction, self._retention))
+        return pb.ListStreamsResponse(streams=map(encode_stream, streams))
+
+    async def ReadRecords(self, request: pb.ReadRecordsRequest, context: Context) -> pb.ReadRecordsResponse:
+        return await self._reader.run(lambda transaction: self._read_page(transaction, request))
+
+    async def TailRecords(
+        self, request: pb.TailRecordsRequest, context: Context
+    ) -> AsyncIterator[pb.TailRecordsResponse]:
+        wanted = decode_filter(request.filter)
+        tail = open_tail(wanted, request.after_cursor, request.backlog, self._layouts, _log_damage)
+        async with aclosing(follow(self._hub, wanted.stream, tail, self._reader.run)) as steps:
+            async for step in steps:
+                for message in encode_steps(step):
+                    yield message
+
+    async def ListGaps(self, request: pb.ListGapsRequest, context: Context) -> pb.ListGapsResponse:
+        gaps, token = await self._reader.run(
+            lambda transaction: list_gaps(transaction, request.tenant_guids, request.page_size, request.page_token)
+        )
+        return pb.ListGapsResponse(gaps=map(encode_gap, gaps), next_page_token=token)
+
+    def _read_page(self, transaction: Transaction, request: pb.ReadRecordsRequest) -> pb.ReadRecordsResponse:
+        """A page, written in the reading thread because a large one takes long; shorter where it would be too large."""
+        wanted, asked = decode_filter(request.filter), request.page_size
+        while True:
+            page, token = read_records(
+                transaction, wanted, asked, request.page_token, request.ascending, self._layouts, _log_damage
+            )
+            message = encode_page(page, token)
+            if message.ByteSize() <= MAX_MESSAGE_BYTES or len(page) == 1:
+                return message
+            asked = len(page) // 2
