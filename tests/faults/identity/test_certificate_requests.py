@@ -136,7 +136,9 @@ async def test_f30_hostile_requests_are_rejected_on_both_ways_and_use_no_key_up(
     check_modest(await enrol_with(master, created.tenant.guid, created.enrolment.key, good), created.tenant.guid)
 
 
-@given(flips=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255)), min_size=1, max_size=6), cut=st.integers(0, 60))
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255)), min_size=1, max_size=6), cut=st.integers(0, 60)
+)
 def test_f30_changed_requests_never_crash_the_master(
     master: MasterProcess, flips: list[tuple[int, int]], cut: int
 ) -> None:

@@ -65,9 +65,8 @@ def certificates_of(master: MasterProcess, guid: str) -> int:
 
 def expire_key(master: MasterProcess, key: str) -> None:
     """Let a key's time be over."""
-    with contextlib.closing(sqlite3.connect(master.data / "master.db", timeout=10)) as connection:
-        with connection:
-            connection.execute("UPDATE enrolment_keys SET expires_ms = 1 WHERE id = ?", (key.split("_")[1],))
+    with contextlib.closing(sqlite3.connect(master.data / "master.db", timeout=10)) as connection, connection:
+        connection.execute("UPDATE enrolment_keys SET expires_ms = 1 WHERE id = ?", (key.split("_")[1],))
 
 
 async def check_exactly_one_wins(master: MasterProcess, name: str, concurrent: int) -> None:
@@ -222,7 +221,9 @@ async def test_f29_guesses_are_bounded_by_source_and_cost_the_others_nothing(mas
         with refused(TooManyAttempts):
             await enrol_on(channel, created.tenant.guid, created.enrolment.key)
     assert len(outcomes) == 40
-    assert 5 <= outcomes.count(EnrolmentRefused.reason) <= 7  # a bucket of five, which fills up by one in twelve seconds
+    assert (
+        5 <= outcomes.count(EnrolmentRefused.reason) <= 7
+    )  # a bucket of five, which fills up by one in twelve seconds
     assert await attempt(master, created.tenant.guid, created.enrolment.key)
 
 
