@@ -58,6 +58,7 @@ from tenantry.master.sql.database import Database
 from tenantry.process.files import private_directory, write_private
 from tenantry.process.notify import ServiceNotifier
 from tenantry.protocol.joining import join_address
+from tenantry.protocol.messages import TenantState
 from tenantry.transport.records import decode_alert, decode_frame, decode_notification
 from tenantry.v1 import (
     authority_service_pb2_grpc,
@@ -243,6 +244,8 @@ async def _serving(
         link = links.get(tenant.id)
         if link is not None:
             push_changes(link, tenant)
+        if tenant.state is TenantState.DELETED:
+            links.forget(tenant.id)
 
     register.listen(tell_link)
     supervisor = supervising.Supervisor(register, links, thresholds, clocks.steady_ms())

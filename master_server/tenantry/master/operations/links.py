@@ -119,6 +119,7 @@ class LinkDirectory:
 
     def __init__(self) -> None:
         self._links: dict[int, LinkSession] = {}
+        self._ended: dict[int, LinkSession] = {}
         self.empty = asyncio.Event()
         """Set while no link is open."""
         self.empty.set()
@@ -133,11 +134,22 @@ class LinkDirectory:
         """The link of a Tenant; None when it has none."""
         return self._links.get(tenant_id)
 
+    def last(self, tenant_id: int) -> LinkSession | None:
+        """The Tenant's link, or its last one since this Master started: what was heard then is what is known."""
+        return self._links.get(tenant_id) or self._ended.get(tenant_id)
+
+    def forget(self, tenant_id: int) -> None:
+        """The Tenant is deleted."""
+        self._ended.pop(tenant_id, None)
+
     def open(self, session: LinkSession) -> None:
         """Take the place of an older link of the same Tenant, which is dismissed at once."""
         older = self._links.get(session.tenant_id)
         if older is not None and older is not session:
             older.dismiss(Goodbye(GoodbyeReason.REPLACED))
+        known = older or self._ended.pop(session.tenant_id, None)
+        if known is not None:
+            session.latest, session.spool = known.latest, known.spool
         self._links[session.tenant_id] = session
         self.empty.clear()
 
@@ -146,6 +158,8 @@ class LinkDirectory:
         if self._links.get(session.tenant_id) is not session:
             return False
         del self._links[session.tenant_id]
+        session.outbox.clear()
+        self._ended[session.tenant_id] = session
         if not self._links:
             self.empty.set()
         return True

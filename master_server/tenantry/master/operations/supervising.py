@@ -72,8 +72,14 @@ def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkE
     transaction.records.append(records)
 
 
-def end_link(transaction: Transaction, tenant_id: int, goodbye: Goodbye | None, now_ms: int) -> None:
-    """A link has ended: with a Goodbye the Tenant has left; without one, that says something only where nobody supervises."""
+def end_link(
+    transaction: Transaction, tenant_id: int, goodbye: Goodbye | None, *, heard_ms: int, now_ms: int
+) -> None:
+    """A link has ended: with a Goodbye the Tenant has left; without one, that says something only where nobody supervises.
+
+    ``heard_ms`` is when the link was last heard (Unix ms).
+    """
+    transaction.tenants.touch([(tenant_id, heard_ms)])
     tenant = transaction.tenants.by_id(tenant_id)
     records: list[NewRecord] = []
     if goodbye is not None and goodbye.reason is not GoodbyeReason.RENEWED:

@@ -261,9 +261,12 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         if self.stopping:
             return
         now_ms = self._clocks.wall_ms()
+        heard_ms = now_ms - (self._clocks.steady_ms() - session.heard_ms)
         try:
             await self._committer.run(
-                lambda transaction: supervising.end_link(transaction, session.tenant_id, session.goodbye, now_ms)
+                lambda transaction: supervising.end_link(
+                    transaction, session.tenant_id, session.goodbye, heard_ms=heard_ms, now_ms=now_ms
+                )
             )
         except Failure as failure:
             log.warning("end of link not recorded", tenant=session.guid, reason=failure.reason)

@@ -97,12 +97,13 @@ class TenantEncoder:
         return message
 
     def _add_link(self, message: tenant_pb2.Tenant, tenant: Tenant) -> None:
-        link = self._links.get(tenant.id)
+        link = self._links.last(tenant.id)
         if link is None:
             _set_time(message, "last_heartbeat", tenant.last_heard_ms)
             return
-        message.certificate.serial = link.serial
-        message.certificate.not_after.CopyFrom(to_timestamp(link.not_after_ms))
+        if self._links.get(tenant.id) is link:
+            message.certificate.serial = link.serial
+            message.certificate.not_after.CopyFrom(to_timestamp(link.not_after_ms))
         silent_ms = self._clocks.steady_ms() - link.heard_ms
         _set_time(message, "last_heartbeat", self._clocks.wall_ms() - silent_ms)
         if link.spool is not None:
