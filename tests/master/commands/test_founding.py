@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.master.commands.founding import MARKER
+from tenantry.master.commands.markers import INITIALISING
 from tenantry.master.commands.program import execute
 from tenantry.master.domain.authorities import AuthorityState
 from tenantry.master.domain.keys import Token
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.sql.database import Database
-from tenantry.protocol.failures import EXIT_CONFLICT
+from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL
 from tenantry.protocol.joining import hash_secret
 
 FREE_PORTS = ["--set", "api_listen=127.0.0.1:0", "--set", "link_listen=127.0.0.1:0"]
@@ -43,7 +43,7 @@ def test_it_makes_a_master(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert str(folder / "pki" / authority_id / "root.key") in shown.err
     assert "master.example.org:7443" in shown.err
     assert 'public_hosts = ["master.example.org", "192.0.2.7"]' in (folder / "config.toml").read_text()
-    assert not (folder / MARKER).exists()
+    assert not (folder / INITIALISING).exists()
     with Database.open(f"sqlite:///{folder / 'master.db'}") as database, database.read() as transaction:
         (stored,) = transaction.authorities.load()
         assert (stored.id, stored.state, stored.fingerprint) == (
@@ -124,6 +124,8 @@ def test_an_init_that_was_killed_is_completed(folder: Path, point: str, capsys: 
         check=False,
     )
     assert killed.returncode < 0
+    assert execute(["run", "--data", str(folder)]) == EXIT_LOCAL
+    assert "`init` was interrupted" in capsys.readouterr().err
     assert execute(["init", "--data", str(folder)]) == 0
     shown = capsys.readouterr()
     (token,) = valid_tokens(folder)

@@ -74,6 +74,7 @@ def test_wrong_usage_ends_with_its_code(capsys: pytest.CaptureFixture[str]) -> N
         (refusals.StoreNotEmpty(), EXIT_CONFLICT),
         (refusals.StoreUnreachable("refused"), EXIT_UNREACHABLE),
         (refusals.StoreNewer(), EXIT_LOCAL),
+        (refusals.SchemaDiffers(), EXIT_LOCAL),
         (refusals.DurabilityRefused("fsync", "off", "on"), EXIT_LOCAL),
         (refusals.DsnInvalid(), EXIT_USAGE),
         (refusals.BackupUnreadable("it is none"), EXIT_LOCAL),

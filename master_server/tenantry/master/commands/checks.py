@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantry.master.commands.findings import FAILED, OK, WARNING, Finding, failed
+from tenantry.master.commands.markers import UNFINISHED
 from tenantry.master.commands.stores import check_store
 from tenantry.master.config import MasterConfig, split_listen
 from tenantry.master.operations.clocks import wall_ms
@@ -72,6 +73,10 @@ def _check_folder(path: Path) -> Iterator[Finding]:
     else:
         yield Finding(OK, subject, str(path))
         yield _check_room(path)
+        for marker, command in UNFINISHED.items():
+            if (path / marker).exists():
+                hint = f"Repeat `tenantry-master {command}`."
+                yield Finding(FAILED, subject, f"`{command}` was interrupted in {path}", hint, EXIT_LOCAL)
 
 
 def _check_room(path: Path) -> Finding:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tenantry.master.commands.markers import INITIALISING
 from tenantry.master.commands.options import configured
 from tenantry.master.commands.outcomes import CommandRefused
 from tenantry.master.commands.tokens import TOKEN_FILE, audited, new_token, show_token, write_token
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from tenantry.master.sql.database import Database
     from tenantry.protocol.joining import Secret
 
-MARKER = ".initialising"
-"""Stands in the data folder from before the first key is made until the token was shown."""
 _FIRST_TOKEN = "first administrator"  # noqa: S105 - a name
 
 
@@ -54,7 +53,7 @@ def init(config: MasterConfig, token_file: Path | None) -> None:
     from tenantry.master.sql.database import Database
 
     private_directory(config.data_dir)
-    marker = config.data_dir / MARKER
+    marker = config.data_dir / INITIALISING
     folder = AuthorityFolder(config.pki_dir)
     interrupted = marker.exists()
     if not interrupted:

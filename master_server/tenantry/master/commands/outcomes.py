@@ -8,6 +8,7 @@ from tenantry.master.config import ConfigurationInvalid
 from tenantry.master.sql.refusals import (
     DsnInvalid,
     DurabilityRefused,
+    SchemaDiffers,
     StoreInUse,
     StoreNewer,
     StoreNotEmpty,
@@ -27,6 +28,7 @@ _STORE: Final[dict[type[StoreRefused], tuple[int, str]]] = {
     StoreNotEmpty: (EXIT_CONFLICT, "Name an empty database with --dsn-file, or an empty folder with --data."),
     StoreUnreachable: (EXIT_UNREACHABLE, "Check that the database runs and that this user may open it."),
     StoreNewer: (EXIT_LOCAL, "Nothing was changed."),
+    SchemaDiffers: (EXIT_LOCAL, "Nothing was changed; the program that runs as this Master is the one to use."),
     DurabilityRefused: (EXIT_LOCAL, "Set the database so that a commit survives a power cut; nothing was changed."),
     DsnInvalid: (EXIT_USAGE, "Correct dsn, or the content of dsn_file."),
 }

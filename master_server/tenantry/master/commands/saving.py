@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tenantry.master.commands.markers import RESTORING
 from tenantry.master.commands.options import DATA, configured
 from tenantry.master.commands.outcomes import CommandRefused
 from tenantry.master.config import CONFIG_NAME, DEFAULT_DATA_DIR, MasterConfig, load
+from tenantry.process.failpoints import failpoint
 from tenantry.process.files import private_directory, sync_directory, write_private
 from tenantry.protocol.failures import EXIT_CONFLICT
 
 if TYPE_CHECKING:
     from tenantry.master.commands.archives import Archive, Manifest
 
-MARKER = ".restoring"
-"""Stands in the data folder while a restore is under way: what is there then came from that restore."""
 _STAGED = ".store-of-the-backup"
+_SHARES = 1_000
 
 
 @click.command()
@@ -58,12 +59,13 @@ def _collect(config: MasterConfig, instance: str, work: Path) -> Path:
     from tenantry.master.sql.backup import copy_running
 
     created = wall_ms()
-    click.echo("copying the store ...", err=True)
-    copy_running(config.dsn, work / STORE)
+    with _steps("copying the store") as progress:
+        copy_running(config.dsn, work / STORE, progress)
     sources = {STORE: work / STORE}
     # After the store: an authority that was made meanwhile is one too many, which does no harm.
     for path in sorted(config.pki_dir.glob("*/*")):
-        if not path.parent.name.startswith("."):
+        # A dot begins what is still being written.
+        if not path.parent.name.startswith(".") and not path.name.startswith("."):
             sources[f"pki/{path.parent.name}/{path.name}"] = path
     if (config.data_dir / CONFIG_NAME).exists():
         sources[CONFIG] = config.data_dir / CONFIG_NAME
@@ -99,9 +101,11 @@ def restore(file: Path, data: Path | None, dsn_file: str | None) -> None:
         _prepare(folder)
         with _progress("restoring", size) as advance:
             _place(archive, folder, advance)
+        failpoint("restore.after_files")
         config = _configure(folder, dsn_file)
         _fill_store(config, folder)
-        (folder / MARKER).unlink()
+        failpoint("restore.after_store")
+        (folder / RESTORING).unlink()
         sync_directory(folder)
         _print_consequences(archive.manifest, config)
 
@@ -110,15 +114,15 @@ def _prepare(folder: Path) -> None:
     """An empty folder with the marker; what an interrupted restore put there is removed."""
     private_directory(folder)
     entries = {entry.name for entry in folder.iterdir()}
-    if entries and MARKER not in entries:
+    if entries and RESTORING not in entries:
         raise CommandRefused(
             f"{str(folder)!r} is not empty",
             "Restore into an empty folder, and keep this one until all is well.",
             EXIT_CONFLICT,
         )
-    write_private(folder / MARKER, b"")
+    write_private(folder / RESTORING, b"")
     for entry in folder.iterdir():
-        if entry.name != MARKER:
+        if entry.name != RESTORING:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
@@ -150,17 +154,15 @@ def _configure(folder: Path, dsn_file: str | None) -> MasterConfig:
 
 
 def _fill_store(config: MasterConfig, folder: Path) -> None:
-    from tenantry.master.commands.stores import RESTORED_AT
     from tenantry.master.commands.tokens import audited
     from tenantry.master.operations.clocks import wall_ms
     from tenantry.master.sql.backup import restore_into
     from tenantry.master.sql.database import Database
 
-    click.echo("filling the store ...", err=True)
-    restore_into(config.dsn, folder / _STAGED)
+    now = wall_ms()
+    with _steps("filling the store") as progress:
+        restore_into(config.dsn, folder / _STAGED, restored_at_ms=now, progress=progress)
     with Database.open(config.dsn) as database, database.write() as transaction:
-        now = wall_ms()
-        transaction.settings.set(RESTORED_AT, str(now))
         transaction.records.append([audited("master.restore", now)])
     (folder / _STAGED).unlink()
 
@@ -183,7 +185,24 @@ What happens when it starts (tenantry-master run --data {config.data_dir}):
 
 
 @contextlib.contextmanager
+def _steps(label: str) -> Iterator[Callable[[int, int], None]]:
+    """The same for work that tells how much is done of how much."""
+    with _progress(label, _SHARES) as advance:
+        shown = 0
+
+        def report(done: int, total: int) -> None:
+            nonlocal shown
+            share = _SHARES * done // max(total, 1)
+            advance(share - shown)
+            shown = share
+
+        yield report
+
+
+@contextlib.contextmanager
 def _progress(label: str, size: int) -> Iterator[Callable[[int], None]]:
     """A progress bar of `size` bytes on a terminal, one line elsewhere."""
-    with click.progressbar(length=max(size, 1), label=label, file=sys.stderr, update_min_steps=1 << 20) as bar:
+    with click.progressbar(
+        length=max(size, 1), label=label, file=sys.stderr, update_min_steps=max(size // 200, 1)
+    ) as bar:
         yield bar.update

@@ -27,7 +27,6 @@ from tenantry.protocol.failures import EXIT_LOCAL
 
 INSTANCE_ID: Final = "instance_id"
 TRUST_DOMAIN: Final = "trust_domain"
-RESTORED_AT: Final = "restored_at_ms"
 
 
 @contextmanager
