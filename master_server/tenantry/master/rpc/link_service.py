@@ -85,7 +85,10 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         self._note_figures = note_figures
         self.stopping = False
 
-    async def Connect(self, requests: AsyncIterator[pb.ConnectRequest], context: Context) -> None:
+    # The stub knows generators only; a coroutine that writes is as good to gRPC, and lets two tasks share the stream.
+    async def Connect(  # type: ignore[override]
+        self, requests: AsyncIterator[pb.ConnectRequest], context: Context
+    ) -> None:
         if self.stopping:
             raise MasterStopping
         caller = CALLER.get()

@@ -55,7 +55,7 @@ class LiveCredentials:
         self._shown: grpc.ServerCertificateConfiguration | None = self._present
         self.credentials = grpc.dynamic_ssl_server_credentials(
             self._present,
-            self._fetch,
+            self._fetch,  # type: ignore[arg-type]  # None is documented, and means: no change
             self._mutual,
         )
 
