@@ -41,6 +41,12 @@ WANTED: Final[dict[LifecycleEvent, TenantState]] = {event: after for (_, event),
 
 OPERATOR_EVENTS: Final = frozenset({_E.ACTIVATED, _E.MAINTAINED, _E.ALERTED})
 
+_STUCK: Final = {
+    _S.UNREGISTERED: "nothing until its first connection, which moves it to maintenance",
+    _S.DELETED: "nothing; its GUID is never used again",
+}
+"""Why an operator can do nothing from here."""
+
 SUPERVISED: Final = frozenset({_S.ACTIVE, _S.ALERT})
 """States in which silence makes a Tenant stale and lost."""
 
@@ -53,7 +59,7 @@ def move(guid: str, state: TenantState, event: LifecycleEvent) -> TenantState:
             tenant=guid,
             state=state.value,
             wanted=WANTED[event].value,
-            allowed=", ".join(allowed_from(state)) or "nothing",
+            allowed=", ".join(allowed_from(state)) or _STUCK[state],
         )
     return after
 

@@ -300,7 +300,9 @@ def _alive(transaction: Transaction, guid: str) -> Tenant:
     """The Tenant, unless it is deleted: then an operator's change is an illegal move. Raises TenantNotFound."""
     tenant = transaction.tenants.get(check_guid(guid))
     if tenant.state is TenantState.DELETED:
-        raise TenantInWrongState(tenant=guid, state=tenant.state.value, wanted="changed", allowed="nothing")
+        raise TenantInWrongState(
+            tenant=guid, state=tenant.state.value, wanted="any other", allowed="nothing; its GUID is never used again"
+        )
     return tenant
 
 
