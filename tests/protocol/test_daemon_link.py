@@ -90,7 +90,18 @@ def test_a_link_from_hello_to_goodbye() -> None:
     assert link.receive(Ack(Stream.METRICS, 2, 1), 0.0) == (Acknowledged(Stream.METRICS, 2),)
     assert link.unanswered == 0
     link.send(Goodbye(GoodbyeReason.STOP), 0.0)
-    assert link.phase is Phase.ENDED
+    assert link.phase is Phase.LEAVING
+
+
+def test_an_ack_under_way_at_the_goodbye_is_still_taken() -> None:
+    """After its own goodbye the daemon sends nothing, and listens until the Master ends the stream."""
+    link = opened(metrics=2)
+    link.send(batch(Stream.METRICS, 1), 0.0)
+    link.send(Goodbye(GoodbyeReason.STOP), 0.0)
+    assert link.receive(Ack(Stream.METRICS, 1, 1), 0.0) == (Acknowledged(Stream.METRICS, 1),)
+    assert link.next_fetch(0.0) is None
+    with pytest.raises(LinkProtocolViolated):
+        link.send(Heartbeat(), 0.0)
 
 
 @given(st.sampled_from(list(Phase)), st.sampled_from([kind for _, kind in SEND]))

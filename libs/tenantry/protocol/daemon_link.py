@@ -50,6 +50,7 @@ class Phase(Enum):
     GREETING = "waits for resume"
     PREPARING = "resume received; the daemon writes the incarnation down"
     OPEN = "open"
+    LEAVING = "goodbye said; what is still under way from the Master is taken"
     ENDED = "ended"
 
 
@@ -65,18 +66,22 @@ RECEIVE: dict[tuple[Phase, type], Phase] = {
     (Phase.OPEN, Nack): Phase.OPEN,
     **{(Phase.OPEN, push): Phase.OPEN for push in _PUSHES},
     (Phase.OPEN, Goodbye): Phase.ENDED,
+    (Phase.LEAVING, Ack): Phase.LEAVING,
+    (Phase.LEAVING, Nack): Phase.LEAVING,
+    **{(Phase.LEAVING, push): Phase.LEAVING for push in _PUSHES},
+    (Phase.LEAVING, Goodbye): Phase.ENDED,
 }
 SEND: dict[tuple[Phase, type], Phase] = {
     (Phase.NEW, Hello): Phase.GREETING,
     (Phase.PREPARING, Begin): Phase.OPEN,
-    (Phase.PREPARING, Goodbye): Phase.ENDED,
+    (Phase.PREPARING, Goodbye): Phase.LEAVING,
     (Phase.OPEN, LayoutRegistration): Phase.OPEN,
     (Phase.OPEN, Batch): Phase.OPEN,
     (Phase.OPEN, Loss): Phase.OPEN,
     (Phase.OPEN, Heartbeat): Phase.OPEN,
     (Phase.OPEN, ConfigurationReport): Phase.OPEN,
     (Phase.OPEN, TrustReport): Phase.OPEN,
-    (Phase.OPEN, Goodbye): Phase.ENDED,
+    (Phase.OPEN, Goodbye): Phase.LEAVING,
 }
 
 # What is urgent goes first, always; and bulk metrics never take the last credits, so that an alert need not wait for an ack.

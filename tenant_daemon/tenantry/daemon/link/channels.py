@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import grpc.aio
 
@@ -25,3 +27,12 @@ def _open(address: str, name: str, credentials: grpc.ChannelCredentials) -> grpc
     # Subchannels are shared within a process by default: a new attempt would then wait out the back-off of the one before.
     options = [*client_options(name), ("grpc.use_local_subchannel_pool", 1)]
     return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def cancelled_by_peer() -> bool:
+    """Whether the CancelledError at hand comes from a call and not from the task: gRPC raises it for a call that its peer cancelled.
+
+    Taken for the task's own end it would go unnoticed.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() == 0

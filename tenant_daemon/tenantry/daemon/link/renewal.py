@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from tenantry.daemon.link.channels import cancelled_by_peer
 from tenantry.daemon.link.identity import Credential, check_trust_bundle, generate_key, make_request, read_credential
 from tenantry.process.failpoints import failpoint
 from tenantry.transport.statuses import failure_of
@@ -56,6 +57,10 @@ class Renewal:
             except grpc.aio.AioRpcError as error:
                 known = failure_of(error)
                 cause = known.describe() if known else f"{error.code().name}: {error.details()}"
+            except asyncio.CancelledError:
+                if not cancelled_by_peer():
+                    raise
+                cause = "the Master cancelled the call"
             except ValueError as error:
                 cause = f"the answer cannot be used: {error}"
             left_s = credential.not_after_ms / 1000 - time.time()

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from tenantry.daemon.domain.failures import SpoolReplaced
 from tenantry.daemon.domain.spooling import SpoolStanding
+from tenantry.daemon.link.channels import cancelled_by_peer
 from tenantry.daemon.link.identity import check_trust_bundle, hash_trust_bundle
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.outbox import Outbox
@@ -235,6 +236,10 @@ class Session:
             # The reader learns why; its report is worth more than the writer's.
             await asyncio.sleep(0.5)
             raise _lost(error) from None
+        except asyncio.CancelledError:
+            if cancelled_by_peer():
+                raise _lost(None) from None
+            raise
 
     # --- reading ----------------------------------------------------------------------------------------------------------
 
@@ -244,6 +249,10 @@ class Session:
                 response = await call.read()
             except grpc.aio.AioRpcError as error:
                 raise self._ended(error) from None
+            except asyncio.CancelledError:
+                if cancelled_by_peer():
+                    raise self._ended(None) from None
+                raise
             if not isinstance(response, ConnectResponse):
                 raise self._ended(None)
             try:
@@ -255,9 +264,7 @@ class Session:
             self._wake.set()
 
     def _ended(self, error: grpc.aio.AioRpcError | None) -> SessionOver:
-        if self._farewell is not None and self._link.phase is Phase.ENDED:
-            return SessionOver(Ending.LEFT)
-        return _lost(error)
+        return SessionOver(Ending.LEFT) if self._link.phase is Phase.LEAVING else _lost(error)
 
     async def _handle(self, event: Event) -> None:
         match event:
@@ -292,7 +299,8 @@ class Session:
             case RenewalAsked():
                 self._hooks.renewal_asked(event.reason)
             case MasterLeft():
-                raise SessionOver(Ending.SENT_AWAY, goodbye=event.goodbye)
+                ending = Ending.SENT_AWAY if self._farewell is None else Ending.LEFT
+                raise SessionOver(ending, goodbye=event.goodbye)
 
     async def _resume(self, resume: Resume) -> None:
         chains = await self._outbox.chains_at({mark.stream: mark.last_seq for mark in resume.marks})
