@@ -208,13 +208,14 @@ class Compactor:
 def find_run(segments: Sequence[SegmentRow], policy: CompactionPolicy) -> list[SegmentRow]:
     """The neighbours to merge next, smallest first; empty when there are too few of any size.
 
-    A segment's size is the power of `fan` in its number of frames, so a merged run belongs to the next size and every
-    frame is merged a few times at most. A run that fills a step is long enough with a quarter of `fan`.
+    A segment's size is the power of `fan` in its number of frames. A run needs `fan` segments of one size, with smaller
+    ones between them, so what it becomes is of the next size and every frame is merged a few times at most. A run that
+    fills a step is long enough with a quarter of `fan`.
     """
     sizes = [_size(one.frames, policy.fan) for one in segments]
     for size in range(max(sizes, default=-1) + 1):
         run: list[SegmentRow] = []
-        frames = samples = 0
+        frames = samples = of_this_size = 0
         for one, its_size in zip(segments, sizes, strict=True):
             full = bool(run) and (
                 (samples + one.samples) * SAMPLE_BYTES > policy.step_bytes
@@ -223,14 +224,15 @@ def find_run(segments: Sequence[SegmentRow], policy: CompactionPolicy) -> list[S
                 or len(run) >= 8 * policy.fan
             )
             if its_size > size or full:
-                if len(run) >= (max(2, policy.fan // 4) if full else policy.fan):
+                if of_this_size >= (max(2, policy.fan // 4) if full else policy.fan):
                     return run
-                run, frames, samples = [], 0, 0
+                run, frames, samples, of_this_size = [], 0, 0, 0
             if its_size <= size:
                 run.append(one)
                 frames += one.frames
                 samples += one.samples
-        if len(run) >= policy.fan:
+                of_this_size += its_size == size
+        if of_this_size >= policy.fan:
             return run
     return []
 

@@ -169,25 +169,24 @@ class _MetricTail:
         self._width_ms = FIRST_WIDTH_MS
         self._ready: Iterator[Sample] = iter(())  # up to `_until`
         self._until = after
-        self._more = True
 
     def advance(self, transaction: Transaction) -> TailStep:
         samples = list(itertools.islice(self._ready, RECORDS_A_STEP))
+        more = True  # after an earlier look: meanwhile there may be new samples
         if not samples:
-            self._until = self._look(transaction)
+            self._until, more = self._look(transaction)
             samples = list(itertools.islice(self._ready, RECORDS_A_STEP))
-        records = read_of_samples(transaction, samples)
         full = len(samples) == RECORDS_A_STEP
         after = samples[-1].arrival if full or self._until is None else self._until
-        return TailStep(records, write_arrival(after), full or self._more)
+        return TailStep(read_of_samples(transaction, samples), write_arrival(after), full or more)
 
-    def _look(self, transaction: Transaction) -> Arrival:
-        """Fill `_ready` from the store; gives the place behind it."""
+    def _look(self, transaction: Transaction) -> tuple[Arrival, bool]:
+        """Fill `_ready` from the store; gives the place behind it, and whether the store has more."""
         wanted = self._wanted.wanted(transaction)
         if self._until is None:
             last = read_last_arrivals(transaction, wanted, self._backlog, self._layouts, self._on_damage)
-            self._ready, self._more = iter(last), False
-            return newest_arrival(transaction)
+            self._ready = iter(last)
+            return newest_arrival(transaction), False
         arrived = read_arrivals(transaction, wanted, self._until, self._width_ms, self._layouts, self._on_damage)
-        self._ready, self._more, self._width_ms = arrived.samples(), arrived.more, arrived.width_ms
-        return arrived.until
+        self._ready, self._width_ms = arrived.samples(), arrived.width_ms
+        return arrived.until, arrived.more

@@ -143,7 +143,7 @@ def read_records(
         samples = read_samples(transaction, query, Moment(*after) if after else None, limit + 1, layouts, on_damage)
         more, samples = len(samples) > limit, samples[:limit]
         page = read_of_samples(transaction, samples)
-        place = samples[-1].moment if samples else ()
+        place = tuple(samples[-1].moment) if samples else ()
     else:
         stored = transaction.records.page(
             wanted.stream,
