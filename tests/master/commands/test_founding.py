@@ -8,6 +8,7 @@ import pytest
 
 from tenantry.master.commands.markers import INITIALISING
 from tenantry.master.commands.program import execute
+from tenantry.master.config import load
 from tenantry.master.domain.authorities import AuthorityState
 from tenantry.master.domain.keys import Token
 from tenantry.master.pki.authority import AuthorityFolder
@@ -108,6 +109,15 @@ def test_a_file_of_the_operator_is_kept(folder: Path) -> None:
     assert (folder / "config.toml").read_text() == 'trust_domain = "example.internal"  # ours\n'
     with Database.open(f"sqlite:///{folder / 'master.db'}") as database, database.read() as transaction:
         assert transaction.settings.get("trust_domain") == "example.internal"
+
+
+def test_flags_are_kept_beside_what_a_file_says(folder: Path) -> None:
+    """What was chosen on the command line holds for every later start, and nothing of the file is lost."""
+    folder.mkdir(mode=0o700)
+    (folder / "config.toml").write_text("credits = 4\n")
+    assert execute(["init", "--data", str(folder), "--host", "master.example.org"]) == 0
+    config = load({"data_dir": str(folder)}, environment={})
+    assert (config.credits, config.public_hosts) == (4, ("master.example.org",))
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def init(config: MasterConfig, token_file: Path | None) -> None:
     if not interrupted:
         _refuse_leftovers(config, folder)
     with Database.open(config.dsn) as database:
-        _refuse_foreign_store(config, database, interrupted=interrupted)
+        _refuse_foreign_store(folder, database, interrupted=interrupted)
         if not interrupted:
             write_private(marker, b"")
         failpoint("init.after_marker")
@@ -91,25 +91,20 @@ def _refuse_leftovers(config: MasterConfig, folder: "AuthorityFolder") -> None:
         )
 
 
-def _refuse_foreign_store(config: MasterConfig, database: "Database", *, interrupted: bool) -> None:
+def _refuse_foreign_store(folder: "AuthorityFolder", database: "Database", *, interrupted: bool) -> None:
+    """A store that has a Master already, unless an interrupted `init` in this folder made that Master."""
     from tenantry.master.commands.stores import INSTANCE_ID
 
     with database.read() as transaction:
         taken = transaction.settings.get(INSTANCE_ID) is not None
         known = {stored.id for stored in transaction.authorities.load()}
-    own = interrupted and known <= set(_ids(config))
+    own = interrupted and known <= set(folder.ids())
     if taken and not own:
         raise CommandRefused(
             "the database belongs to another Master already",
             "Name an empty database with --dsn-file, or restore a backup.",
             EXIT_CONFLICT,
         )
-
-
-def _ids(config: MasterConfig) -> list[str]:
-    from tenantry.master.pki.authority import AuthorityFolder
-
-    return list(AuthorityFolder(config.pki_dir).ids())
 
 
 def _authority(folder: "AuthorityFolder", config: MasterConfig) -> "Authority":
@@ -125,17 +120,15 @@ def _authority(folder: "AuthorityFolder", config: MasterConfig) -> "Authority":
 
 
 def _write_configuration(config: MasterConfig) -> None:
-    """Keep what was chosen, unless there is a file already, which the operator wrote and which was read."""
+    """Keep what was chosen; a file that says all of it already stays as the operator wrote it."""
     path = config.data_dir / CONFIG_NAME
-    if not path.exists():
-        # The names are kept even where they are defaults: the machine's name may change, join strings may not.
-        chosen = (set(config.origins) | {"public_hosts", "trust_domain"}) - {"data_dir"}
-        if config.dsn_file is not None:
-            chosen.discard("dsn")
-        text = "# Settings of this Master; `tenantry-master config show` prints all there are.\n" + config.as_toml(
-            chosen
-        )
-        write_private(path, text.encode())
+    # What dsn_file says stays there.
+    said = set(config.origins) - {"data_dir"} - ({"dsn"} if config.dsn_file is not None else set())
+    if path.exists() and all(config.origins[key] == str(path) for key in said):
+        return
+    # The names are kept even where they are defaults: the machine's name may change, join strings may not.
+    text = config.as_toml(said | {"public_hosts", "trust_domain"})
+    write_private(path, f"# `tenantry-master config show` prints all settings that there are.\n{text}".encode())
 
 
 def _found(database: "Database", authority: "Authority", config: MasterConfig, secret: "Secret") -> None:
