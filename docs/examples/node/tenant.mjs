@@ -120,7 +120,10 @@ class Tenant {
         this.#settled?.();
       }
     });
-    link.on("trust", (trustBundle) => this.#identify({ ...this.#identity, trustBundle }));
+    link.on("trust", (trustBundle) => {
+      this.#identify({ ...this.#identity, trustBundle });
+      print("trusting", { certificates: trustBundle.split("-----BEGIN CERTIFICATE-----").length - 1 });
+    });
     link.on("renew", () => this.#renew());
     return link;
   }

