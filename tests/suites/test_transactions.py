@@ -141,7 +141,7 @@ def test_a_store_belongs_to_one_master(dsn: str) -> None:
         assert second.returncode == 1 and "another Master" in second.stderr
         with database.write() as transaction:
             transaction.settings.set("still", "mine")
-    assert subprocess.run([sys.executable, "-c", program, dsn], check=False).returncode == 0
+    Database.open(dsn).close()
 
 
 def test_a_closed_store_says_so(dsn: str) -> None:
@@ -190,11 +190,11 @@ def test_reopening_keeps_everything(dsn: str) -> None:
 def test_pages_of_a_large_register_use_an_index(database: Database) -> None:
     """A page far behind is found by an index: neither are the Tenants before it read, nor is anything sorted."""
     with database.write() as transaction:
-        for number in range(3_000):
+        for number in range(800):
             transaction.tenants.insert(new_tenant(number))
     seen: list[tuple[str, Any]] = []
     with database.read() as transaction:
-        connection = transaction.tenants._connection
+        connection = transaction.connection
         if database.kind == "postgresql":
             connection.exec_driver_sql(
                 "SET LOCAL enable_sort = off"
@@ -203,7 +203,7 @@ def test_pages_of_a_large_register_use_an_index(database: Database) -> None:
             connection, "before_cursor_execute", lambda _c, _k, text, values, *_: seen.append((text, values))
         )
         for order in (TenantOrder.NAME, TenantOrder.CREATED_DESCENDING, TenantOrder.STATE):
-            middle = transaction.tenants.page(TenantFilter(), order, None, 1_500)[-1]
+            middle = transaction.tenants.page(TenantFilter(), order, None, 400)[-1]
             transaction.tenants.page(TenantFilter(), order, sort_key(middle, order), 100)
             statement, values = seen[-1]
             question = "EXPLAIN QUERY PLAN " if database.kind == "sqlite" else "EXPLAIN "

@@ -120,7 +120,7 @@ def _store(transaction: Transaction, number: int, chance: random.Random) -> None
     if chance.random() < 0.3:
         # Checkpoints come after a few commits instead of thousands, so that cuts fall into many of them.
         pages = chance.choice((5, 30, 100))
-        transaction.settings._connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {pages}")
+        transaction.connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {pages}")
 
 
 def _examine(folder: Path, disk: Disk) -> int | None:
@@ -133,7 +133,7 @@ def _examine(folder: Path, disk: Disk) -> int | None:
 
 
 def _count_commits(transaction: Transaction) -> int | None:
-    checked = transaction.settings._connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+    checked = transaction.connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
     number = int(transaction.settings.get(_COMMITS) or 0)
     numbers = [record.fields["n"] for record in transaction.records.after(_ALERTS, 0, 10_000)]
     marks = {}

@@ -107,7 +107,7 @@ def test_a_role_that_prefers_speed_is_overruled(postgres_database: str) -> None:
         connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit TO off")
     engine.dispose()
     with Database.open(postgres_database) as database, database.write() as transaction:
-        shown = transaction.settings._connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+        shown = transaction.connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
     assert shown == "on"
 
 

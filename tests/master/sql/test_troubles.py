@@ -46,7 +46,7 @@ def test_a_full_disk_is_a_trouble_that_passes(sqlite: Path) -> None:
     with Database.open(f"sqlite:///{sqlite}") as database:
         with database.write() as transaction:
             transaction.settings.set("a", "b")
-            connection = transaction.settings._connection
+            connection = transaction.connection
             connection.exec_driver_sql("PRAGMA max_page_count = 1")  # as much as there is
         with pytest.raises(StoreUnavailable, match="the disk is full"), database.write() as transaction:
             transaction.settings.set("big", "x" * 10_000_000)
@@ -60,7 +60,7 @@ def test_a_bug_is_no_trouble_of_the_database(sqlite: Path) -> None:
     """A wrong statement or a broken constraint is not reported as an outage: nobody would look for the bug."""
     with Database.open(f"sqlite:///{sqlite}") as database:
         with pytest.raises(sqlalchemy.exc.OperationalError), database.write() as transaction:
-            transaction.settings._connection.exec_driver_sql("SELECT * FROM nothing")
+            transaction.connection.exec_driver_sql("SELECT * FROM nothing")
         with pytest.raises(sqlalchemy.exc.IntegrityError), database.write() as transaction:
             transaction.records.append([_keyed(tenant_id=99)])
         with database.write() as transaction:

@@ -20,7 +20,8 @@ from tenantry.master.sql.writer import Writer
 from tenantry.process.files import LockedFile
 from tenantry.protocol.failures import StoreUnavailable
 
-_SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+SNAPSHOT: Final[dict[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""Execution options of PostgreSQL for a transaction that sees one state of the store and changes nothing."""
 
 
 class Database:
@@ -39,7 +40,7 @@ class Database:
     ) -> None:
         self.kind: Kind = kind
         self._engine = engine
-        self._reader = engine.execution_options(**_SNAPSHOT) if kind == "postgresql" else engine
+        self._reader = engine.execution_options(**SNAPSHOT) if kind == "postgresql" else engine
         self._writer = writer
         self._lease = lease
         self._on_commit = on_commit

@@ -31,7 +31,15 @@ def migrate(connection: Connection) -> None:
     """
     config = migration_config(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    present = set(MigrationContext.configure(connection).get_current_heads())
-    if not present <= known:
+    if not _present(connection) <= known:
         raise StoreNewer
     command.upgrade(config, "head")
+
+
+def revision_differs(connection: Connection) -> bool:
+    """Whether the store has another schema than this program's."""
+    return _present(connection) != set(ScriptDirectory.from_config(migration_config()).get_heads())
+
+
+def _present(connection: Connection) -> set[str]:
+    return set(MigrationContext.configure(connection).get_current_heads())

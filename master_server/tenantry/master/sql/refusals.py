@@ -29,6 +29,15 @@ class StoreNewer(StoreRefused):
         super().__init__("a newer version of Tenantry has written this store; start that version, or restore a backup")
 
 
+class SchemaDiffers(StoreRefused):
+    """A store has another schema than this program's, and is not this program's to migrate now."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another version of Tenantry has written this store; use that version, or start a Master of this one first"
+        )
+
+
 class StoreUnreachable(StoreRefused):
     """The database cannot be opened or reached."""
 

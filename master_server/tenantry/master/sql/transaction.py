@@ -21,13 +21,17 @@ from tenantry.master.sql.tokens import TokenStore
 
 
 class Transaction:
-    """All stores, as they are in one snapshot. Not to be used after its ``with`` block, nor by two threads at a time."""
+    """All stores, as they are in one snapshot. Not to be used after its ``with`` block, nor by two threads at a time.
+
+    ``connection`` is for work on whole tables, such as a backup's.
+    """
 
     __slots__ = (
         "_connection",
         "authorities",
         "certificates",
         "chunks",
+        "connection",
         "gaps",
         "keys",
         "layouts",
@@ -41,6 +45,7 @@ class Transaction:
 
     def __init__(self, connection: Connection, changes: ChangeLog) -> None:
         self._connection = connection
+        self.connection = connection
         self.tenants = TenantStore(connection, changes)
         self.keys = KeyStore(connection)
         self.tokens = TokenStore(connection)

@@ -56,11 +56,13 @@ def trouble(error: BaseException) -> str | None:
         return "all connections to the database are busy"
     if isinstance(error, PendingRollbackError):
         return "the connection to the database was lost"
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", None)
+        return _SQLITE.get(code & 0xFF) if code is not None else None
     if not isinstance(error, DBAPIError):
         return None
-    if isinstance(error.orig, sqlite3.Error) or hasattr(error.orig, "sqlite_errorcode"):
-        code = getattr(error.orig, "sqlite_errorcode", None)
-        return _SQLITE.get(code & 0xFF) if code is not None else None
+    if isinstance(error.orig, sqlite3.Error):
+        return trouble(error.orig)
     if not isinstance(error, (OperationalError, InterfaceError, InternalError)) and type(error) is not DatabaseError:
         return None
     state = getattr(error.orig, "sqlstate", None) or ""
