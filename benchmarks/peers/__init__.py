@@ -1,0 +1,1 @@
+"""Other servers for the same work, measured in the same run: programs of Debian's packages, each in a folder of its own."""
