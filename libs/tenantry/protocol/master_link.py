@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from tenantry.protocol.failures import ForeignTenant, LinkProtocolViolated
+from tenantry.protocol.layouts import LAYOUT_ID_BYTES
 from tenantry.protocol.messages import (
     CHAIN_BYTES,
     DEFAULT_CREDITS,
@@ -53,6 +54,10 @@ RECEIVE: dict[tuple[Phase, type], Phase] = {
 # A heartbeat or a batch is answered by work; these are not, so their number is bounded by their kind.
 MAX_LAYOUTS_PER_MESSAGE = 64
 MAX_LAYOUTS_PER_HELLO = 1_024
+MAX_LOST_EPOCHS = 1_024
+# The wire has unsigned 64 bits, stores have signed ones: beyond this a number would fail the transaction of everybody.
+MAX_NUMBER = 1 << 62
+HASH_BYTES = 32
 
 
 class MasterLink:
@@ -92,8 +97,8 @@ class MasterLink:
                 raise LinkProtocolViolated(
                     problem=f"begin names incarnation {message.incarnation}, resume said {self._incarnation}"
                 )
-        elif isinstance(message, LayoutRegistration) and len(message.layouts) > MAX_LAYOUTS_PER_MESSAGE:
-            raise LinkProtocolViolated(problem=f"more than {MAX_LAYOUTS_PER_MESSAGE} layouts in one message")
+        else:
+            _check_rare(message)
         self._phase = following
 
     def resume(self, incarnation: int) -> None:
@@ -120,15 +125,25 @@ class MasterLink:
             )
         if len(hello.epoch) != EPOCH_BYTES:
             raise LinkProtocolViolated(problem=f"an epoch has {EPOCH_BYTES} bytes, not {len(hello.epoch)}")
-        if len(hello.layout_ids) > MAX_LAYOUTS_PER_HELLO:
-            raise LinkProtocolViolated(problem=f"more than {MAX_LAYOUTS_PER_HELLO} layouts in hello")
+        if len(hello.layout_ids) > MAX_LAYOUTS_PER_HELLO or len(hello.lost_epochs) > MAX_LOST_EPOCHS:
+            raise LinkProtocolViolated(
+                problem=f"more than {MAX_LAYOUTS_PER_HELLO} layouts or {MAX_LOST_EPOCHS} lost epochs in hello"
+            )
+        if any(len(layout_id) != LAYOUT_ID_BYTES for layout_id in hello.layout_ids):
+            raise LinkProtocolViolated(problem=f"the id of a layout has {LAYOUT_ID_BYTES} bytes")
+        if any(len(lost.epoch) != EPOCH_BYTES for lost in hello.lost_epochs):
+            raise LinkProtocolViolated(problem=f"a lost epoch has {EPOCH_BYTES} bytes")
+        if len(hello.trust_bundle_hash) not in (0, HASH_BYTES):
+            raise LinkProtocolViolated(problem=f"the hash of a trust bundle has {HASH_BYTES} bytes")
+        if max(hello.incarnation, hello.configuration_version) > MAX_NUMBER:
+            raise LinkProtocolViolated(problem="a number in hello is too large")
         streams = [mark.stream for mark in hello.marks]
         if sorted(stream.value for stream in streams) != sorted(stream.value for stream in Stream):
             raise LinkProtocolViolated(problem="hello must have one mark for each stream")
         for mark in hello.marks:
             if not (
                 0 <= mark.acknowledged_seq < mark.next_seq
-                and 1 <= mark.oldest_seq <= mark.next_seq
+                and 1 <= mark.oldest_seq <= mark.next_seq <= MAX_NUMBER
                 and len(mark.acknowledged_chain) == CHAIN_BYTES
             ):
                 raise LinkProtocolViolated(problem=f"the mark of {mark.stream.value} contradicts itself")
@@ -136,10 +151,19 @@ class MasterLink:
     def _check_data(self, message: Batch | Loss) -> None:
         if self._unacknowledged >= self.credits:
             raise LinkProtocolViolated(problem=f"more than {self.credits} unacknowledged batches")
-        if message.first_seq < 1 or message.last_seq < message.first_seq or len(message.chain) != CHAIN_BYTES:
+        if not 1 <= message.first_seq <= message.last_seq <= MAX_NUMBER or len(message.chain) != CHAIN_BYTES:
             raise LinkProtocolViolated(problem=f"a {type(message).__name__.lower()} contradicts itself")
         if isinstance(message, Batch):
             if len(message.records) > MAX_BATCH_RECORDS:
                 raise LinkProtocolViolated(problem=f"more than {MAX_BATCH_RECORDS} records in a batch")
             if sum(map(len, message.records)) > MAX_BATCH_BYTES:
                 raise LinkProtocolViolated(problem=f"more than {MAX_BATCH_BYTES} bytes in a batch")
+
+
+def _check_rare(message: FromDaemon) -> None:
+    if isinstance(message, LayoutRegistration) and len(message.layouts) > MAX_LAYOUTS_PER_MESSAGE:
+        raise LinkProtocolViolated(problem=f"more than {MAX_LAYOUTS_PER_MESSAGE} layouts in one message")
+    if isinstance(message, ConfigurationReport) and message.version > MAX_NUMBER:
+        raise LinkProtocolViolated(problem="the number of a configuration is too large")
+    if isinstance(message, TrustReport) and len(message.bundle_hash) != HASH_BYTES:
+        raise LinkProtocolViolated(problem=f"the hash of a trust bundle has {HASH_BYTES} bytes")

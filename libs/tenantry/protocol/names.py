@@ -56,6 +56,15 @@ def check_text(value: str, field: str, limit: int, *, lines: bool = False) -> st
     return unicodedata.normalize("NFC", value)
 
 
+def tidy_text(value: str, limit: int) -> str:
+    """Text that a machine gives as an explanation, made harmless: cut to ``limit`` characters, forbidden ones shown as U+FFFD.
+
+    For what must not be refused, because whoever sent it would send the same again for ever.
+    """
+    shown = "".join("\ufffd" if first_forbidden(character) else character for character in value[:limit])
+    return unicodedata.normalize("NFC", shown)[:limit]
+
+
 def check_guid(value: str, field: str = "guid") -> str:
     """A version 4 UUID in lower case. Raises FieldInvalid."""
     if not _GUID.fullmatch(value):

@@ -27,6 +27,7 @@ from tenantry.protocol.messages import (
     Stream,
     TenantState,
 )
+from tenantry.protocol.names import MAX_REASON, tidy_text
 
 RETRY_AFTER_MS = 1_000
 SAMPLE_BYTES = 8
@@ -247,7 +248,7 @@ class Ingest:
                         verdict.first_seq,
                         verdict.last_seq,
                         message.reason,
-                        message.detail,
+                        tidy_text(message.detail, MAX_REASON),
                         plan.received_ms,
                     )
                 )

@@ -26,7 +26,7 @@ from tenantry.protocol.messages import (
     Stream,
     TenantState,
 )
-from tenantry.protocol.names import check_text
+from tenantry.protocol.names import MAX_REASON, check_text, tidy_text
 
 MAX_HOST_NAME = 255
 MAX_VERSION = 64
@@ -233,7 +233,7 @@ def _declare_lost_epochs(transaction: Transaction, tenant: Tenant, hello: Hello,
         if lost.epoch == hello.epoch:
             continue
         mark = transaction.marks.of(tenant.id, lost.epoch).get(lost.stream, HighWater())
-        detail = check_text(lost.detail[:500], "hello.lost_epochs.detail", 500)
+        detail = tidy_text(lost.detail, MAX_REASON)
         gaps.append(NewGap(tenant.id, lost.stream, lost.epoch, mark.last_seq + 1, 0, lost.reason, detail, now_ms))
     if gaps:
         transaction.gaps.append(gaps)

@@ -23,6 +23,7 @@ from tenantry.protocol.names import (
     check_recipients,
     check_tags,
     check_text,
+    tidy_text,
 )
 
 REQUEST_MEMORY_MS = 24 * 3_600_000
@@ -284,7 +285,7 @@ def report_configuration(transaction: Transaction, tenant_id: int, version: int,
     """What a daemon made of a pushed configuration."""
     tenant = transaction.tenants.by_id(tenant_id)
     if failure:
-        text = check_text(failure[:MAX_REASON], "configuration_report.failure", MAX_REASON, lines=True)
+        text = tidy_text(failure, MAX_REASON)
         changed = replace(tenant, failed_configuration=version, configuration_failure=text)
     else:
         changed = replace(tenant, running_configuration=version, failed_configuration=0, configuration_failure="")

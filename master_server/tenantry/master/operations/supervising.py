@@ -12,7 +12,7 @@ from tenantry.master.operations.opening import hear
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.messages import Goodbye, GoodbyeReason, Severity
-from tenantry.protocol.names import MAX_REASON, first_forbidden
+from tenantry.protocol.names import MAX_REASON, tidy_text
 
 
 class Supervisor:
@@ -72,9 +72,7 @@ def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkE
     transaction.records.append(records)
 
 
-def end_link(
-    transaction: Transaction, tenant_id: int, goodbye: Goodbye | None, *, heard_ms: int, now_ms: int
-) -> None:
+def end_link(transaction: Transaction, tenant_id: int, goodbye: Goodbye | None, *, heard_ms: int, now_ms: int) -> None:
     """A link has ended: with a Goodbye the Tenant has left; without one, that says something only where nobody supervises.
 
     ``heard_ms`` is when the link was last heard (Unix ms).
@@ -84,8 +82,7 @@ def end_link(
     records: list[NewRecord] = []
     if goodbye is not None and goodbye.reason is not GoodbyeReason.RENEWED:
         until = goodbye.until_ms if goodbye.until_ms is not None and goodbye.until_ms > now_ms else None
-        note = goodbye.note[:MAX_REASON]
-        leave = Leave(goodbye.reason, "" if first_forbidden(note) else note, now_ms, until)
+        leave = Leave(goodbye.reason, tidy_text(goodbye.note, MAX_REASON), now_ms, until)
         _apply(transaction, tenant, LinkEvent.LEFT, f"{goodbye.reason.value}: {leave.note}", leave, records, now_ms)
     elif goodbye is None and tenant.state not in SUPERVISED:
         leave = Leave(GoodbyeReason.UNANNOUNCED, "", now_ms, None)
