@@ -4,7 +4,7 @@ Each method is a few additions without a look-up by label: it may be called for 
 after Prometheus' rules, begin with ``tenantry_master_``, and count in base units (seconds, bytes).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -19,6 +19,8 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from tenantry.master.domain.connectivity import Connectivity
 from tenantry.protocol.failures import CATALOGUE
@@ -48,6 +50,30 @@ class CertificateRole(StrEnum):
     SERVER = "server"
     INTERMEDIATE = "intermediate"
     ROOT = "root"
+
+
+class ReceivedTotals(Collector):
+    """What Tenants have sent, counted in plain integers: it happens once a batch, where a counter of the library costs a lock."""
+
+    def __init__(self) -> None:
+        self._totals = {stream: [0, 0, 0] for stream in Stream}
+
+    def add(self, stream: Stream, records: int, size: int) -> None:
+        """One more batch."""
+        totals = self._totals[stream]
+        totals[0] += 1
+        totals[1] += records
+        totals[2] += size
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The totals at a scrape."""
+        names = ("batches_received", "records_received", "received_bytes")
+        texts = ("Batches that Tenants sent", "Records in these batches", "Bytes of these batches")
+        for place, (name, text) in enumerate(zip(names, texts, strict=True)):
+            family = CounterMetricFamily(f"{_PREFIX}_{name}", text, labels=["stream"])
+            for stream, totals in self._totals.items():
+                family.add_metric([stream.value], totals[place])
+            yield family
 
 
 class MasterMetrics:
@@ -114,13 +140,8 @@ class MasterMetrics:
     # --- what Tenants send ------------------------------------------------------------------------------------------------
 
     def _build_ingest(self) -> None:
-        batches = self._counter("batches_received", "Batches that Tenants sent", "stream")
-        records = self._counter("records_received", "Records in these batches", "stream")
-        received = self._counter("received_bytes", "Bytes of these batches", "stream")
-        self._received = {
-            stream: (batches.labels(stream.value), records.labels(stream.value), received.labels(stream.value))
-            for stream in Stream
-        }
+        self._received = ReceivedTotals()
+        self.registry.register(self._received)
         self._heartbeats = self._counter("heartbeats_received", "Heartbeats")
         nacks = self._counter("nacks", "Batches that were not stored, by cause", "cause")
         self._nacks = {cause: nacks.labels(cause.value) for cause in NackCause}
@@ -130,10 +151,7 @@ class MasterMetrics:
 
     def batch_received(self, stream: Stream, records: int, size: int) -> None:
         """A batch of `records` records and `size` bytes has come in."""
-        batches, all_records, all_bytes = self._received[stream]
-        batches.inc()
-        all_records.inc(records)
-        all_bytes.inc(size)
+        self._received.add(stream, records, size)
 
     def heartbeat_received(self) -> None:
         """A heartbeat has come in."""

@@ -101,6 +101,11 @@ class Committer:
         """Bytes of batches that wait for their transaction."""
         return self._queued_bytes
 
+    @property
+    def has_room(self) -> bool:
+        """Whether links may be read without waiting."""
+        return self._queued_bytes <= MAX_QUEUED_BYTES
+
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()

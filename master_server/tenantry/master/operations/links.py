@@ -85,13 +85,18 @@ class LinkSession:
         if outcome.reply is None:
             self.cut(IncarnationStale(incarnation=self.incarnation))
             return
-        self.protocol.answered(1)
-        reply, last = outcome.reply, self.outbox[-1] if self.outbox else None
+        protocol, outbox, reply = self.protocol, self.outbox, outcome.reply
+        protocol.answered(1)
+        last = outbox[-1] if outbox else None
         if isinstance(reply, Ack) and isinstance(last, Ack) and last.stream is reply.stream:
-            self.outbox[-1] = Ack(reply.stream, max(last.last_seq, reply.last_seq), last.credits + reply.credits)
+            reply = outbox[-1] = Ack(reply.stream, max(last.last_seq, reply.last_seq), last.credits + reply.credits)
         else:
-            self.outbox.append(reply)
-        self.wake.set()
+            outbox.append(reply)
+        # To write a message costs more than to store a batch. While others of this link wait for their answer, an acknowledgement
+        # may wait for them, unless the daemon is about to run out of credits.
+        waits = isinstance(reply, Ack) and protocol.unacknowledged and 2 * reply.credits < protocol.credits
+        if not waits:
+            self.wake.set()
 
     def cut(self, failure: Failure) -> None:
         """End the link with this failure."""

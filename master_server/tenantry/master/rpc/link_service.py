@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import grpc
+import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import EndOfLink, MasterMetrics
@@ -18,7 +21,7 @@ from tenantry.master.operations.usage import UsageReader
 from tenantry.master.pki.issuing import issue_tenant_certificate
 from tenantry.master.rpc.callers import CALLER, Context
 from tenantry.protocol.delivery import HighWater
-from tenantry.protocol.failures import Failure, LinkProtocolViolated, MasterStopping
+from tenantry.protocol.failures import Failure, LinkProtocolViolated, MasterStopping, MessageUnreadable
 from tenantry.protocol.layouts import Layout
 from tenantry.protocol.master_link import MasterLink
 from tenantry.protocol.messages import (
@@ -87,7 +90,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
 
     # The stub knows generators only; a coroutine that writes is as good to gRPC, and lets two tasks share the stream.
     async def Connect(  # type: ignore[override]
-        self, requests: AsyncIterator[pb.ConnectRequest], context: Context
+        self, requests: AsyncIterator[bytes], context: Context
     ) -> None:
         if self.stopping:
             raise MasterStopping
@@ -279,6 +282,35 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
 
     def _adoption(self) -> AdoptionRule:
         return AdoptionRule(self._restored_ms, self._keeper.trust.issuing.id)
+
+
+def add_link_service(servicer: LinkServicer, server: grpc.aio.Server) -> None:
+    """Register the service. Messages of a link come as bytes: what cannot be parsed gets our own refusal, and costs less."""
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                "tenantry.v1.LinkService",
+                {
+                    "Connect": grpc.stream_stream_rpc_method_handler(
+                        servicer.Connect, response_serializer=pb.ConnectResponse.SerializeToString
+                    ),
+                    "RenewCertificate": grpc.unary_unary_rpc_method_handler(
+                        servicer.RenewCertificate,
+                        request_deserializer=pb.RenewCertificateRequest.FromString,
+                        response_serializer=pb.RenewCertificateResponse.SerializeToString,
+                    ),
+                },
+            ),
+        )
+    )
+
+
+def _decode(data: bytes) -> FromDaemon:
+    try:
+        request = pb.ConnectRequest.FromString(data)
+    except DecodeError:
+        raise MessageUnreadable(problem="it is not a ConnectRequest") from None
+    return decode_from_daemon(request)
 
 
 def push_changes(session: LinkSession, tenant: Tenant) -> None:
