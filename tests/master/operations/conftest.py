@@ -9,13 +9,21 @@ from tenantry.master.sql.database import Database
 from tests.master.operations.stored_metrics import register_tenants
 
 
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An open store on SQLite with Tenants 1 to 3 and two layouts."""
+    with Database.open(f"sqlite:///{tmp_path}/master.db") as opened:
+        register_tenants(opened)
+        yield opened
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An open store with Tenants 1 to 3 and two layouts."""
+def either_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """The same on SQLite and on PostgreSQL, for what depends on the store."""
     if request.param == "sqlite":
-        dsn = f"sqlite:///{tmp_path}/master.db"
-    else:
-        dsn = str(request.getfixturevalue("postgres_database")).replace("+psycopg", "")
+        yield request.getfixturevalue("database")
+        return
+    dsn = str(request.getfixturevalue("postgres_database")).replace("+psycopg", "")
     with Database.open(dsn) as opened:
         register_tenants(opened)
         yield opened
