@@ -1,4 +1,5 @@
 import functools
+import gc
 import hashlib
 import random
 import time
@@ -6,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
 from tenantry.daemon.domain.failures import AlreadyJoined, MasterNotTrusted, MasterUnreachable, OwnCertificateExpired
@@ -14,7 +16,7 @@ from tenantry.daemon.link.enrolment import join
 from tenantry.daemon.link.identity import Credential, IdentityFolder
 from tenantry.daemon.link.renewal import Renewal
 from tenantry.process.files import private_directory
-from tenantry.protocol.failures import EnrolmentRefused, TenantQuarantined
+from tenantry.protocol.failures import EnrolmentRefused, TenantNotFound, TenantQuarantined
 from tenantry.protocol.messages import (
     Configuration,
     ConfigurationPush,
@@ -86,6 +88,23 @@ async def test_reconnects_after_any_end_and_resumes(tmp_path: Path, master: Fake
         assert master.rows(Stream.METRICS) == records
         incarnations = [hello.incarnation for hello in master.hellos]
         assert incarnations == sorted(set(incarnations))
+
+
+async def test_an_ended_link_leaves_no_call_behind(tmp_path: Path, master: FakeMaster) -> None:
+    """A call that something still refers to makes gRPC renew its connection for ever, also when nobody uses it any more."""
+    folder = await joined(tmp_path / "d", master)
+    gc.collect()
+    gc.disable()
+    try:
+        async with running(folder):
+            for count in range(1, 4):
+                await master.until(functools.partial(lambda wanted: len(master.hellos) >= wanted, count))
+                await master.push(TenantNotFound(tenant="x"))
+            await master.until(lambda: len(master.hellos) == 4)
+            calls = [one for one in gc.get_objects() if isinstance(one, grpc.aio.StreamStreamCall)]
+            assert len(calls) == 1
+    finally:
+        gc.enable()
 
 
 async def test_swallowed_acks_stop_the_sender_at_its_credits(tmp_path: Path, master: FakeMaster) -> None:

@@ -25,7 +25,8 @@ def open_api_channel(address: str, trust_domain: str, bundle: bytes) -> grpc.aio
 
 def _open(address: str, name: str, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
     # Subchannels are shared within a process by default: a new attempt would then wait out the back-off of the one before.
-    options = [*client_options(name), ("grpc.use_local_subchannel_pool", 1)]
+    # Retries of gRPC's own would multiply the attempts that the back-off of the link allows.
+    options = [*client_options(name), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     return grpc.aio.secure_channel(address, credentials, options=options)
 
 

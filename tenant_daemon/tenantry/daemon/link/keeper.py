@@ -17,7 +17,7 @@ from tenantry.daemon.link.channels import open_link_channel
 from tenantry.daemon.link.diagnosis import TOLERATED_OFFSET_MS, diagnose
 from tenantry.daemon.link.identity import Credential, Identity, IdentityFolder, hash_trust_bundle
 from tenantry.daemon.link.renewal import Renewal
-from tenantry.daemon.link.session import ConnectCall, Ending, Session, SessionHooks, SessionOver
+from tenantry.daemon.link.session import ConnectCall, Ending, Session, SessionEnd, SessionHooks
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.outbox import Outbox
 from tenantry.protocol.daemon_link import DaemonLink
@@ -118,13 +118,13 @@ class LinkKeeper:
         """Keep the link up until `stop`; whether the Master heard the goodbye."""
         attempt = 0
         while not self._stopping.is_set():
-            over = await self._attempt(attempt)
+            end = await self._attempt(attempt)
             attempt += 1
-            if over is not None and over.ending is Ending.LEFT and self._stopping.is_set():
+            if end is not None and end.ending is Ending.LEFT and self._stopping.is_set():
                 return True
             if self._stopping.is_set():
                 return False
-            pause_s = self._pause_s(over)
+            pause_s = self._pause_s(end)
             self.status.reconnect_ms = int((time.time() + pause_s) * 1000)
             self._on_change()
             with contextlib.suppress(TimeoutError):
@@ -141,7 +141,7 @@ class LinkKeeper:
 
     # --- one attempt ------------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, attempt: int) -> SessionOver | None:
+    async def _attempt(self, attempt: int) -> SessionEnd | None:
         """One connection to its end; None when it did not even begin."""
         try:
             credentials = await asyncio.to_thread(self._folder.credentials)
@@ -157,18 +157,18 @@ class LinkKeeper:
         self.status.attempts += 1
         async with open_link_channel(address, self._identity.trust_domain, bundle, credential) as channel:
             try:
-                over = await self._speak(channel, credential, bundle)
+                end = await self._speak(channel, credential, bundle)
             except SpoolUnavailable as failure:
-                over = SessionOver(Ending.LOST, failure=failure)
+                end = SessionEnd(Ending.LOST, failure=SpoolUnavailable(**failure.metadata))
         was_open = self.status.connected
         self.status.connected = False
         self._failures = 0 if was_open else self._failures + 1
         if not self._stopping.is_set():
-            await self._explain(over, credential, bundle, address, was_open=was_open)
+            await self._explain(end, credential, bundle, address, was_open=was_open)
         self._on_change()
-        return over
+        return end
 
-    async def _speak(self, channel: grpc.aio.Channel, credential: Credential, bundle: bytes) -> SessionOver:
+    async def _speak(self, channel: grpc.aio.Channel, credential: Credential, bundle: bytes) -> SessionEnd:
         standing = await self._outbox.standing()
         if standing.epoch != self._refusals_epoch:
             self._refusals, self._refusals_epoch = {}, standing.epoch
@@ -185,9 +185,10 @@ class LinkKeeper:
             configuration_version=self._conduct.present.configuration.version,
             lost_epochs=standing.lost_epochs,
         )
+        opened = asyncio.Event()
         link = DaemonLink(hello, self._refusals)
         hooks = SessionHooks(
-            resumed=lambda resume: self._resumed(resume, credential),
+            resumed=lambda resume: self._resumed(resume, credential, opened),
             acknowledged=self._acknowledged,
             renewal_asked=self._renewal.ask,
             store_trust=self._folder.store_trust,
@@ -199,28 +200,31 @@ class LinkKeeper:
         call: ConnectCall = LinkServiceStub(channel).Connect()
         try:
             async with asyncio.TaskGroup() as tasks:
-                renewing = tasks.create_task(self._renew(channel, credential, session))
+                renewing = tasks.create_task(self._renew(channel, credential, session, opened))
                 speaking = tasks.create_task(session.run(call))
                 guarding = tasks.create_task(self._limit_farewell(speaking))
-                over = await speaking
+                end = await speaking
                 renewing.cancel()
                 guarding.cancel()
         except asyncio.CancelledError:
             call.cancel()
             if not self._stopping.is_set():
                 raise
-            return SessionOver(Ending.LOST, cause="stopped before the Master answered")
+            return SessionEnd(Ending.LOST, cause="stopped before the Master answered")
         finally:
             self._session = None
-        return over
+        return end
 
-    async def _limit_farewell(self, speaking: asyncio.Task[SessionOver]) -> None:
+    async def _limit_farewell(self, speaking: asyncio.Task[SessionEnd]) -> None:
         """A Master that does not answer must not keep the daemon from stopping."""
         await self._stopping.wait()
         await asyncio.sleep(_STOP_S)
         speaking.cancel()
 
-    async def _renew(self, channel: grpc.aio.Channel, credential: Credential, session: Session) -> None:
+    async def _renew(
+        self, channel: grpc.aio.Channel, credential: Credential, session: Session, opened: asyncio.Event
+    ) -> None:
+        await opened.wait()
         while True:
             renewed, bundle = await self._renewal.obtain(channel, credential)
             try:
@@ -233,13 +237,14 @@ class LinkKeeper:
         _log.info("certificate renewed", serial=renewed.serial)
         session.leave(Goodbye(GoodbyeReason.RENEWED))
 
-    async def _resumed(self, resume: Resume, credential: Credential) -> None:
+    async def _resumed(self, resume: Resume, credential: Credential, opened: asyncio.Event) -> None:
         await asyncio.to_thread(self._folder.promote, credential)
         offset_ms = time.time_ns() // 1_000_000 - resume.server_time_ms
         status = self.status
         status.connected, status.since_ms, status.trouble = True, time.time_ns() // 1_000_000, None
         status.incarnation, status.clock_offset_ms, status.reconnect_ms = resume.incarnation, offset_ms, None
         self._diagnosed_at = -_DIAGNOSIS_EVERY_S
+        opened.set()
         _log.info("link open", address=status.address, incarnation=resume.incarnation, state=resume.state.value)
         if abs(offset_ms) > TOLERATED_OFFSET_MS:
             _log.warning("clocks differ", seconds=round(offset_ms / 1000))
@@ -250,33 +255,33 @@ class LinkKeeper:
 
     # --- after the end ----------------------------------------------------------------------------------------------------
 
-    def _pause_s(self, over: SessionOver | None) -> float:
-        if over is not None:
-            if over.ending in (Ending.EPOCH_CHANGED, Ending.LEFT):
+    def _pause_s(self, end: SessionEnd | None) -> float:
+        if end is not None:
+            if end.ending in (Ending.EPOCH_CHANGED, Ending.LEFT):
                 return self._chance.uniform(0.0, FIRST_PAUSE_S)
-            if over.goodbye is not None and over.goodbye.retry_after_ms is not None:
-                return over.goodbye.retry_after_ms / 1000
-            if isinstance(over.failure, _HOPELESS):
+            if end.goodbye is not None and end.goodbye.retry_after_ms is not None:
+                return end.goodbye.retry_after_ms / 1000
+            if isinstance(end.failure, _HOPELESS):
                 return self._chance.uniform(*_HOPELESS_PAUSE_S)
         return float(self._chance.uniform(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self._failures, 10))))
 
     async def _explain(
-        self, over: SessionOver, credential: Credential, bundle: bytes, address: str, *, was_open: bool
+        self, end: SessionEnd, credential: Credential, bundle: bytes, address: str, *, was_open: bool
     ) -> None:
-        if over.ending in (Ending.LEFT, Ending.EPOCH_CHANGED, Ending.SENT_AWAY):
-            reason = over.goodbye.reason.value if over.goodbye is not None else over.cause
-            _log.info("link ended", how=over.ending.value, reason=reason)
+        if end.ending in (Ending.LEFT, Ending.EPOCH_CHANGED, Ending.SENT_AWAY):
+            reason = end.goodbye.reason.value if end.goodbye is not None else end.cause
+            _log.info("link ended", how=end.ending.value, reason=reason)
             return
-        if over.failure is not None:
-            self._trouble(over.failure)
+        if end.failure is not None:
+            self._trouble(end.failure)
             return
-        _log.warning("link lost", cause=over.cause, was_open=was_open)
+        _log.warning("link lost", cause=end.cause, was_open=was_open)
         if was_open or time.monotonic() - self._diagnosed_at < _DIAGNOSIS_EVERY_S:
             return
         self._diagnosed_at = time.monotonic()
         try:
             async with asyncio.timeout(_DIAGNOSIS_EVERY_S):
-                self._trouble(await diagnose(self._identity, credential, bundle, address, over.cause))
+                self._trouble(await diagnose(self._identity, credential, bundle, address, end.cause))
         except TimeoutError:
             return
 

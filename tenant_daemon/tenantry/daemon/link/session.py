@@ -77,17 +77,27 @@ class Ending(Enum):
     EPOCH_CHANGED = "a new epoch has begun"
 
 
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """How a session ended. ``failure`` is set when the Master (or this end) gave a reason, ``cause`` when only gRPC did.
+
+    A value and no exception: a traceback would keep the call alive, and with it a connection that gRPC goes on renewing.
+    """
+
+    ending: Ending
+    goodbye: Goodbye | None = None
+    failure: Failure | None = None
+    cause: str = ""
+
+
 class SessionOver(Exception):
-    """The session has ended. ``failure`` is set when the Master (or this end) gave a reason, ``cause`` when only gRPC did."""
+    """Ends the two tasks of a session."""
 
     def __init__(
         self, ending: Ending, *, goodbye: Goodbye | None = None, failure: Failure | None = None, cause: str = ""
     ) -> None:
         super().__init__(ending.value)
-        self.ending = ending
-        self.goodbye = goodbye
-        self.failure = failure
-        self.cause = cause
+        self.end = SessionEnd(ending, goodbye, failure, cause)
 
 
 @dataclass(slots=True)
@@ -138,25 +148,23 @@ class Session:
         self._farewell = goodbye
         self._wake.set()
 
-    async def run(self, call: ConnectCall) -> SessionOver:
+    async def run(self, call: ConnectCall) -> SessionEnd:
         """Speak until the end; the stream is closed on return."""
+        end = SessionEnd(Ending.LOST, cause="the stream ended")
         try:
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._read(call))
-                    tasks.create_task(self._write(call))
-            except* SessionOver as overs:
-                over = _first(overs)
-            except* SpoolReplaced as replaced:
-                over = SessionOver(Ending.EPOCH_CHANGED, cause=str(replaced.exceptions[0]))
-            except* Failure as failures:
-                failure = failures.exceptions[0]
-                over = SessionOver(Ending.LOST, failure=failure if isinstance(failure, Failure) else None)
-            else:
-                raise AssertionError("a session ends by SessionOver")
-            return over
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(call))
+                tasks.create_task(self._write(call))
+        except* SessionOver as overs:
+            end = _most_telling(overs)
+        except* SpoolReplaced as replaced:
+            end = SessionEnd(Ending.EPOCH_CHANGED, cause=str(replaced.exceptions[0]))
+        except* Failure as failures:
+            end = SessionEnd(Ending.LOST, failure=_without_traceback(failures))
         finally:
             call.cancel()
+            del call  # the frame lives on in the group's traceback, and with it would the call
+        return end
 
     # --- writing ----------------------------------------------------------------------------------------------------------
 
@@ -337,10 +345,26 @@ class Session:
         self._queue.append(TrustReport(hash_trust_bundle(text)))
 
 
-def _first(overs: BaseExceptionGroup[SessionOver]) -> SessionOver:
-    """The one that says most: both tasks may find out at once."""
-    found = [over for over in overs.exceptions if isinstance(over, SessionOver)]
-    return max(found, key=lambda over: (over.ending is not Ending.LOST, over.failure is not None, bool(over.cause)))
+def _most_telling(overs: BaseExceptionGroup[SessionOver]) -> SessionEnd:
+    """Both tasks may find out at once; the one that knows more is right."""
+    _forget_frames(overs)
+    ends = [over.end for over in overs.exceptions if isinstance(over, SessionOver)]
+    return max(ends, key=lambda end: (end.ending is not Ending.LOST, end.failure is not None, bool(end.cause)))
+
+
+def _without_traceback(failures: BaseExceptionGroup[Failure]) -> Failure | None:
+    _forget_frames(failures)
+    failure = failures.exceptions[0]
+    return type(failure)(**failure.metadata) if isinstance(failure, Failure) else None
+
+
+def _forget_frames(group: BaseExceptionGroup[BaseException]) -> None:
+    """A task group's exception is part of a reference cycle: what its members refer to would live until the next collection.
+
+    As long as a call lives, gRPC goes on renewing its connection.
+    """
+    for one in group.exceptions:
+        one.__traceback__ = one.__context__ = one.__cause__ = None
 
 
 def _lost(error: BaseException | None) -> SessionOver:
