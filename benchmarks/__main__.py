@@ -1,0 +1,53 @@
+"""``python -m benchmarks [--short] [NAME …]``: measures what Tenantry promises about speed and memory."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from benchmarks import ingest, machine
+from benchmarks.peers import installing
+from benchmarks.reporting import Report
+from benchmarks.stage import Stage
+
+BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
+    "ingest": ingest.run,
+}
+FOLDER: Final = Path(__file__).parents[1] / ".bench" / "run"
+
+
+def main() -> int:
+    """Run the benchmarks that were named, or all; the exit code is 0 when all could be measured, whatever came out."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)} [default: all]")
+    parser.add_argument("--short", action="store_true", help="small sizes and short times: shows only that all works")
+    parser.add_argument(
+        "--install-peers", action="store_true", help=f"install the servers to compare with, then end: {installing.APT}"
+    )
+    arguments = parser.parse_args()
+    if arguments.install_peers:
+        return installing.install()
+    unknown = set(arguments.names) - BENCHMARKS.keys()
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    files = machine.raise_file_limit()
+    report = Report(arguments.short)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    report.note(f"{len(machine.CORES)} cores, {files:,} files; servers on {machine.SERVER_CORES}, load on {machine.LOAD_CORES}")
+    if machine.LOAD_CORES == machine.SERVER_CORES:
+        report.loud("There is one core only: load and server disturb each other.")
+    try:
+        for name in arguments.names or BENCHMARKS:
+            BENCHMARKS[name](Stage(report, FOLDER, arguments.short))
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+    if report.failed:
+        report.note(f"not met: {', '.join(report.failed)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
