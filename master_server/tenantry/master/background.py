@@ -22,7 +22,9 @@ from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.retaining import Retainer
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.changes import Changes
+from tenantry.master.sql.chunks import ChunkTotals
 from tenantry.master.sql.database import Database
+from tenantry.master.sql.segments import SegmentTotals
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import Failure
 from tenantry.protocol.messages import Goodbye, GoodbyeReason
@@ -125,13 +127,34 @@ async def say_goodbye(links: LinkDirectory, spread_ms: int) -> None:
             await links.empty.wait()
 
 
-async def compact(config: MasterConfig, database: Database, clocks: Clocks) -> None:
+async def compact(config: MasterConfig, database: Database, clocks: Clocks, metrics: MasterMetrics) -> None:
     """Pack stored metrics for good, a small step at a time; at once again while there is more to do."""
     settings = config.compaction
     compactor = Compactor(
         CompactionPolicy(window_ms=settings.age, window_bytes=settings.size, ticks_per_chunk=settings.ticks)
     )
-    await _repeat("compaction", settings.interval / 1000, lambda: compactor.step(database, clocks.wall_ms()))
+
+    def step() -> bool:
+        started_ms = clocks.steady_ms()
+        segments, chunks = _stored(database)
+        more = compactor.step(database, clocks.wall_ms())
+        segments_left, chunks_now = _stored(database)
+        metrics.set_compaction_backlog(segments_left.bytes)
+        if chunks_now.samples > chunks.samples:
+            metrics.compaction_done(
+                segment_bytes=max(0, segments.bytes - segments_left.bytes),
+                chunk_bytes=chunks_now.bytes - chunks.bytes,
+                samples=chunks_now.samples - chunks.samples,
+                seconds=(clocks.steady_ms() - started_ms) / 1000,
+            )
+        return more
+
+    await _repeat("compaction", settings.interval / 1000, step)
+
+
+def _stored(database: Database) -> tuple[SegmentTotals, ChunkTotals]:
+    with database.read() as transaction:
+        return transaction.segments.totals(), transaction.chunks.totals()
 
 
 async def retain(config: MasterConfig, database: Database, clocks: Clocks) -> None:

@@ -187,10 +187,13 @@ async def _serving(
     metrics.set_certificate_end(CertificateRole.INTERMEDIATE, trust.issuing.intermediate_not_after)
     metrics.set_certificate_end(CertificateRole.ROOT, trust.issuing.root_not_after)
 
-    api_server = make_server([Gate(tokens=tokens, certificates=None, committer=committer, clocks=clocks)], API_STREAMS)
+    api_server = make_server(
+        [Gate(tokens=tokens, certificates=None, committer=committer, clocks=clocks, metrics=metrics)], API_STREAMS
+    )
     certificates = CertificateReader(partial(_identify, trust_domain=config.trust_domain), clocks)
     link_server = make_server(
-        [Gate(tokens=None, certificates=certificates, committer=committer, clocks=clocks)], LINK_STREAMS
+        [Gate(tokens=None, certificates=certificates, committer=committer, clocks=clocks, metrics=metrics)],
+        LINK_STREAMS,
     )
     api_port = bind(api_server, "api", config.api_listen, api_credentials)
     link_port = bind(link_server, "link", config.link_listen, link_credentials)
@@ -233,6 +236,7 @@ async def _serving(
         keeper,
         AttemptLimit(per_minute=FAILED_ATTEMPTS_PER_MINUTE, all_per_minute=FAILED_ATTEMPTS_OF_ALL_PER_MINUTE),
         clocks,
+        metrics,
         trust_domain=config.trust_domain,
         link_addresses=(join_address(public, config.public_link_port or link_port),),
         certificate_lifetime_ms=config.certificate_lifetime,
@@ -274,7 +278,7 @@ async def _serving(
                 group.create_task(background.supervise(supervisor, committer, links, clocks)),
                 group.create_task(background.touch(committer, links, clocks)),
                 group.create_task(background.renew_certificates(config, clocks, renew_listeners)),
-                group.create_task(background.compact(config, database, clocks)),
+                group.create_task(background.compact(config, database, clocks, metrics)),
                 group.create_task(background.retain(config, database, clocks)),
                 group.create_task(background.count(register, metrics)),
             ]

@@ -12,7 +12,7 @@ from tenantry.master.monitoring.figures import CertificateRole, EndOfLink, Maste
 from tenantry.master.monitoring.serving import MetricsServer
 from tenantry.master.operations.committing import CommitObserver
 from tenantry.protocol.failures import CATALOGUE
-from tenantry.protocol.messages import NackCause, Severity, Stream, TenantState
+from tenantry.protocol.messages import NackCause, Stream, TenantState
 
 
 def value(metrics: MasterMetrics, name: str, **labels: str) -> float | None:
@@ -98,11 +98,9 @@ def test_gauges_follow_what_they_are_told(metrics: MasterMetrics) -> None:
     assert value(metrics, "certificate_end_timestamp_seconds", role="server") == 1_700_000_000.5
     metrics.set_compaction_backlog(77)
     metrics.compaction_done(segment_bytes=1_000, chunk_bytes=100, samples=90, seconds=0.5)
-    metrics.alert_raised(Severity.CRITICAL)
     assert value(metrics, "compaction_backlog_bytes") == 77
     assert value(metrics, "compacted_bytes_total", side="chunks") == 100
     assert value(metrics, "compacted_samples_total") == 90
-    assert value(metrics, "alerts_total", severity="critical") == 1
 
 
 def test_it_is_served_and_ends(metrics: MasterMetrics) -> None:

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from tenantry.master.domain.connectivity import Connectivity
 from tenantry.protocol.failures import CATALOGUE
-from tenantry.protocol.messages import NackCause, Severity, Stream, TenantState
+from tenantry.protocol.messages import NackCause, Stream, TenantState
 
 _PREFIX: Final = "tenantry_master"
 _OTHER: Final = "OTHER"
@@ -146,7 +146,7 @@ class MasterMetrics:
         nacks = self._counter("nacks", "Batches that were not stored, by cause", "cause")
         self._nacks = {cause: nacks.labels(cause.value) for cause in NackCause}
         self._ack_seconds = self._histogram(
-            "ack_seconds", "From the receipt of a batch to its acknowledgement", _ACK_SECONDS
+            "ack_seconds", "From the receipt of the oldest batch of a group commit to its acknowledgement", _ACK_SECONDS
         )
 
     def batch_received(self, stream: Stream, records: int, size: int) -> None:
@@ -158,7 +158,7 @@ class MasterMetrics:
         self._heartbeats.inc()
 
     def batch_acknowledged(self, seconds: float) -> None:
-        """A batch is stored and its sender is told, `seconds` after its receipt."""
+        """A group commit is answered, `seconds` after its oldest batch came in."""
         self._ack_seconds.observe(seconds)
 
     def batch_refused(self, cause: NackCause) -> None:
@@ -213,8 +213,6 @@ class MasterMetrics:
         connectivities = self._gauge("tenants_connectivity", "Tenants by connectivity", "connectivity")
         self._connectivities = {value: connectivities.labels(value.value) for value in Connectivity}
         self._quarantined = self._gauge("tenants_quarantined", "Tenants in quarantine")
-        alerts = self._counter("alerts", "Alerts that began to fire, raised by Tenants or the Master", "severity")
-        self._alerts = {severity: alerts.labels(severity.value) for severity in Severity}
         # Without children until an end is known: 0 would look like a certificate that ended in 1970.
         self._ends = self._gauge(
             "certificate_end_timestamp_seconds", "End of the Master's own certificates, Unix time", "role"
@@ -229,10 +227,6 @@ class MasterMetrics:
         for connectivity, gauge in self._connectivities.items():
             gauge.set(connectivities.get(connectivity, 0))
         self._quarantined.set(quarantined)
-
-    def alert_raised(self, severity: Severity) -> None:
-        """An alert began to fire."""
-        self._alerts[severity].inc()
 
     def set_certificate_end(self, role: CertificateRole, end_ms: int) -> None:
         """One of the Master's certificates ends at `end_ms` (Unix milliseconds)."""

@@ -20,6 +20,7 @@ from tenantry.master.sql.database import Database
 from tenantry.master.sql.transaction import Transaction
 from tenantry.process.failpoints import failpoint
 from tenantry.protocol.failures import Failure, InternalFault, MasterStopping, StoreUnavailable
+from tenantry.protocol.messages import Nack, NackCause
 
 T = TypeVar("T")
 
@@ -39,6 +40,12 @@ class CommitObserver(Protocol):
 
     def round_failed(self) -> None:
         """A round could not be stored."""
+
+    def batch_acknowledged(self, seconds: float) -> None:
+        """The batch of a round that had waited longest is answered."""
+
+    def batch_refused(self, cause: NackCause) -> None:
+        """A batch is not stored, and its sender is told."""
 
 
 @dataclass(slots=True, eq=False)
@@ -215,3 +222,11 @@ class Committer:
             work.answer()
         for outcome in outcomes:
             outcome.item.session.answer(outcome)
+        if self._observer is not None and outcomes:
+            self._observe(self._observer, outcomes)
+
+    def _observe(self, observer: CommitObserver, outcomes: Sequence[Outcome]) -> None:
+        observer.batch_acknowledged((self._clocks.steady_ms() - outcomes[0].item.received_ms) / 1000)
+        for outcome in outcomes:
+            if isinstance(outcome.reply, Nack):
+                observer.batch_refused(outcome.reply.cause)

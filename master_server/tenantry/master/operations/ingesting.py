@@ -59,11 +59,12 @@ class DataSession(Protocol):
 
 @dataclass(slots=True, eq=False)
 class DataItem:
-    """A batch or a loss that waits for its transaction; ``size`` in bytes."""
+    """A batch or a loss that waits for its transaction; ``size`` in bytes, ``received_ms`` by the steady clock."""
 
     session: DataSession
     message: Batch | Loss
     size: int
+    received_ms: int = 0
 
 
 @dataclass(slots=True, eq=False)

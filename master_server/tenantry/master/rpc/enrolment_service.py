@@ -1,5 +1,6 @@
 """`EnrolmentService`: a key becomes a certificate."""
 
+from tenantry.master.monitoring.figures import MasterMetrics
 from tenantry.master.operations import enrolling
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.authorities import TrustKeeper
@@ -24,6 +25,7 @@ class EnrolmentServicer(enrolment_service_pb2_grpc.EnrolmentServiceServicer):
         keeper: TrustKeeper,
         attempts: AttemptLimit,
         clocks: Clocks,
+        metrics: MasterMetrics,
         *,
         trust_domain: str,
         link_addresses: tuple[str, ...],
@@ -33,6 +35,7 @@ class EnrolmentServicer(enrolment_service_pb2_grpc.EnrolmentServiceServicer):
         self._keeper = keeper
         self._attempts = attempts
         self._clocks = clocks
+        self._metrics = metrics
         self._trust_domain = trust_domain
         self._link_addresses = link_addresses
         self._lifetime_ms = certificate_lifetime_ms
@@ -44,12 +47,14 @@ class EnrolmentServicer(enrolment_service_pb2_grpc.EnrolmentServiceServicer):
             chain = await self._enrol(request, actor)
         except Failure as failure:
             self._attempts.failed(host, self._clocks.steady_ms())
+            self._metrics.enrolment_ended(issued=False)
             if isinstance(failure, EnrolmentRefused):
                 now_ms = self._clocks.wall_ms()
                 await self._committer.run(
                     lambda transaction: enrolling.record_refused_enrolment(transaction, actor, request.key, now_ms)
                 )
             raise
+        self._metrics.enrolment_ended(issued=True)
         return pb.EnrolResponse(
             certificate_chain=chain,
             trust_bundle=self._keeper.trust.bundle.pem.decode("ascii"),

@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from tenantry.master.monitoring.figures import MasterMetrics
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.clocks import Clocks
@@ -48,12 +49,14 @@ class Gate(grpc.aio.ServerInterceptor):
         certificates: CertificateReader | None,
         committer: Committer,
         clocks: Clocks,
+        metrics: MasterMetrics,
     ) -> None:
         """``tokens`` on the `api` listener, ``certificates`` on the `link` listener."""
         self._tokens = tokens
         self._certificates = certificates
         self._committer = committer
         self._clocks = clocks
+        self._metrics = metrics
 
     async def intercept_service(
         self,
@@ -82,7 +85,9 @@ class Gate(grpc.aio.ServerInterceptor):
             request_id = secrets.token_hex(8)
             try:
                 self._admit(method, context, request_id)
-                return await behaviour(request, context)
+                answer = await behaviour(request, context)
+                self._metrics.call_ended(method, "OK")
+                return answer
             except Exception as error:  # noqa: BLE001 - every failure of a call ends as its status
                 return await self._abort(method, context, request_id, error)
 
@@ -99,6 +104,7 @@ class Gate(grpc.aio.ServerInterceptor):
                         await context.write(answer)
                 else:
                     await answers
+                self._metrics.call_ended(method, "OK")
             except Exception as error:  # noqa: BLE001 - as above
                 await self._abort(method, context, request_id, error)
 
@@ -135,6 +141,7 @@ class Gate(grpc.aio.ServerInterceptor):
             log.error("call failed", method=method, request_id=request_id, exc_info=error)
         if POLICY.get(method) in WRITES and not isinstance(failure, InternalFault):
             await self._audit_refusal(method, failure, peer_address(context), request_id)
+        self._metrics.call_ended(method, failure.code)
         status = failure_to_status(failure)
         await context.abort(status.code, status.details, status.trailing_metadata)
 

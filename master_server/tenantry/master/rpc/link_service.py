@@ -132,15 +132,16 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
 
     # --- one link ---------------------------------------------------------------------------------------------------------
 
-    async def _receive(self, session: LinkSession, caller: Caller, requests: AsyncIterator[pb.ConnectRequest]) -> None:
-        async for request in requests:
-            session.heard_ms = self._clocks.steady_ms()
-            message = decode_from_daemon(request)
-            session.protocol.receive(message)
+    async def _receive(self, session: LinkSession, caller: Caller, requests: AsyncIterator[bytes]) -> None:
+        receive, steady_ms, committer = session.protocol.receive, self._clocks.steady_ms, self._committer
+        async for data in requests:
+            session.heard_ms = steady_ms()
+            message = _decode(data)
+            receive(message)
             if isinstance(message, Batch | Loss):
-                self._take_data(session, message, request.ByteSize())
-                if self._committer.queued_bytes:
-                    await self._committer.wait_for_room()
+                self._take_data(session, message, len(data))
+                if not committer.has_room:
+                    await committer.wait_for_room()
             elif isinstance(message, Heartbeat):
                 self._take_heartbeat(session, message)
             else:
@@ -152,7 +153,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
             if message.spool is not None:
                 session.spool = message.spool
             self._metrics.batch_received(message.stream, len(message.records), size)
-        self._committer.submit(DataItem(session, message, size))
+        self._committer.submit(DataItem(session, message, size, session.heard_ms))
         self._note_figures(session.tenant_id)
 
     def _take_heartbeat(self, session: LinkSession, heartbeat: Heartbeat) -> None:
