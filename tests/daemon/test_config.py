@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from tenantry.daemon.config import DEFAULT_DATA, load_settings
+from tenantry.daemon.domain.failures import SettingsInvalid
+
+
+def test_defaults() -> None:
+    """Without file, environment and flags everything has its default."""
+    settings = load_settings({})
+    assert (settings.data, settings.log_level, settings.spool.quota) == (DEFAULT_DATA, "info", 256 << 20)
+    assert any(rule.name == "high-cpu" for rule in settings.rules)
+
+
+def test_file_then_environment_then_flags(tmp_path: Path) -> None:
+    """The later wins, key by key."""
+    file = tmp_path / "daemon.toml"
+    file.write_text(
+        "data = '/from/file'\nlog_level = 'debug'\n[spool]\nquota = '8MiB'\ntail_age = '2h'\n"
+        "[probes]\ndisabled = ['disk']\n[probes.intervals]\ncpu = '30s'\n"
+        "[[rules]]\nname = 'high-cpu'\nenabled = false\n"
+    )
+    environment = {"TENANTRY_DAEMON_CONFIG": str(file), "TENANTRY_DAEMON_SPOOL_QUOTA": "16MiB"}
+    settings = load_settings(environment, data=Path("/from/flag"))
+    assert (settings.data, settings.log_level) == (Path("/from/flag"), "debug")
+    assert (settings.spool.quota, settings.spool.tail_age_ms) == (16 << 20, 7_200_000)
+    assert (settings.probes.intervals_s, settings.probes.disabled) == ({"cpu": 30.0}, ("disk",))
+    assert [rule.enabled for rule in settings.rules if rule.name == "high-cpu"] == [False]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("colour = 'red'", "colour"),
+        ("[spool]\nsize = '1GiB'", "spool.size"),
+        ("[spool]\nquota = '1 MB'", "spool.quota"),
+        ("[spool]\nquota = 4096", "spool.quota"),
+        ("[spool]\ntail_age = 'soon'", "spool.tail_age"),
+        ("spool = 3", "spool"),
+        ("log_level = 'loud'", "log_level"),
+        ("[probes.intervals]\ncpu = '10ms'", "cpu"),
+        ("[probes]\ndisabled = 'disk'", "probes.disabled"),
+        ("[[rules]]\nname = 'mine'", "rules[0].metric"),
+        ("broken", "daemon.toml"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
+    """An unknown key or a value that cannot be is an error that names it and where it stands."""
+    file = tmp_path / "daemon.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings({}, file=file)
+    assert named in caught.value.describe()
+    assert "daemon.toml" in caught.value.describe()
+
+
+def test_unknown_variables_and_missing_files_are_errors(tmp_path: Path) -> None:
+    """A misspelt variable does not go unnoticed, nor a file that was named and is not there."""
+    with pytest.raises(SettingsInvalid, match="TENANTRY_DAEMON_QUOTA"):
+        load_settings({"TENANTRY_DAEMON_QUOTA": "1GiB"})
+    with pytest.raises(SettingsInvalid, match="no such file"):
+        load_settings({}, file=tmp_path / "absent.toml")
