@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 
 from tenantry.protocol.failures import ForeignTenant
-from tenantry.protocol.messages import Begin, Resume, Stream
+from tenantry.protocol.messages import Begin, Resume, StatePush, Stream
 from tenantry.transport.link_messages import encode_from_daemon
 from tenantry.v1 import link_service_pb2
 from tests.servers.descriptors import Path, describe, put, string_fields
@@ -35,6 +35,7 @@ async def victim_of(master: MasterProcess) -> WireTenant:
     async with open_link(master, victim.identity) as link:
         await link.open(victim)
         await move(master, victim.identity.guid, "Activate")
+        await link.read_until(StatePush)
         await link.store(victim, Stream.METRICS, victim.frames(3))
     return victim
 

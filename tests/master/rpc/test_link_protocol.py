@@ -1,0 +1,392 @@
+"""The link's protocol as a hostile or broken daemon breaks it: a named refusal, and nothing stored of what was wrong."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import grpc.aio
+import pytest
+
+from tenantry.protocol.failures import (
+    ClockSkewed,
+    Failure,
+    FieldInvalid,
+    LinkProtocolViolated,
+    MessageUnreadable,
+)
+from tenantry.protocol.layouts import pack_values
+from tenantry.protocol.messages import (
+    CHAIN_START,
+    Ack,
+    Batch,
+    Begin,
+    ConfigurationReport,
+    FromDaemon,
+    Goodbye,
+    GoodbyeReason,
+    Heartbeat,
+    LayoutRegistration,
+    Loss,
+    LossReason,
+    MetricFrame,
+    Nack,
+    NackCause,
+    Resume,
+    StatePush,
+    Stream,
+    TenantState,
+    TrustReport,
+)
+from tenantry.transport.records import encode_frame
+from tenantry.v1 import link_service_pb2 as pb
+from tests.servers.master import MasterProcess
+from tests.servers.operating import read_gaps, read_records, tenant_of
+from tests.servers.refusals import refused, snapshot
+from tests.servers.wire_tenant import LAYOUT, WireLink, WireTenant, enrolled, move, now_ms, open_link
+
+HUGE = (1 << 64) - 1
+CHAIN = b"c" * 32
+
+
+async def fresh(master: MasterProcess) -> WireTenant:
+    """A Tenant that has never connected."""
+    return WireTenant(await enrolled(master, f"protocol {secrets.token_hex(6)}"))
+
+
+@contextlib.asynccontextmanager
+async def active_link(master: MasterProcess) -> AsyncIterator[tuple[WireTenant, WireLink]]:
+    """An active Tenant with an open link."""
+    tenant = await fresh(master)
+    async with open_link(master, tenant.identity) as link:
+        await link.open(tenant)
+        await move(master, tenant.identity.guid, "Activate")
+        await link.read_until(StatePush)  # only then data is taken
+        await link.store(tenant, Stream.METRICS, tenant.frames(1))
+        yield tenant, link
+
+
+def frame(**changes: object) -> bytes:
+    """A metric frame with something wrong."""
+    good = MetricFrame(LAYOUT.id, (now_ms(),), pack_values([1.0, 2.0]))
+    return encode_frame(replace(good, **changes))  # type: ignore[arg-type]  # any field
+
+
+# --- hello -------------------------------------------------------------------------------------------------------------
+
+
+def _marks(tenant: WireTenant, **changes: object) -> dict[str, object]:
+    marks = tenant.hello().marks
+    return {"marks": (replace(marks[0], **changes), *marks[1:])}  # type: ignore[arg-type]  # any field
+
+
+HELLOS: dict[str, tuple[Callable[[WireTenant], dict[str, object]], type[Failure]]] = {
+    "another version": (lambda _: {"protocol_version": 2}, LinkProtocolViolated),
+    "a short epoch": (lambda _: {"epoch": b"short"}, LinkProtocolViolated),
+    "no marks": (lambda _: {"marks": ()}, LinkProtocolViolated),
+    "a stream twice": (lambda tenant: {"marks": tenant.hello().marks[:1] * 3}, LinkProtocolViolated),
+    "acknowledged what it never had": (lambda t: _marks(t, acknowledged_seq=9), LinkProtocolViolated),
+    "oldest behind next": (lambda t: _marks(t, oldest_seq=9), LinkProtocolViolated),
+    "oldest is nothing": (lambda t: _marks(t, oldest_seq=0), LinkProtocolViolated),
+    "a short chain": (lambda t: _marks(t, acknowledged_chain=b"x"), LinkProtocolViolated),
+    "a mark beyond 63 bits": (lambda t: _marks(t, next_seq=HUGE), LinkProtocolViolated),
+    "an incarnation beyond 63 bits": (lambda _: {"incarnation": HUGE}, LinkProtocolViolated),
+    "a configuration beyond 63 bits": (lambda _: {"configuration_version": HUGE}, LinkProtocolViolated),
+    "a long bundle hash": (lambda _: {"trust_bundle_hash": b"x" * 10_000}, LinkProtocolViolated),
+    "too many layouts": (lambda _: {"layout_ids": (b"x" * 16,) * 1_025}, LinkProtocolViolated),
+    "a long layout id": (lambda _: {"layout_ids": (b"x" * 17,)}, LinkProtocolViolated),
+    "a host name with a line break": (lambda _: {"host_name": "a\r\nb"}, FieldInvalid),
+    "a host name that is long": (lambda _: {"host_name": "x" * 300}, FieldInvalid),
+    "a version with an escape": (lambda _: {"software_version": "\x1b[31m"}, FieldInvalid),
+    "a clock an hour ahead": (lambda _: {"clock_ms": now_ms() + 3_600_000}, ClockSkewed),
+    "a clock an hour behind": (lambda _: {"clock_ms": now_ms() - 3_600_000}, ClockSkewed),
+}
+
+
+@pytest.mark.parametrize("name", sorted(HELLOS))
+async def test_a_wrong_hello_is_refused_and_the_tenant_stays_unregistered(master: MasterProcess, name: str) -> None:
+    """The reason names the rule; the first connection has not happened."""
+    changes, kind = HELLOS[name]
+    tenant = await fresh(master)
+    before = snapshot(master, {"contacts", "totals", "tenants", "records"})
+    async with open_link(master, tenant.identity) as link:
+        with refused(kind):
+            await link.open(tenant, **changes(tenant))
+    assert (await tenant_of(master, tenant.identity.guid)).host_name == ""
+    assert snapshot(master, {"contacts", "totals", "tenants", "records"}) == before
+
+
+@pytest.mark.parametrize("seconds", [-60_000_000_000, 400_000_000_000])
+async def test_a_clock_out_of_range_is_refused(master: MasterProcess, seconds: int) -> None:
+    """Before 1970 and after 9999 nothing is a time."""
+    tenant = await fresh(master)
+    async with open_link(master, tenant.identity) as link:
+        hello = pb.ConnectRequest(hello=pb.Hello(protocol_version=1, guid=tenant.identity.guid))
+        hello.hello.clock.seconds = seconds
+        await link.send_raw(hello)
+        with refused(FieldInvalid, field="timestamp"):
+            await link.read()
+
+
+# --- order -------------------------------------------------------------------------------------------------------------
+
+EARLY: dict[str, FromDaemon] = {
+    "begin": Begin(1),
+    "batch": Batch(Stream.METRICS, 1, (b"x",), CHAIN),
+    "loss": Loss(Stream.METRICS, 1, 1, LossReason.UNKNOWN, "", CHAIN),
+    "heartbeat": Heartbeat(),
+    "layouts": LayoutRegistration((LAYOUT,)),
+    "configuration report": ConfigurationReport(1),
+    "trust report": TrustReport(b"x" * 32),
+    "goodbye": Goodbye(GoodbyeReason.STOP),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EARLY))
+async def test_nothing_comes_before_hello(master: MasterProcess, name: str) -> None:
+    """Each message but Hello is refused as the first one."""
+    tenant = await fresh(master)
+    before = snapshot(master)
+    async with open_link(master, tenant.identity) as link:
+        await link.send(EARLY[name])
+        with refused(LinkProtocolViolated):
+            await link.read()
+    assert snapshot(master) == before
+
+
+@pytest.mark.parametrize("name", sorted(EARLY.keys() - {"begin", "goodbye"}))
+async def test_nothing_but_begin_and_goodbye_comes_before_begin(master: MasterProcess, name: str) -> None:
+    """The incarnation must be on the daemon's disk before it says anything else."""
+    tenant = await fresh(master)
+    async with open_link(master, tenant.identity) as link:
+        await link.send(tenant.hello())
+        await link.read_until(Resume)
+        await link.send(EARLY[name])
+        with refused(LinkProtocolViolated):
+            while True:
+                await link.read()
+    assert await read_records(master, "metricsMaster", tenant.identity.guid) == []
+
+
+async def test_begin_must_name_the_incarnation_of_resume(master: MasterProcess) -> None:
+    """Another number means that another machine, or nobody, has written it down."""
+    tenant = await fresh(master)
+    async with open_link(master, tenant.identity) as link:
+        await link.send(tenant.hello())
+        resume = await link.read_until(Resume)
+        await link.send(Begin(resume.incarnation + 1))
+        with refused(LinkProtocolViolated):
+            while True:
+                await link.read()
+
+
+async def test_hello_and_begin_come_once(master: MasterProcess) -> None:
+    """A second Hello on an open link ends it."""
+    async with active_link(master) as (tenant, link):
+        await link.send(tenant.hello())
+        with refused(LinkProtocolViolated):
+            while True:
+                await link.read()
+    async with active_link(master) as (tenant, link):
+        await link.send(Begin(tenant.incarnation))
+        with refused(LinkProtocolViolated):
+            while True:
+                await link.read()
+
+
+async def test_an_empty_message_is_unreadable(master: MasterProcess) -> None:
+    """A ConnectRequest without one of the known messages: perhaps of a newer protocol."""
+    tenant = await fresh(master)
+    async with open_link(master, tenant.identity) as link:
+        await link.send_raw(pb.ConnectRequest())
+        with refused(MessageUnreadable):
+            await link.read()
+
+
+# --- data that breaks the link -------------------------------------------------------------------------------------------
+
+BREAKING: dict[str, pb.ConnectRequest] = {
+    "no stream": pb.ConnectRequest(batch=pb.Batch(first_seq=2, records=[b"x"], chain=CHAIN)),
+    "a stream of the future": pb.ConnectRequest(batch=pb.Batch(stream=99, first_seq=2, records=[b"x"], chain=CHAIN)),  # type: ignore[arg-type]  # not yet
+    "an empty batch": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=2, chain=CHAIN)),
+    "record 0": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=0, records=[b"x"], chain=CHAIN)),
+    "a short chain": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=2, records=[b"x"], chain=b"short")),
+    "numbers beyond 63 bits": pb.ConnectRequest(
+        batch=pb.Batch(stream=1, first_seq=HUGE - 5, records=[b"x"], chain=CHAIN)
+    ),
+    "501 records": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=2, records=[b"x"] * 501, chain=CHAIN)),
+    "257 KiB": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=2, records=[b"x" * 263_000], chain=CHAIN)),
+    "a loss backwards": pb.ConnectRequest(loss=pb.Loss(stream=1, first_seq=5, last_seq=4, reason=1, chain=CHAIN)),
+    "a loss beyond 63 bits": pb.ConnectRequest(
+        loss=pb.Loss(stream=1, first_seq=2, last_seq=HUGE, reason=1, chain=CHAIN)
+    ),
+    "a loss without a reason": pb.ConnectRequest(loss=pb.Loss(stream=1, first_seq=2, last_seq=2, chain=CHAIN)),
+    "a layout under a foreign hash": pb.ConnectRequest(
+        layouts=pb.LayoutRegistration(
+            layouts=[pb.Layout(id=b"x" * 16, series=[pb.Series(name="a", unit="1", kind=pb.SERIES_KIND_GAUGE)])]
+        )
+    ),
+    "a layout without series": pb.ConnectRequest(layouts=pb.LayoutRegistration(layouts=[pb.Layout(id=b"x" * 16)])),
+    "65 layouts": pb.ConnectRequest(
+        layouts=pb.LayoutRegistration(
+            layouts=[
+                pb.Layout(
+                    id=LAYOUT.id,
+                    series=[
+                        pb.Series(
+                            name=one.name,
+                            unit=one.unit,
+                            kind=pb.SERIES_KIND_GAUGE,
+                            labels=[pb.Label(name=key, value=value) for key, value in one.labels],
+                        )
+                        for one in LAYOUT.series
+                    ],
+                )
+            ]
+            * 65
+        )
+    ),
+    "a configuration beyond 63 bits": pb.ConnectRequest(configuration_report=pb.ConfigurationReport(version=HUGE)),
+    "a bundle hash that is none": pb.ConnectRequest(trust_report=pb.TrustReport(bundle_hash=b"x" * 9_000)),
+    "a spool of another age": pb.ConnectRequest(
+        heartbeat=pb.Heartbeat(spool={"oldest_unacknowledged": {"seconds": -9}})
+    ),
+    "a goodbye for no reason of ours": pb.ConnectRequest(goodbye=pb.Goodbye(reason=77)),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", sorted(BREAKING))
+async def test_a_message_that_breaks_the_rules_ends_its_link_and_harms_no_other(
+    master: MasterProcess, name: str
+) -> None:
+    """Refused with a reason, nothing stored of it; a neighbour that stores at the same time notices nothing."""
+    async with active_link(master) as (neighbour, other), active_link(master) as (tenant, link):
+        sending = other.store(neighbour, Stream.METRICS, neighbour.frames(3))
+        await link.send_raw(BREAKING[name])
+        await sending
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            while True:
+                await link.read()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(await read_records(master, "metricsMaster", tenant.identity.guid)) == 2
+    assert await read_gaps(master, tenant.identity.guid) == []
+    async with open_link(master, tenant.identity) as again:  # the Tenant itself is as it was
+        await again.open(tenant)
+        await again.store(tenant, Stream.METRICS, tenant.frames(1))
+
+
+async def test_more_unacknowledged_batches_than_credits_end_the_link(master: MasterProcess) -> None:
+    """Credits bound what one Tenant can put into the Master's queue."""
+    async with active_link(master) as (tenant, link), asyncio.TaskGroup() as group:
+        sending = group.create_task(_flood(link, [tenant.batch(Stream.METRICS, [frame()]) for _ in range(2_000)]))
+        with refused(LinkProtocolViolated):
+            while True:
+                await link.read()
+        sending.cancel()
+
+
+async def _flood(link: WireLink, batches: list[Batch]) -> None:
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        for batch in batches:
+            await link.send(batch)
+
+
+# --- data that is answered with a Nack: the link goes on -----------------------------------------------------------------
+
+
+async def test_a_gap_is_answered_with_what_is_expected(master: MasterProcess) -> None:
+    """Nothing is stored beyond a hole that was not declared; what was skipped can still be sent."""
+    async with active_link(master) as (tenant, link):
+        mark = tenant.marks[Stream.METRICS]
+        skipped = tenant.batch(Stream.METRICS, tenant.frames(2))
+        ahead = tenant.batch(Stream.METRICS, tenant.frames(2))
+        await link.send(ahead)
+        nack = await link.read_until(Nack)
+        assert (nack.cause, nack.expected_seq, nack.credits) == (NackCause.GAP, mark.last_seq + 1, 1)
+        for batch in (skipped, ahead):
+            await link.send(batch)
+        while (await link.read_until(Ack)).last_seq < ahead.last_seq:
+            pass
+    assert len(await read_records(master, "metricsMaster", tenant.identity.guid)) == 5 * 2
+
+
+async def test_a_chain_that_does_not_continue_is_refused(master: MasterProcess) -> None:
+    """Records under the chain of others are not stored."""
+    async with active_link(master) as (tenant, link):
+        mark = tenant.marks[Stream.METRICS]
+        await link.send(Batch(Stream.METRICS, mark.last_seq + 1, tuple(tenant.frames(1)), CHAIN_START))
+        nack = await link.read_until(Nack)
+        assert (nack.cause, nack.expected_seq) == (NackCause.CHAIN, mark.last_seq + 1)
+        await link.store(tenant, Stream.METRICS, tenant.frames(1))
+    assert len(await read_records(master, "metricsMaster", tenant.identity.guid)) == 2 * 2
+
+
+async def test_what_is_stored_already_is_acknowledged_again_and_not_stored_twice(master: MasterProcess) -> None:
+    """The same batch ten times: ten answers, one row each."""
+    async with active_link(master) as (tenant, link):
+        batch = tenant.batch(Stream.METRICS, tenant.frames(3))
+        for _ in range(10):
+            await link.send(batch)
+            assert (await link.read_until(Ack)).last_seq == batch.last_seq
+    assert len(await read_records(master, "metricsMaster", tenant.identity.guid)) == 4 * 2
+
+
+POISON: dict[str, Callable[[], bytes]] = {
+    "garbage": lambda: b"\xff\xff\xff",
+    "empty": lambda: b"",
+    "an unknown layout": lambda: frame(layout_id=b"u" * 16),
+    "a layout id of 3 bytes": lambda: frame(layout_id=b"xyz"),
+    "too few values": lambda: frame(values=pack_values([1.0])),
+    "values that are no numbers": lambda: frame(values=b"x" * 15),
+    "no time": lambda: frame(timestamps_ms=()),
+    "a time before 1970": lambda: frame(timestamps_ms=(-1,)),
+    "a time after 9999": lambda: frame(timestamps_ms=(1 << 60,)),
+    "5,000 ticks": lambda: frame(timestamps_ms=tuple(range(5_000)), values=b""),
+}
+
+
+@pytest.mark.parametrize("name", sorted(POISON))
+async def test_a_record_that_cannot_be_read_is_named_and_what_is_before_it_is_stored(
+    master: MasterProcess, name: str
+) -> None:
+    """The Nack names the record and why; the link and its stream go on behind a declared loss."""
+    async with active_link(master) as (tenant, link):
+        before = tenant.marks[Stream.METRICS].last_seq
+        poison = POISON[name]()
+        batch = tenant.batch(Stream.METRICS, [*tenant.frames(2), poison, *tenant.frames(1)])
+        await link.send(batch)
+        nack = await link.read_until(Nack)
+        assert (nack.cause, nack.expected_seq) == (NackCause.POISONED, before + 3)
+        assert nack.detail
+    assert len(await read_records(master, "metricsMaster", tenant.identity.guid)) == 3 * 2
+
+
+async def test_in_maintenance_data_is_refused_and_the_link_goes_on(master: MasterProcess) -> None:
+    """The Nack says that it is the state; once activated, the same batch is taken."""
+    tenant = await fresh(master)
+    async with open_link(master, tenant.identity) as link:
+        await link.open(tenant)
+        batch = tenant.batch(Stream.METRICS, tenant.frames(1))
+        await link.send(batch)
+        nack = await link.read_until(Nack)
+        assert (nack.cause, nack.expected_seq) == (NackCause.STATE, 1)
+        await move(master, tenant.identity.guid, "Activate")
+        assert (await link.read_until(StatePush)).state is TenantState.ACTIVE
+        await link.send(batch)
+        assert (await link.read_until(Ack)).last_seq == 1
+
+
+async def test_explanations_of_a_machine_are_made_harmless_instead_of_refused(master: MasterProcess) -> None:
+    """A loss whose detail holds control characters or a novel is taken: its sender would repeat it for ever."""
+    async with active_link(master) as (tenant, link):
+        mark = tenant.marks[Stream.METRICS]
+        detail = "disk\r\n\x1b[31m\x00 broken " + "x" * 2_000
+        await link.send(
+            Loss(Stream.METRICS, mark.last_seq + 1, mark.last_seq + 4, LossReason.SPOOL_FULL, detail, CHAIN)
+        )
+        assert (await link.read_until(Ack)).last_seq == mark.last_seq + 4
+    (gap,) = await read_gaps(master, tenant.identity.guid)
+    assert (gap.first_seq, gap.last_seq) == (mark.last_seq + 1, mark.last_seq + 4)
+    assert gap.detail.startswith("disk\ufffd\ufffd\ufffd[31m\ufffd broken x")
+    assert len(gap.detail) == 500
