@@ -23,8 +23,9 @@ CREATE TABLE acknowledgements (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL) S
 """
 
 PAGE_BYTES: Final = 4_096
-CHECKPOINT_PAGES: Final = 256
-_WAL_BYTES: Final = 2 * CHECKPOINT_PAGES * PAGE_BYTES
+_CHECKPOINT_PAGES: Final = 256
+_LEAST_CHECKPOINT_PAGES: Final = 16
+_DISK_SHARE: Final = 16  # the write-ahead log may take two of these parts of what is free, the ballast four
 _LEAST_PAGES: Final = 64
 BALLAST_BYTES: Final = 4 << 20
 _LEAST_BALLAST: Final = 64 << 10
@@ -65,8 +66,8 @@ def open_database(path: Path, quota: int) -> sqlite3.Connection:
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
         if mode != "wal" or synchronous != _SYNCHRONOUS_FULL:
             raise DurabilityMissing(f"journal_mode is {mode}, synchronous is {synchronous}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * PAGE_BYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_checkpoint_pages(path)}")
+        connection.execute(f"PRAGMA journal_size_limit = {_checkpoint_pages(path) * PAGE_BYTES}")
         cap_pages(connection, path, quota)
     except BaseException:
         connection.close()
@@ -76,11 +77,21 @@ def open_database(path: Path, quota: int) -> sqlite3.Connection:
 
 def cap_pages(connection: sqlite3.Connection, path: Path, quota: int) -> None:
     """Cap the file at ``quota`` and below the disk: on a full disk SQLite cannot even delete, because that is written too."""
-    disk = os.statvfs(path.parent)
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    room = pages * PAGE_BYTES + disk.f_bavail * disk.f_frsize - _WAL_BYTES
+    reserve = 2 * _checkpoint_pages(path) * PAGE_BYTES
+    room = pages * PAGE_BYTES + _free_bytes(path) - reserve
     limit = max(_LEAST_PAGES, pages, min(quota, room) // PAGE_BYTES)
     connection.execute(f"PRAGMA max_page_count = {int(limit)}")
+
+
+def _free_bytes(path: Path) -> int:
+    disk = os.statvfs(path.parent)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _checkpoint_pages(path: Path) -> int:
+    """How far the write-ahead log may grow: less on a small disk."""
+    return max(_LEAST_CHECKPOINT_PAGES, min(_CHECKPOINT_PAGES, _free_bytes(path) // _DISK_SHARE // PAGE_BYTES))
 
 
 def check_integrity(connection: sqlite3.Connection, *, thorough: bool) -> None:
@@ -119,7 +130,7 @@ class Ballast:
 
     def lay(self) -> None:
         """Make the file, as large as the disk allows; none at all where it does not."""
-        size = self._bytes
+        size = min(self._bytes, 4 * _free_bytes(self._path) // _DISK_SHARE)
         while not self._path.exists() and size >= _LEAST_BALLAST:
             try:
                 with self._path.open("xb") as file:

@@ -54,10 +54,12 @@ class SpoolKeeper:
             if time.monotonic() < self._retry_at:
                 raise SpoolUnavailable(cause="the disk failed a moment ago; it is tried again shortly")
             try:
-                self._file = self._open()
+                self._file = self._open_on_any_disk()
             except (sqlite3.Error, OSError, DurabilityMissing) as error:
                 self._retry_at = time.monotonic() + _RETRY_S
                 raise SpoolUnavailable(cause=_describe(error)) from error
+            self._ballast.lay()
+            database.cap_pages(self._file.connection, self.path, self.settings.quota)
         return self._file
 
     def close(self) -> None:
@@ -112,9 +114,17 @@ class SpoolKeeper:
         if self._file is not None:
             database.cap_pages(self._file.connection, self.path, self.settings.quota)
 
+    def _open_on_any_disk(self) -> SpoolFile:
+        """On a full disk the ballast gives way already for opening."""
+        try:
+            return self._open()
+        except sqlite3.Error as error:
+            if not database.is_full(error) or not self.drop_ballast():
+                raise
+        return self._open()
+
     def _open(self) -> SpoolFile:
         self.witness = load_witness(self._witness_path)
-        self._ballast.lay()
         if not self.path.exists():
             return self._begin(self.witness.epoch, LossReason.SPOOL_DAMAGED, "the spool's file was gone")
         try:
