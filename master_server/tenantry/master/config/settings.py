@@ -46,9 +46,9 @@ class Compaction:
 
     age: int = _setting(20 * _MINUTE, duration(_SECOND, 7 * _DAY))
     """Segments older than this are compacted, in milliseconds."""
-    size: int = _setting(64 << 20, byte_size(1 << 16, 1 << 40))
-    """Segments are compacted earlier when so many bytes of them wait."""
-    interval: int = _setting(30 * _SECOND, duration(100, _DAY))
+    size: int = _setting(1 << 30, byte_size(1 << 16, 1 << 40))
+    """Segments are compacted earlier when so many bytes of values wait in them, at 8 bytes a sample before compression."""
+    interval: int = _setting(5 * _SECOND, duration(100, _DAY))
     """How often there is a look, in milliseconds."""
     ticks: int = _setting(120, number(1, 10_000))
     """Ticks in a chunk."""
