@@ -1,4 +1,4 @@
-"""A disk in memory that forgets at a power cut what was not synced, as a SQLite VFS.
+"""A disk that forgets at a power cut what was not synced, as a SQLite VFS over real files.
 
 What a file held at its last sync is safe. Of the writes since then a cut leaves nothing, a beginning, or any of them,
 and each of those may be torn: only some of its sectors of 512 bytes arrive. Creating and deleting a file is safe at once.
@@ -6,8 +6,10 @@ and each of those may be torn: only some of its sectors of 512 bytes arrive. Cre
 
 import itertools
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final
 
 import apsw
@@ -55,24 +57,25 @@ class _Truncate:
 
 @dataclass(slots=True)
 class _File:
-    content: bytearray = field(default_factory=bytearray)
+    """What is safe of a file, and what was written since; what can be read is the real file."""
+
     safe: bytearray = field(default_factory=bytearray)
     unsynced: list[_Write | _Truncate] = field(default_factory=list)
-
-    def change(self, change: _Write | _Truncate) -> None:
-        change.apply(self.content)
-        self.unsynced.append(change)
 
     def sync(self) -> None:
         for change in self.unsynced:
             change.apply(self.safe)
         self.unsynced.clear()
 
-    def cut(self, loss: Loss, chance: random.Random) -> "_File":
+    def forget(self) -> None:
+        """A sync failed: the writes can still be read, and no later sync brings them to the disk (as Linux does it)."""
+        self.unsynced.clear()
+
+    def left_by_cut(self, loss: Loss, chance: random.Random) -> bytes:
         left = bytearray(self.safe)
         for change in self._survivors(loss, chance):
             change.apply(left)
-        return _File(bytearray(left), left)
+        return bytes(left)
 
     def _survivors(self, loss: Loss, chance: random.Random) -> list[_Write | _Truncate]:
         if loss is Loss.DROPPED or not self.unsynced:
@@ -85,79 +88,74 @@ class _File:
 
 
 class Disk:
-    """Files by name, and how many operations are left before the power goes (None: it stays)."""
+    """The files of one folder, from power-on to the next cut.
 
-    def __init__(self, files: dict[str, _File] | None = None) -> None:
-        self.files: dict[str, _File] = files or {}
+    ``left`` writes and syncs happen before the power goes (None: it stays); the next ``failing_syncs`` syncs fail.
+    """
+
+    def __init__(self, folder: Path, images: Mapping[str, bytes]) -> None:
+        """Put the files ``images`` into the new folder ``folder``."""
+        folder.mkdir()
+        self.folder = folder
+        self.files: dict[str, _File] = {}
         self.left: int | None = None
         self.dead = False
-        self.operations = 0
-        self.syncs = 0
+        self.failing_syncs = 0
+        for name, image in images.items():
+            (folder / name).write_bytes(image)
+            self.files[name] = _File(bytearray(image))
+
+    def file(self, path: str) -> _File:
+        """The file of this path, a new one if need be."""
+        return self.files.setdefault(Path(path).name, _File())
 
     def step(self) -> None:
         """One write or sync begins. Raises apsw.IOError when the power is gone."""
-        self.operations += 1
         if self.left is not None and not self.dead:
             self.left -= 1
             self.dead = self.left < 0
         if self.dead:
             raise apsw.exception_for(apsw.SQLITE_IOERR)
 
-    def after_cut(self, chance: random.Random) -> "Disk":
-        """What a machine finds that comes up again."""
+    def images_after_cut(self, chance: random.Random) -> dict[str, bytes]:
+        """The files that a machine finds that comes up again."""
         loss = chance.choice(list(Loss))
-        return Disk({name: file.cut(loss, chance) for name, file in self.files.items()})
+        return {name: file.left_by_cut(loss, chance) for name, file in self.files.items()}
 
 
-class _OpenFile:
-    """An open file of SQLite's. Locks are not kept: one connection uses the disk at a time."""
+class _OpenFile(apsw.VFSFile):
+    """An open file: a real one, of which it is noted what was written and what was synced."""
 
-    def __init__(self, disk: Disk, name: str, *, delete: bool) -> None:
+    def __init__(self, disk: Disk, name: Any, flags: list[int]) -> None:
+        super().__init__("", name, flags)
         self._disk = disk
-        self._name = name
-        self._delete = delete
-        self._file = disk.files.setdefault(name, _File())
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        self._file = disk.file(path) if path else _File()
 
-    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's names
-        return bytes(self._file.content[offset : offset + amount])
-
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's names
         self._disk.step()
-        self._file.change(_Write(offset, bytes(data)))
+        self._file.unsynced.append(_Write(offset, bytes(data)))
+        super().xWrite(data, offset)
 
     def xTruncate(self, size: int) -> None:  # noqa: N802
         self._disk.step()
-        self._file.change(_Truncate(size))
+        self._file.unsynced.append(_Truncate(size))
+        super().xTruncate(size)
 
     def xSync(self, _flags: int) -> None:  # noqa: N802
         self._disk.step()
-        self._disk.syncs += 1
+        if self._disk.failing_syncs:
+            self._disk.failing_syncs -= 1
+            self._file.forget()
+            raise apsw.exception_for(apsw.SQLITE_IOERR)
         self._file.sync()
-
-    def xFileSize(self) -> int:  # noqa: N802
-        return len(self._file.content)
-
-    def xClose(self) -> None:  # noqa: N802
-        if self._delete:
-            self._disk.files.pop(self._name, None)
-
-    def xLock(self, _level: int) -> None:  # noqa: N802
-        """Nobody else is there."""
-
-    def xUnlock(self, _level: int) -> None:  # noqa: N802
-        """Nobody else is there."""
-
-    def xCheckReservedLock(self) -> bool:  # noqa: N802
-        return False
-
-    def xFileControl(self, _operation: int, _pointer: int) -> bool:  # noqa: N802
-        return False
 
     def xSectorSize(self) -> int:  # noqa: N802
         return SECTOR
 
     def xDeviceCharacteristics(self) -> int:  # noqa: N802
-        return 0
+        # What SQLite assumes of every disk on Unix: a write harms no bytes beside it. Nothing about whole writes or order.
+        return apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE
 
 
 class DiskVfs(apsw.VFS):
@@ -169,16 +167,9 @@ class DiskVfs(apsw.VFS):
         super().__init__(self.vfs_name, "")
 
     def xOpen(self, name: Any, flags: list[int]) -> Any:  # noqa: N802
-        flags[1] = flags[0]
-        text = name.filename() if isinstance(name, apsw.URIFilename) else name or f"temporary {next(_numbers)}"
-        return _OpenFile(self._disk, text, delete=bool(flags[0] & apsw.SQLITE_OPEN_DELETEONCLOSE))
+        return _OpenFile(self._disk, name, flags)
 
     def xDelete(self, name: str, _sync: bool) -> None:  # noqa: N802
         self._disk.step()
-        self._disk.files.pop(name, None)
-
-    def xAccess(self, name: str, _flags: int) -> bool:  # noqa: N802
-        return name in self._disk.files
-
-    def xFullPathname(self, name: str) -> str:  # noqa: N802
-        return name
+        self._disk.files.pop(Path(name).name, None)
+        super().xDelete(name, False)

@@ -109,8 +109,12 @@ class Connection:
     def __init__(self, path: str, vfs: str) -> None:
         with _translated():
             self._connection = apsw.Connection(path, vfs=vfs)
-            # One connection and no shared memory: the WAL's index lies in the heap.
-            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+            self._connection.set_busy_timeout(10_000)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._connection.in_transaction
 
     def cursor(self) -> Cursor:
         """A cursor of this connection."""

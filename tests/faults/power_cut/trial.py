@@ -1,7 +1,8 @@
 """A Master's database that loses its power again and again, and what must be true whenever it comes up."""
 
-import copy
+import itertools
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tenantry.protocol.failures import StoreUnavailable, TenantNotFound
 from tenantry.protocol.messages import Configuration, Stream
 from tests.faults.power_cut import driver
 from tests.faults.power_cut.disk import Disk, DiskVfs
+
+_numbers = itertools.count(1)
 
 _EPOCH: Final = b"e" * 16
 _ALERTS: Final = StreamName.ALERTS_MASTER
@@ -40,25 +43,30 @@ class Outcome:
     damaged: int = 0
 
 
-def run_trial(folder: Path, seed: int, cuts: int) -> Outcome:
-    """Commit as ingest does until the power goes, come up, compare, go on with what is left: ``cuts`` times."""
+def run_trial(folder: Path, seed: int, cuts: int, *, failing_syncs: bool = False) -> Outcome:
+    """Commit as ingest does until the power goes, come up, compare, go on with what is left: ``cuts`` times.
+
+    With ``failing_syncs`` the disk now and then fails to sync before that, and the Master goes on when it can.
+    """
     chance = random.Random(seed)
     outcome = Outcome()
-    disk = Disk()
+    images: dict[str, bytes] = {}
     stored = 0
     for _ in range(cuts):
+        disk = _new_disk(folder, images)
         disk.left = chance.randint(1, _MOST_OPERATIONS)
         acknowledged = stored
         try:
-            with _opened(folder, disk) as database:
-                for number in _commits(database, stored, chance):
+            with _opened(disk) as database:
+                for number in _commits(database, stored, chance, disk if failing_syncs else None):
                     acknowledged = number
                     outcome.acknowledged += 1
         except StoreRefused:
             outcome.refused_openings += 1
         outcome.cuts += 1
-        disk = disk.after_cut(chance)
-        found = _examine(folder, copy.deepcopy(disk))
+        images = disk.images_after_cut(chance)
+        shutil.rmtree(disk.folder)
+        found = _examine(_new_disk(folder, images))
         if found is None or found > acknowledged + 1:
             outcome.damaged += 1
             return outcome
@@ -68,9 +76,13 @@ def run_trial(folder: Path, seed: int, cuts: int) -> Outcome:
     return outcome
 
 
+def _new_disk(folder: Path, images: dict[str, bytes]) -> Disk:
+    return Disk(folder / f"disk {next(_numbers)}", images)
+
+
 @contextmanager
-def _opened(folder: Path, disk: Disk) -> Iterator[Database]:
-    path = folder / "master.db"
+def _opened(disk: Disk) -> Iterator[Database]:
+    path = disk.folder / "master.db"
     vfs = DiskVfs(disk)
     try:
         with Database.open(
@@ -82,14 +94,26 @@ def _opened(folder: Path, disk: Disk) -> Iterator[Database]:
         vfs.unregister()
 
 
-def _commits(database: Database, stored: int, chance: random.Random) -> Iterator[int]:
-    """Commit until the power is gone; gives the number of each commit that was acknowledged."""
+def _commits(database: Database, stored: int, chance: random.Random, failing: Disk | None) -> Iterator[int]:
+    """Commit until the power is gone; gives the number of each commit that was acknowledged.
+
+    The disk ``failing``, if any, fails some syncs; what was not acknowledged is done again, as a daemon sends it again.
+    """
     number = stored
     with suppress(StoreUnavailable):
         _register(database)
         while True:
-            with database.write() as transaction:
-                _store(transaction, number + 1, chance)
+            if failing is not None and chance.random() < 0.1:
+                failing.failing_syncs = chance.randint(1, 3)
+            try:
+                with database.write() as transaction:
+                    present = int(transaction.settings.get(_COMMITS) or 0)
+                    if present == number:
+                        _store(transaction, number + 1, chance)
+            except StoreUnavailable:
+                if failing is None or failing.dead:
+                    return
+                continue
             number += 1
             yield number
 
@@ -123,13 +147,15 @@ def _store(transaction: Transaction, number: int, chance: random.Random) -> None
         transaction.connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {pages}")
 
 
-def _examine(folder: Path, disk: Disk) -> int | None:
+def _examine(disk: Disk) -> int | None:
     """How many commits a machine that comes up with this disk finds; None when the store is damaged."""
     try:
-        with _opened(folder, disk) as database, database.write() as transaction:
+        with _opened(disk) as database, database.write() as transaction:
             return _count_commits(transaction)
     except (StoreRefused, StoreUnavailable):
         return None
+    finally:
+        shutil.rmtree(disk.folder)
 
 
 def _count_commits(transaction: Transaction) -> int | None:

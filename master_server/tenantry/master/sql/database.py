@@ -1,5 +1,6 @@
 """The database of a Master: opened once, read by many threads, written by one transaction at a time."""
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -107,12 +108,11 @@ class Database:
                 with unavailable_on_trouble(), connection.begin():
                     yield Transaction(connection, changes)
             except Exception as error:
-                # After trouble of the database the connection's state is unknown; a fresh one costs a millisecond.
                 if isinstance(error, (StoreUnavailable, SQLAlchemyError)):
-                    self._writer.drop()
+                    self._writer.recover()
                 raise
             except BaseException:
-                self._writer.drop()
+                self._writer.recover()
                 raise
             changed = changes.take()
             if changed is not None and self._on_commit is not None:
@@ -140,7 +140,7 @@ def _prepare(writer: Writer) -> None:
         connection = writer.open()
         with connection.begin():
             migrate(connection)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         writer.close()
         cause = trouble(error)
         if cause is None:

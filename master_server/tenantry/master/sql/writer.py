@@ -1,7 +1,7 @@
 """The one connection that writes. On PostgreSQL it holds the lease as well, so nothing is written without it."""
 
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 
@@ -37,6 +37,8 @@ class Writer:
                     self._session = lease_session(connection, self._session, _PATIENCE_S)
                 check_durability(connection)
                 connection.rollback()
+                if connection.dialect.name == "sqlite":
+                    _settle_log(connection)
                 self._connection = connection.execution_options(writes=True)
             finally:
                 if self._connection is None:
@@ -53,6 +55,17 @@ class Writer:
             except StoreRefused as error:
                 raise StoreUnavailable(cause=str(error)) from error
 
+    def recover(self) -> None:
+        """After trouble of the database: have a connection that works, and believes nothing that is not on disk.
+
+        On PostgreSQL a new session. On SQLite the one that is there, rolled back: a sync may have failed, after which
+        the WAL reads as if it were on disk; who opens it anew finds the failed commit in it and builds on it, while
+        the old connection writes over it.
+        """
+        connection = self._connection
+        if connection is None or connection.dialect.name != "sqlite" or _in_transaction(connection):
+            self.drop()
+
     def drop(self) -> None:
         """Give the connection up; the next use opens another."""
         connection, self._connection = self._connection, None
@@ -65,3 +78,15 @@ class Writer:
         """Give the connection up for good."""
         self._closed = True
         self.drop()
+
+
+def _settle_log(connection: Connection) -> None:
+    # What another life of this store left in the WAL can be read, but whether it ever got to the disk nobody knows: it
+    # is written to the database file and synced there before anything builds on it.
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _in_transaction(connection: Connection) -> bool:
+    driver: Any = connection.connection.dbapi_connection
+    return connection.in_transaction() or bool(driver.in_transaction)
