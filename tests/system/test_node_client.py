@@ -1,6 +1,7 @@
 """A client that is not ours: the example in Node, which knows nothing but `protos/`, against a real Master."""
 
 import asyncio
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from tenantry.v1 import (
     tenant_service_pb2_grpc,
 )
 from tests.servers.master import TRUST_DOMAIN, MasterProcess, running_master
-from tests.servers.node import REPOSITORY, Example, Sample, check_out_example, find_node
+from tests.servers.node import EXAMPLE, REPOSITORY, Example, Sample, check_out_example, find_node
 from tests.servers.operating import call_on, read_gaps, read_records, tenant_of
 from tests.servers.wire_tenant import create_tenant, move
 
@@ -44,7 +45,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master whose Tenants beat every second; shared, since each test has Tenants of its own."""
-    with running_master(tmp_path_factory.mktemp("master"), "heartbeat_interval=1s") as master:
+    with running_master(tmp_path_factory.mktemp("master"), "heartbeat_interval=1s", "reconnect_spread=1s") as master:
         yield master
 
 
@@ -52,6 +53,14 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
 def example(checkout: Checkout, master: MasterProcess, tmp_path: Path) -> Example:
     """The example's programs, set up for the shared Master."""
     return _set_up(checkout, master, tmp_path)
+
+
+def test_the_lock_names_no_registry() -> None:
+    """The packages come from whichever registry the machine is set to; their hashes are in the lock."""
+    packages = json.loads((REPOSITORY / EXAMPLE / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    dependencies = {name: facts for name, facts in packages.items() if name}
+    assert dependencies
+    assert [name for name, facts in dependencies.items() if "resolved" in facts or "integrity" not in facts] == []
 
 
 async def test_every_command_of_the_page_works(example: Example) -> None:
@@ -121,7 +130,7 @@ async def test_failures_arrive_in_node_with_their_reason(
 async def test_what_a_node_tenant_says_is_acknowledged_is_stored_once(
     example: Example, master: MasterProcess, tmp_path: Path
 ) -> None:
-    """Over a clean stop, a SIGKILL and the Master's own kill -9: acknowledged is stored, nothing twice, and the loss is declared."""
+    """Over stops and kills of either end: what is acknowledged is stored, nothing twice, and the loss is declared."""
     state, guid = await _joined(example, master, tmp_path, "till")
 
     async with example.tenant(state) as first:
@@ -147,6 +156,11 @@ async def test_what_a_node_tenant_says_is_acknowledged_is_stored_once(
         await third.read("acknowledged")
         master.kill()
         await third.read("disconnected")
+        master.start()
+        await third.read("connected")
+        await third.read("acknowledged")
+        assert master.stop() == 0
+        await third.read("disconnected", goodbye="GOODBYE_REASON_RESTART")
         master.start()
         await third.read("connected")
         await third.read("acknowledged")
