@@ -35,7 +35,8 @@ from tenantry.v1.link_service_pb2_grpc import LinkServiceStub
 _log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 5.0  # after an outage all daemons are back within this time, evenly spread over it
+_WRITE_PAUSE_S = 30.0
 _HOPELESS_PAUSE_S = (30.0, 60.0)  # only a person can change these
 _HOPELESS = (TenantQuarantined, CertificateRevoked, CertificateExpired, ForeignTenant, PeerCertificateInvalid)
 _DIAGNOSIS_EVERY_S = 60.0
@@ -233,7 +234,7 @@ class LinkKeeper:
                 break
             except OSError as error:
                 _log.error("renewed certificate could not be written", cause=str(error))
-                await asyncio.sleep(LONGEST_PAUSE_S)
+                await asyncio.sleep(_WRITE_PAUSE_S)
         _log.info("certificate renewed", serial=renewed.serial)
         session.leave(Goodbye(GoodbyeReason.RENEWED))
 
