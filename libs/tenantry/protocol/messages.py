@@ -28,6 +28,9 @@ class Stream(Enum):
     ALERTS = "alerts"
     NOTIFICATIONS = "notifications"
 
+    # Members are singletons. Enum's own hash is a Python function, and a stream is looked up several times a batch.
+    __hash__ = object.__hash__
+
 
 class TenantState(Enum):
     """What operators and rules decided about a Tenant."""
