@@ -1,8 +1,8 @@
 """The main job of Tenantry on this machine: one Master, three Tenants, a table that moves.
 
 ``make demo`` runs it. Everything is done with the three programs as a user would do it, every process is a real one, and everything
-that is written lies in ``.demo`` of the checkout. Ctrl-C ends it; ``DEMO_SECONDS=25`` ends it after that time, with exit code 0 only if
-all three Tenants were seen as they should be and everything stopped cleanly.
+that is written lies in ``.demo`` of the checkout. Ctrl-C ends it; ``DEMO_SECONDS=25`` ends it after that time, with exit code 0 only
+if all three Tenants were seen as they should be and everything stopped cleanly.
 """
 
 import contextlib
@@ -51,6 +51,14 @@ def main() -> int:
 
 def play(seconds: float, running: contextlib.ExitStack) -> None:
     """Set everything up, show it, and check what was shown."""
+    start(running)
+    show_commands(seconds)
+    watch(seconds)
+    check()
+
+
+def start(running: contextlib.ExitStack) -> None:
+    """A Master and three Tenants, connected, two of them active; `running` stops them at its end."""
     os.environ["TENANTRY_PROFILES"] = str(PROFILES)
     say("1. A Master: its authority, its store, the first administrator's token")
     do("tenantry-master", "init", "--data", FOLDER / "master", "--host", "127.0.0.1", "--token-file", FOLDER / "token")
@@ -74,10 +82,6 @@ def play(seconds: float, running: contextlib.ExitStack) -> None:
         if number != IN_MAINTENANCE:
             do("tenantry", "tenant", "activate", f"{name}/{instance}", "--reason", "demo")
     wait_for(as_it_should_begin, "the first metrics of two Tenants, and none of the third")
-
-    show_commands(seconds)
-    watch(seconds)
-    check()
 
 
 def as_it_should_begin() -> bool:
