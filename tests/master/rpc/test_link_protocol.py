@@ -164,8 +164,7 @@ async def test_nothing_but_begin_and_goodbye_comes_before_begin(master: MasterPr
         await link.read_until(Resume)
         await link.send(EARLY[name])
         with refused(LinkProtocolViolated):
-            while True:
-                await link.read()
+            await link.read_until(type(None))
     assert await read_records(master, "metricsMaster", tenant.identity.guid) == []
 
 
@@ -177,8 +176,7 @@ async def test_begin_must_name_the_incarnation_of_resume(master: MasterProcess) 
         resume = await link.read_until(Resume)
         await link.send(Begin(resume.incarnation + 1))
         with refused(LinkProtocolViolated):
-            while True:
-                await link.read()
+            await link.read_until(type(None))
 
 
 async def test_hello_and_begin_come_once(master: MasterProcess) -> None:
@@ -186,13 +184,11 @@ async def test_hello_and_begin_come_once(master: MasterProcess) -> None:
     async with active_link(master) as (tenant, link):
         await link.send(tenant.hello())
         with refused(LinkProtocolViolated):
-            while True:
-                await link.read()
+            await link.read_until(type(None))
     async with active_link(master) as (tenant, link):
         await link.send(Begin(tenant.incarnation))
         with refused(LinkProtocolViolated):
-            while True:
-                await link.read()
+            await link.read_until(type(None))
 
 
 async def test_an_empty_message_is_unreadable(master: MasterProcess) -> None:
@@ -266,8 +262,7 @@ async def test_a_message_that_breaks_the_rules_ends_its_link_and_harms_no_other(
         await link.send_raw(BREAKING[name])
         await sending
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            while True:
-                await link.read()
+            await link.read_until(type(None))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert len(await read_records(master, "metricsMaster", tenant.identity.guid)) == 2
     assert await read_gaps(master, tenant.identity.guid) == []
@@ -281,8 +276,7 @@ async def test_more_unacknowledged_batches_than_credits_end_the_link(master: Mas
     async with active_link(master) as (tenant, link), asyncio.TaskGroup() as group:
         sending = group.create_task(_flood(link, [tenant.batch(Stream.METRICS, [frame()]) for _ in range(2_000)]))
         with refused(LinkProtocolViolated):
-            while True:
-                await link.read()
+            await link.read_until(type(None))
         sending.cancel()
 
 

@@ -57,6 +57,8 @@ class TrustKeeper:
         self._links = links
         self._clocks = clocks
         self._on_change = on_change
+        # A step makes files and rows: two at once would undo each other's files, or leave an authority that nobody knows.
+        self._step = asyncio.Lock()
 
     @property
     def bundle_hash(self) -> bytes:
@@ -69,6 +71,10 @@ class TrustKeeper:
 
     async def prepare(self, actor: Actor) -> AuthorityReport:
         """Make a new authority, trust it, and tell every daemon. Raises AuthorityInWrongState."""
+        async with self._step:
+            return await self._prepare(actor)
+
+    async def _prepare(self, actor: Actor) -> AuthorityReport:
         await self._committer.run(lambda transaction: standings(transaction).check_steady())
         now_ms = self._clocks.wall_ms()
         authority = await asyncio.to_thread(self._folder.create, self._trust_domain, now_ms)
@@ -104,8 +110,9 @@ class TrustKeeper:
             record = journal.audit(actor, "ca.activate", self._clocks.wall_ms(), authority=authority, force=force)
             transaction.records.append([record])
 
-        await self._committer.run(work)
-        await self._reload()
+        async with self._step:
+            await self._committer.run(work)
+            await self._reload()
         for link in self._links:
             link.push(RenewPush(f"authority {authority} issues from now on"))
         return await self._one(authority)
@@ -120,8 +127,9 @@ class TrustKeeper:
             record = journal.audit(actor, "ca.retire", self._clocks.wall_ms(), authority=authority, force=force)
             transaction.records.append([record])
 
-        await self._committer.run(work)
-        await self._reload()
+        async with self._step:
+            await self._committer.run(work)
+            await self._reload()
         for link in self._links:
             if link.authority == authority:
                 link.cut(CertificateRevoked(serial=link.serial))

@@ -1,0 +1,77 @@
+"""F32: delete and re-key with revocation end a live link within two seconds, during a stream and during renewal."""
+
+import asyncio
+import time
+
+import grpc.aio
+import pytest
+
+from tenantry.protocol.failures import CertificateRevoked
+from tenantry.protocol.messages import StatePush, Stream
+from tenantry.v1 import link_service_pb2, link_service_pb2_grpc
+from tests.faults.identity.revoking import measure_cut
+from tests.servers.master import MasterProcess
+from tests.servers.operating import delete, read_records, rekey
+from tests.servers.refusals import refused
+from tests.servers.wire_tenant import WireTenant, enrolled, key_pem, make_key, make_request, move, open_link
+
+LIMIT_S = 2.0
+
+
+@pytest.mark.parametrize("way", ["delete", "rekey"])
+async def test_f32_a_live_stream_is_cut_within_two_seconds(master: MasterProcess, way: str, rounds: int) -> None:
+    """Of every link, the slowest counts; what was acknowledged before is stored, nothing after."""
+    took = await asyncio.gather(*(measure_cut(master, f"{way} {number}", way) for number in range(4 * rounds)))
+    assert max(took) < LIMIT_S
+
+
+async def test_f32_a_revoked_tenant_gets_no_link_and_no_certificate(master: MasterProcess) -> None:
+    """Every way in is closed at once, also on the connection that was open before."""
+    tenant = WireTenant(await enrolled(master, "revoked for good"))
+    async with master.link_channel(tenant.identity.key, tenant.identity.chain) as channel:
+        stub = link_service_pb2_grpc.LinkServiceStub(channel)
+        request = link_service_pb2.RenewCertificateRequest(certificate_request=make_request(make_key()))
+        await stub.RenewCertificate(request)
+        await delete(master, tenant.identity.guid)
+        with refused(CertificateRevoked):
+            await stub.RenewCertificate(request)
+    async with open_link(master, tenant.identity) as link:
+        with refused(CertificateRevoked):
+            await link.open(tenant)
+
+
+async def test_f32_revocation_wins_against_renewals_under_way(master: MasterProcess, rounds: int) -> None:
+    """Renewals race with the revocation: whichever certificate came out, none of them opens anything afterwards."""
+    for number in range(rounds):
+        tenant = WireTenant(await enrolled(master, f"renewing {number}"))
+        private = make_key()
+        async with master.link_channel(tenant.identity.key, tenant.identity.chain) as channel:
+            stub = link_service_pb2_grpc.LinkServiceStub(channel)
+            request = link_service_pb2.RenewCertificateRequest(certificate_request=make_request(private))
+            renewals = [stub.RenewCertificate(request) for _ in range(6)]
+            answers, _ = await asyncio.gather(
+                asyncio.gather(*renewals, return_exceptions=True), rekey(master, tenant.identity.guid, revoke=True)
+            )
+        chains = [answer.certificate_chain for answer in answers if not isinstance(answer, BaseException)]
+        for chain in chains:
+            async with master.link_channel(key_pem(private), chain.encode()) as channel:
+                call = link_service_pb2_grpc.LinkServiceStub(channel).RenewCertificate(request)
+                with refused(CertificateRevoked):
+                    await call
+
+
+async def test_f32_links_of_other_tenants_go_on(master: MasterProcess) -> None:
+    """Deleting one Tenant is nothing to its neighbours."""
+    kept, gone = [WireTenant(await enrolled(master, name)) for name in ("kept beside", "deleted beside")]
+    async with open_link(master, kept.identity) as link, open_link(master, gone.identity) as doomed:
+        await link.open(kept)
+        await doomed.open(gone)
+        await move(master, kept.identity.guid, "Activate")
+        await link.read_until(StatePush)
+        began = time.monotonic()
+        await delete(master, gone.identity.guid)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await doomed.read_until(type(None))
+        assert time.monotonic() - began < LIMIT_S
+        await link.store(kept, Stream.METRICS, kept.frames(2))
+    assert len(await read_records(master, "metricsMaster", kept.identity.guid)) == 2 * 2
