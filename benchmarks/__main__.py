@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import ingest, machine
+from benchmarks import ingest, latency, machine, memory, storm
 from benchmarks.peers import installing
 from benchmarks.reporting import Report
 from benchmarks.stage import Stage
 
 BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "ingest": ingest.run,
+    "latency": latency.run,
+    "memory": memory.run,
+    "storm": storm.run,
 }
 FOLDER: Final = Path(__file__).parents[1] / ".bench" / "run"
 
@@ -39,9 +42,10 @@ def main() -> int:
     report.note(f"{len(machine.CORES)} cores, {files:,} files; servers on {machine.SERVER_CORES}, load on {machine.LOAD_CORES}")
     if machine.LOAD_CORES == machine.SERVER_CORES:
         report.loud("There is one core only: load and server disturb each other.")
+    stage = Stage(report, FOLDER, arguments.short)
     try:
         for name in arguments.names or BENCHMARKS:
-            BENCHMARKS[name](Stage(report, FOLDER, arguments.short))
+            BENCHMARKS[name](stage)
     finally:
         shutil.rmtree(FOLDER, ignore_errors=True)
     if report.failed:

@@ -36,9 +36,9 @@ class Report:
         print(f"   {first:<44}" + "".join(f"{cell:>16}" for cell in rest), flush=True)
 
     def target(self, name: str, value: float | None, unit: str, target: str, *, reason: str | None = None) -> None:
-        """The JSON line of one target: ``target`` is a comparison such as ``>= 10``. Without a value ``reason`` says why."""
+        """The JSON line of one target: ``target`` is a comparison such as ``>= 10``. A ``reason`` says why it is not claimed."""
         met: bool | None = None
-        if value is not None:
+        if value is not None and reason is None:
             sign, _, bound = target.partition(" ")
             met = _COMPARE[sign](value, float(bound))
             if not met:

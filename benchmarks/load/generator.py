@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.load.frames import FrameSource
 from benchmarks.load.http2 import GrpcStream, StreamEnded
 from benchmarks.load.tenant import LoadTenant, Phase
+from tenantry.daemon.link.keeper import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from tenantry.protocol.messages import Begin, LayoutRegistration, Stream
 from tenantry.protocol.names import listener_name
 from tenantry.transport.link_messages import STREAMS, encode_from_daemon
@@ -17,8 +18,6 @@ from tenantry.v1 import link_service_pb2 as pb
 
 PATH = "/tenantry.v1.LinkService/Connect"
 METRICS = STREAMS.number(Stream.METRICS)
-FIRST_BACKOFF_S = 0.5
-LAST_BACKOFF_S = 5.0
 HEARTBEAT = pb.ConnectRequest(heartbeat=pb.Heartbeat()).SerializeToString()
 
 
@@ -89,8 +88,8 @@ class Generator:
                 raise LoadStalled(f"{self.open} of {len(self.tenants)} links open, {self.proven} proven, {self.nacks} nacks")
             self.turn(0.05)
 
-    def pace(self, interval: float, seconds: float) -> None:
-        """Each Tenant sends one batch every ``interval`` seconds, evenly spread, for so long."""
+    def pace(self, interval: float, seconds: float, *, heartbeats: bool = False) -> None:
+        """Each Tenant sends one batch (or heartbeat) every ``interval`` seconds, evenly spread, for so long."""
         tenants = self.tenants
         rate = len(tenants) / interval
         begun, sent = time.monotonic(), 0
@@ -100,7 +99,11 @@ class Generator:
             while sent < due:
                 tenant = tenants[sent % len(tenants)]
                 sent += 1
-                if tenant.phase is Phase.OPEN and tenant.credits:
+                if tenant.phase is not Phase.OPEN:
+                    continue
+                if heartbeats:
+                    self.send(tenant, HEARTBEAT)
+                elif tenant.credits:
                     self.send_batch(tenant)
             self.turn(max(0.0, min(0.05, begun + sent / rate - time.monotonic())))
 
@@ -253,7 +256,7 @@ class Generator:
         stream.close()
         tenant.forget()
         if self.reconnect:
-            backoff = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2**tenant.retries) * random.uniform(0.5, 1.5)
+            backoff = random.uniform(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(tenant.retries, 10)))
             tenant.retries += 1
             delay = backoff if retry_after is None else retry_after
             heapq.heappush(self._timers, (time.monotonic() + delay, tenant.number, tenant))
