@@ -43,7 +43,7 @@ class MasterProcess:
     @property
     def root(self) -> bytes:
         """The root certificate of the oldest authority, PEM."""
-        return next((self.data / "pki").glob("*/root.pem")).read_bytes()
+        return min((self.data / "pki").glob("*/root.pem"), key=lambda path: path.stat().st_mtime_ns).read_bytes()
 
     @property
     def log(self) -> str:

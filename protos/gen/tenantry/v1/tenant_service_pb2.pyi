@@ -67,7 +67,10 @@ class Enrolment(_message.Message):
     MASTER_ADDRESS_FIELD_NUMBER: _builtins.int
     CA_FINGERPRINT_FIELD_NUMBER: _builtins.int
     join_string: _builtins.str
-    """Everything in one line, for `tenantry-daemon join`. Secret."""
+    """Everything in one line, for `tenantry-daemon join`. Secret. Its form: "tenantry-join:" followed by base64url without padding of a
+    JSON array and the first 4 bytes of that array's SHA-256. The array: version (1), GUID, key, host, port, fingerprint of the
+    Master's root certificate, trust domain.
+    """
     key: _builtins.str
     """The enrolment key alone. Secret; works once."""
     master_address: _builtins.str
