@@ -1,7 +1,7 @@
 """The picture of the README: the live table of a real run, as an SVG.
 
 ``python -m docs.examples.picture`` (in the checkout) starts what ``make demo`` starts, follows the Tenants as
-``tenantry tenant watch`` does, and draws the table as it is after a while into ``docs/images/tenants.svg``. The table is the CLI's own.
+``tenantry tenant watch`` does, and draws the table as it is after a while into ``docs/images/tenants.svg``.
 """
 
 import contextlib
