@@ -42,11 +42,14 @@ from tenantry.master.rpc.enrolment_service import EnrolmentServicer
 from tenantry.master.rpc.interceptors import Gate
 from tenantry.master.rpc.link_service import LinkServicer, add_link_service, push_changes
 from tenantry.master.rpc.listeners import (
+    API_SERVICES,
     API_STREAMS,
+    LINK_SERVICES,
     LINK_STREAMS,
     LiveCredentials,
     ServerIdentity,
-    add_standard_services,
+    add_descriptions,
+    add_health,
     bind,
     make_server,
 )
@@ -250,7 +253,8 @@ async def _serving(
         MasterServicer(facts, keeper, reader, links, clocks), api_server
     )
     add_link_service(link_servicer, link_server)
-    await add_standard_services(api_server, with_reflection=config.reflection, with_channelz=config.channelz)
+    health = [await add_health(api_server, API_SERVICES), await add_health(link_server, LINK_SERVICES)]
+    add_descriptions(api_server, with_reflection=config.reflection, with_channelz=config.channelz)
 
     def tell_link(tenant: Tenant) -> None:
         link = links.get(tenant.id)
@@ -286,6 +290,8 @@ async def _serving(
                 yield master
             finally:
                 link_servicer.stopping = True
+                for servicer in health:
+                    await servicer.enter_graceful_shutdown()
                 stopping.set()
                 hub.close()
                 await background.say_goodbye(links, config.reconnect_spread)

@@ -17,13 +17,14 @@ API_STREAMS = 100
 LINK_STREAMS = 16
 
 HEALTH = "grpc.health.v1.Health"
-SERVICES = (
+API_SERVICES = (
     "tenantry.v1.EnrolmentService",
     "tenantry.v1.TenantService",
     "tenantry.v1.StreamService",
     "tenantry.v1.AuthorityService",
     "tenantry.v1.MasterService",
 )
+LINK_SERVICES = ("tenantry.v1.LinkService",)
 
 
 class ListenFailed(Exception):
@@ -86,14 +87,19 @@ def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor], streams_per_
     )
 
 
-async def add_standard_services(server: grpc.aio.Server, *, with_reflection: bool, with_channelz: bool) -> None:
-    """Health for all; reflection and channelz where they are wanted."""
+async def add_health(server: grpc.aio.Server, services: Sequence[str]) -> health.HealthServicer:
+    """The standard health service; the empty name stands for the listener as a whole."""
     servicer = health.HealthServicer()
-    for service in ("", *SERVICES):
+    for service in ("", *services):
         await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    return servicer
+
+
+def add_descriptions(server: grpc.aio.Server, *, with_reflection: bool, with_channelz: bool) -> None:
+    """Reflection and channelz, where they are wanted."""
     if with_reflection:
-        reflection.enable_server_reflection((*SERVICES, HEALTH, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection((*API_SERVICES, HEALTH, reflection.SERVICE_NAME), server)
     if with_channelz:
         channelz.add_channelz_servicer(server)
 
