@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import ingest, latency, machine, memory, storm
+from benchmarks import ingest, latency, machine, memory, storage, storm
 from benchmarks.peers import installing
 from benchmarks.reporting import Report
 from benchmarks.stage import Stage
 
 BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "ingest": ingest.run,
+    "storage": storage.run,
     "latency": latency.run,
     "memory": memory.run,
     "storm": storm.run,

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from tenantry.protocol.layouts import Layout, Series, SeriesKind, make_layout
 
-MACHINES: Final = 16
-TICKS: Final = 240
+MACHINES: Final = 512
+TICKS: Final = 120
 TICK_MS: Final = 10_000
 
 
