@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from tenantry.protocol.names import MAX_REASON, check_text
 
 _log = structlog.get_logger(__name__)
 
+_WORKERS = 4  # for probes and files; each thread costs memory
 LEAVE_REASONS = (GoodbyeReason.STOP, GoodbyeReason.REBOOT, GoodbyeReason.UPGRADE, GoodbyeReason.MAINTENANCE)
 
 
@@ -124,6 +126,7 @@ class Daemon:
     async def run(self) -> None:
         """Work until a signal or `leave`."""
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_WORKERS, "worker"))
         self._ended = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.keeper.stop, Goodbye(GoodbyeReason.STOP))
@@ -141,6 +144,11 @@ class Daemon:
                     helper.cancel()
             self._ended.set_result(heard)
         _log.info("daemon stopped", goodbye_heard=heard)
+        if self.collector.hanging:
+            # Its thread would keep the process from ending, for ever. Everything of ours is closed and on the disk.
+            _log.warning("ended without waiting for probes that hang", probes=sorted(self.collector.hanging))
+            sys.stderr.flush()
+            os._exit(0)
 
     async def _feed_watchdog(self) -> None:
         interval = self.notifier.watchdog_interval

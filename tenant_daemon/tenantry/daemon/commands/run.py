@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from tenantry.daemon.config import Settings
 
@@ -12,6 +13,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
     """Run until told to stop."""
     # gRPC writes a line of its own for each failed handshake; what matters is in the daemon's log, in words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # structlog loads rich where it happens to be installed: 5 MB for coloured tracebacks that a daemon never shows.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     from tenantry.daemon.bootstrap import run_daemon
     from tenantry.daemon.commands.version import software_version
     from tenantry.process.logs import configure_logging

@@ -12,16 +12,10 @@ import grpc
 import grpc.aio
 
 from tenantry.daemon.domain.failures import AlreadyJoined, IdentityDamaged, MasterUnreachable, NotJoined
+from tenantry.daemon.link.certificates import check_trust_bundle, generate_key, make_request, read_credential
 from tenantry.daemon.link.channels import open_api_channel
 from tenantry.daemon.link.diagnosis import explain_endpoint
-from tenantry.daemon.link.identity import (
-    Identity,
-    IdentityFolder,
-    check_trust_bundle,
-    generate_key,
-    make_request,
-    read_credential,
-)
+from tenantry.daemon.link.identity import Identity, IdentityFolder
 from tenantry.process.failpoints import failpoint
 from tenantry.process.files import FileExposed, read_private, write_private
 from tenantry.protocol.failures import Failure

@@ -6,17 +6,13 @@ change in one step; ``credential-next.pem`` is a renewed pair that has not conne
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tenantry.daemon.domain.failures import IdentityDamaged, NotJoined
 from tenantry.process.files import FileExposed, read_private, write_private
@@ -26,6 +22,7 @@ from tenantry.protocol.names import check_guid, check_trust_domain
 
 _T = TypeVar("_T")
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+_CREDENTIAL = re.compile(r"tenantry-credential (([0-9a-f]{1,40}) ([0-9]{1,15}) ([0-9]{1,15})) ([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +47,6 @@ class Credential:
     not_after_ms: int
 
 
-def generate_key() -> bytes:
-    """A new P-256 private key, PEM."""
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def make_request(private_key: bytes) -> bytes:
-    """A certificate request (PKCS#10, DER) signed with this key; it names nobody, because the Master decides that."""
-    key = serialization.load_pem_private_key(private_key, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("not an elliptic curve key")
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.DER)
-
-
-def read_credential(private_key: bytes, chain: bytes) -> Credential:
-    """The pair. Raises ValueError when the key does not belong to the first certificate of the chain."""
-    leaf = x509.load_pem_x509_certificates(chain)[0]
-    key = serialization.load_pem_private_key(private_key, None)
-    if key.public_key() != leaf.public_key():
-        raise ValueError("the key does not belong to the certificate")
-    return Credential(
-        private_key,
-        chain,
-        f"{leaf.serial_number:x}",
-        _milliseconds(leaf.not_valid_before_utc),
-        _milliseconds(leaf.not_valid_after_utc),
-    )
-
-
-def check_trust_bundle(bundle: str) -> bytes:
-    """The bundle's PEM text as it is written down. Raises ValueError unless it holds certificates, all of authorities."""
-    text = bundle.encode()
-    for root in x509.load_pem_x509_certificates(text):
-        if not root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            raise ValueError("a certificate in the bundle is not an authority's")
-    return text
-
-
 def hash_trust_bundle(bundle: bytes) -> bytes:
     """SHA-256 of the PEM text, by which the Master knows which bundle is in use."""
     return hashlib.sha256(bundle).digest()
@@ -111,7 +68,7 @@ class IdentityFolder:
 
     def trust_bundle(self) -> bytes:
         """The roots to trust, PEM. Raises IdentityDamaged."""
-        return self._read("trust.pem", lambda data: check_trust_bundle(data.decode()))
+        return self._read("trust.pem", _parse_bundle)
 
     def credentials(self) -> tuple[Credential, ...]:
         """What to connect with, in the order in which to try: a renewed one that was not used yet, then the current.
@@ -135,7 +92,7 @@ class IdentityFolder:
         """Write a whole identity; ``identity.json`` comes last and makes it valid."""
         self._next.unlink(missing_ok=True)
         write_private(self.folder / "trust.pem", bundle)
-        write_private(self._current, credential.private_key + credential.chain)
+        write_private(self._current, _encode_credential(credential))
         content = {
             "version": 1,
             "guid": identity.guid,
@@ -152,7 +109,7 @@ class IdentityFolder:
 
     def store_next(self, credential: Credential) -> None:
         """Keep a renewed pair beside the current one until it has connected once."""
-        write_private(self._next, credential.private_key + credential.chain)
+        write_private(self._next, _encode_credential(credential))
 
     def promote(self, credential: Credential) -> None:
         """This pair has connected: it is the current one, and the other is of no use any more."""
@@ -162,7 +119,7 @@ class IdentityFolder:
     def _read(self, name: str, parse: Callable[[bytes], _T]) -> _T:
         try:
             return parse(read_private(self.folder / name))
-        except (ValueError, KeyError, TypeError, OSError, FieldInvalid, FileExposed, x509.ExtensionNotFound) as error:
+        except (ValueError, KeyError, TypeError, OSError, FieldInvalid, FileExposed) as error:
             problem = str(error) if isinstance(error, FileExposed) else f"{type(error).__name__}: {error}"
             raise IdentityDamaged(file=name, problem=problem[:300]) from None
 
@@ -183,10 +140,27 @@ def _parse_identity(data: bytes) -> Identity:
     )
 
 
+def _parse_bundle(data: bytes) -> bytes:
+    if _CERTIFICATE not in data:
+        raise ValueError("it holds no certificate")
+    return data
+
+
+def _encode_credential(credential: Credential) -> bytes:
+    """Key and chain behind a line with what the certificate says and a digest, so that reading it needs no certificate library."""
+    body = credential.private_key + credential.chain
+    facts = f"{credential.serial} {credential.not_before_ms} {credential.not_after_ms}"
+    return f"tenantry-credential {facts} {_digest(facts, body)}\n".encode() + body
+
+
 def _parse_credential(data: bytes) -> Credential:
-    place = data.index(_CERTIFICATE)
-    return read_credential(data[:place], data[place:])
+    line, _, body = data.partition(b"\n")
+    match = _CREDENTIAL.fullmatch(line.decode("ascii"))
+    if match is None or _digest(match[1], body) != match[5]:
+        raise ValueError("it is not as it was written")
+    place = body.index(_CERTIFICATE)
+    return Credential(body[:place], body[place:], match[2], int(match[3]), int(match[4]))
 
 
-def _milliseconds(time: dt.datetime) -> int:
-    return int(time.timestamp() * 1000)
+def _digest(facts: str, body: bytes) -> str:
+    return hashlib.sha256(facts.encode() + b"\n" + body).hexdigest()

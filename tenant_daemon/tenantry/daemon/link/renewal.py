@@ -11,7 +11,7 @@ import grpc.aio
 import structlog
 
 from tenantry.daemon.link.channels import cancelled_by_peer
-from tenantry.daemon.link.identity import Credential, check_trust_bundle, generate_key, make_request, read_credential
+from tenantry.daemon.link.identity import Credential
 from tenantry.process.failpoints import failpoint
 from tenantry.transport.statuses import failure_of
 from tenantry.v1.link_service_pb2 import RenewCertificateRequest
@@ -81,6 +81,13 @@ class Renewal:
 
 
 async def _renew(channel: grpc.aio.Channel) -> tuple[Credential, bytes]:
+    from tenantry.daemon.link.certificates import (  # noqa: PLC0415 - see there
+        check_trust_bundle,
+        generate_key,
+        make_request,
+        read_credential,
+    )
+
     private_key = generate_key()
     request = RenewCertificateRequest(certificate_request=make_request(private_key))
     response = await LinkServiceStub(channel).RenewCertificate(request, timeout=_TIMEOUT_S)

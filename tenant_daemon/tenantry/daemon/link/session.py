@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from tenantry.daemon.domain.failures import SpoolReplaced
 from tenantry.daemon.domain.spooling import SpoolStanding
 from tenantry.daemon.link.channels import cancelled_by_peer
-from tenantry.daemon.link.identity import check_trust_bundle, hash_trust_bundle
+from tenantry.daemon.link.identity import hash_trust_bundle
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.outbox import Outbox
 from tenantry.process.failpoints import failpoint
@@ -335,6 +335,8 @@ class Session:
         raise SessionOver(Ending.EPOCH_CHANGED, cause=text)
 
     async def _trust(self, bundle: str) -> None:
+        from tenantry.daemon.link.certificates import check_trust_bundle  # noqa: PLC0415 - see there
+
         try:
             text = check_trust_bundle(bundle)
         except ValueError as error:

@@ -95,6 +95,11 @@ class Collector:
         self.reports: dict[str, SourceReport] = {}
         self.refused = 0
 
+    @property
+    def hanging(self) -> frozenset[str]:
+        """Sources that are being read, or never came back."""
+        return frozenset(self._busy)
+
     async def run(self) -> None:
         """Collect until cancelled."""
         await self._restore_rules()
