@@ -44,6 +44,9 @@ CONNECTIVITY: Final[dict[tuple[Connectivity, LinkEvent], Connectivity]] = {
 }
 
 
+_MARGIN_MS: Final = 2_000
+
+
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """Silence after which a supervised Tenant is stale, and lost."""
@@ -54,6 +57,14 @@ class Thresholds:
     def __post_init__(self) -> None:
         if not 0 < self.stale_after_ms < self.lost_after_ms:
             raise ValueError("the stale threshold must be above zero and below the lost threshold")
+
+    def stretched(self, heartbeat_interval_ms: int) -> "Thresholds":
+        """These, or longer ones for a Tenant that was told to be heard so rarely that they would mean nothing.
+
+        One missed heartbeat is no silence: stale needs two intervals and a little, lost four.
+        """
+        stale_after_ms = max(self.stale_after_ms, 2 * heartbeat_interval_ms + _MARGIN_MS)
+        return Thresholds(stale_after_ms, max(self.lost_after_ms, 4 * heartbeat_interval_ms, stale_after_ms + 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tenantry.master.domain.connectivity import CONNECTIVITY, Leave, LinkEvent, Thresholds, silence_event
+from tenantry.master.domain.connectivity import CONNECTIVITY, Connectivity, Leave, LinkEvent, Thresholds, silence_event
 from tenantry.master.domain.lifecycle import SUPERVISED
 from tenantry.master.domain.records import NewRecord
 from tenantry.master.domain.tenants import Tenant
@@ -32,32 +32,37 @@ class Supervisor:
     def due(self, steady_ms: int, wall_ms: int) -> list[tuple[int, LinkEvent]]:
         """The Tenants whose connectivity changes now by the mere passing of time."""
         due: list[tuple[int, LinkEvent]] = []
-        since, heard, stale_after = self._supervised_since, self._heard, self._thresholds.stale_after_ms
+        since, heard, quickest = self._supervised_since, self._heard, self._thresholds.stale_after_ms
         for tenant in self._register:
             tenant_id = tenant.id
-            if tenant.state not in SUPERVISED:
-                since.pop(tenant_id, None)
-                continue
-            begin = since.setdefault(tenant_id, steady_ms)
             link = self._links.get(tenant_id)
             if link is not None:
                 heard[tenant_id] = link.heard_ms
-                if steady_ms - link.heard_ms < stale_after:
-                    if tenant.connectivity not in _HEARD:
-                        due.append((tenant_id, LinkEvent.HEARD))
-                    continue
-            newest = max(begin, heard.get(tenant_id, 0), self._started_ms)
+            if tenant.state not in SUPERVISED:
+                since.pop(tenant_id, None)
+                if link is None and tenant.connectivity in _OPEN and self._silence(tenant_id, steady_ms) > quickest:
+                    due.append((tenant_id, LinkEvent.DROPPED))
+                continue
+            begin = since.setdefault(tenant_id, steady_ms)
+            if link is not None and steady_ms - link.heard_ms < quickest:
+                if tenant.connectivity not in _HEARD:
+                    due.append((tenant_id, LinkEvent.HEARD))
+                continue
             event = silence_event(
                 tenant.connectivity,
                 supervised=True,
-                silent_ms=steady_ms - newest,
+                silent_ms=min(steady_ms - begin, self._silence(tenant_id, steady_ms)),
                 leave=tenant.leave,
                 now_ms=wall_ms,
-                thresholds=self._thresholds,
+                thresholds=self._thresholds.stretched(tenant.configuration.heartbeat_interval_ms),
             )
             if event is not None:
                 due.append((tenant_id, event))
         return due
+
+    def _silence(self, tenant_id: int, steady_ms: int) -> int:
+        """Milliseconds since the Tenant was heard, or since it could be."""
+        return steady_ms - max(self._heard.get(tenant_id, 0), self._started_ms)
 
 
 def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkEvent]], now_ms: int) -> None:
@@ -67,8 +72,9 @@ def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkE
         tenant = transaction.tenants.by_id(tenant_id)
         if event is LinkEvent.HEARD:
             transaction.tenants.save(hear(tenant, records, now_ms))
-        elif tenant.state in SUPERVISED:
-            _apply(transaction, tenant, event, str(event), None, records, now_ms)
+        elif (tenant.state in SUPERVISED) == (event is not LinkEvent.DROPPED):
+            leave = Leave(GoodbyeReason.UNANNOUNCED, "", now_ms, None) if event is LinkEvent.DROPPED else None
+            _apply(transaction, tenant, event, str(event), leave, records, now_ms)
     transaction.records.append(records)
 
 
@@ -108,4 +114,5 @@ def _apply(
         records.append(journal.alert(tenant, "connection lost", Severity.HIGH, f"nothing is heard: {reason}", now_ms))
 
 
+_OPEN = frozenset({Connectivity.CONNECTED, Connectivity.STALE})
 _HEARD = frozenset({after for (_, event), after in CONNECTIVITY.items() if event is LinkEvent.HEARD})
