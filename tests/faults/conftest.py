@@ -3,8 +3,11 @@
 import os
 import random
 import secrets
+from collections.abc import Iterator
 
 import pytest
+
+from tests.servers.master import MasterProcess, running_master
 
 SEED = os.environ.get("TENANTRY_SEED") or secrets.token_hex(4)
 
@@ -20,6 +23,13 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     """Chance of this test. TENANTRY_SEED=… draws the same again."""
     print(f"TENANTRY_SEED={SEED}")
     return random.Random(f"{SEED}:{request.node.name}")
+
+
+@pytest.fixture(scope="session")
+def steady_master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
+    """One Master for all faults that happen elsewhere: on the way to it, or to Tenants of their own."""
+    with running_master(tmp_path_factory.mktemp("steady"), "heartbeat_interval=1s", "reconnect_spread=0s") as running:
+        yield running
 
 
 def pytest_report_header() -> str:

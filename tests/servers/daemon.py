@@ -1,6 +1,8 @@
 """Numbered daemons (`tests.servers.numbered_daemon`) that can be killed and started again."""
 
+import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -67,6 +69,13 @@ class NumberedDaemon:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=variables, cwd=REPOSITORY)
         self.starts += 1
         return self
+
+    def dial(self, *addresses: str) -> None:
+        """Let it find its Master at other addresses, such as that of a proxy."""
+        file = self.data / "identity.json"
+        identity = json.loads(file.read_text())
+        identity["link_addresses"] = list(addresses)
+        file.write_text(json.dumps(identity))
 
     @property
     def running(self) -> bool:
@@ -151,11 +160,12 @@ async def joined_daemon(
     prefix: tuple[str, ...] = (),
 ) -> NumberedDaemon:
     """A Tenant that is registered, active and joined by the real command; not started yet."""
-    created = await create_tenant(master, name)
+    created = await create_tenant(master, f"{name} {folder.name}")
     own = folder / name
     own.mkdir()
     variables = environment or {}
-    done = subprocess.run(
+    done = await asyncio.to_thread(
+        subprocess.run,
         [str(PROGRAM), "--data", str(own / "data"), "join", "-"],
         input=created.enrolment.join_string.encode(),
         capture_output=True,
@@ -176,10 +186,13 @@ async def running_daemon(
     *settings: str,
     environment: Mapping[str, str] | None = None,
     prefix: tuple[str, ...] = (),
+    address: str = "",
 ) -> AsyncIterator[NumberedDaemon]:
-    """A daemon whose Tenant is active and whose link is open. Killed at the end, if it still runs."""
+    """A daemon whose Tenant is active and whose link is open, at ``address`` if given. Killed at the end, if it still runs."""
     daemon = await joined_daemon(master, folder, name, *settings, environment=environment, prefix=prefix)
     try:
+        if address:
+            daemon.dial(address)
         daemon.start()
         await daemon.connected()
         await move(master, daemon.guid, "Activate")
