@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import ingest, latency, machine, memory, storage, storm
+from benchmarks import ingest, latency, machine, memory, steady, storage, storm
 from benchmarks.peers import installing
 from benchmarks.reporting import Report
 from benchmarks.stage import Stage
@@ -18,6 +18,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "latency": latency.run,
     "memory": memory.run,
     "storm": storm.run,
+    "steady": steady.run,
 }
 FOLDER: Final = Path(__file__).parents[1] / ".bench" / "run"
 
