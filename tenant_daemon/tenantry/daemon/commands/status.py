@@ -89,7 +89,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
 
 
 def _line(name: str, text: str) -> str:
-    return f"{name:<16}{text}".rstrip()
+    return f"{name:<18}{text}".rstrip()
 
 
 def _describe_configuration(configuration: dict[str, Any]) -> str:
