@@ -5,9 +5,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy
 
 from tenantry.master.domain.tenants import Tenant
+from tenantry.master.sql.counters import read_counter, write_counter
 from tenantry.master.sql.database import Database
+from tenantry.master.sql.engines import make_engine, parse_dsn
+from tenantry.master.sql.tables import metadata
 from tenantry.master.sql.tenants import NewTenant
 from tenantry.protocol.messages import Configuration
 
@@ -30,11 +34,15 @@ def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/master.db"
     found = str(request.getfixturevalue("emptied_postgres"))
-    with psycopg.connect(found, autocommit=True) as connection:
-        names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
-        tables = [name for (name,) in connection.execute(names)]
-        if tables:
-            connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+    engine = make_engine(parse_dsn(found))
+    with engine.begin() as connection:
+        # Deleting a few rows is many times faster than TRUNCATE, which makes and syncs new files.
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+        if sqlalchemy.inspect(connection).has_table("tenants"):
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(table.delete())
+                write_counter(connection, table, read_counter(connection, table) and 1)
+    engine.dispose()
     return found
 
 

@@ -19,6 +19,7 @@ from tenantry.master.sql.database import Database
 from tenantry.master.sql.marks import MarkMove
 from tenantry.master.sql.refusals import BackupUnreadable, StoreNewer, StoreNotEmpty, StoreUnreachable
 from tenantry.master.sql.tables import metadata
+from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.compaction import Chunk
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import LossReason, Stream
@@ -71,12 +72,24 @@ def _content(database: Database) -> dict[str, list[Any]]:
         }
 
 
+def _give_numbers(transaction: Transaction, tenant: int) -> list[int]:
+    """The numbers that a new segment, record and Tenant are given."""
+    return [
+        transaction.segments.append(b"x", received_ms=1, frames=1, samples=1, first_ms=1, last_ms=1),
+        transaction.records.append([NewRecord(StreamName.ALERTS, NOW, NOW, None, {})]),
+        transaction.tenants.insert(new_tenant(tenant)).id,
+    ]
+
+
 def test_a_backup_is_restored_into_either_database(dsn: str, other_dsn: str, tmp_path: Path) -> None:
     """Everything comes back as it was, whichever database it was on and goes to; nothing given out is given again."""
     backup = tmp_path / "backup.db"
     seen: list[tuple[int, int]] = []
     with Database.open(dsn) as database:
         _fill(database)
+        with database.write() as transaction:
+            given = _give_numbers(transaction, 999)
+            transaction.segments.delete(given[:1])
         before = _content(database)
         copy_running(dsn, backup, lambda done, total: seen.append((done, total)))
     assert all(before.values()), "the test must fill every table"
@@ -88,9 +101,7 @@ def test_a_backup_is_restored_into_either_database(dsn: str, other_dsn: str, tmp
             "settings": sorted([("instance_id", "i"), ("restored_at_ms", str(NOW + 7))]),
         }
         with database.write() as transaction:
-            assert transaction.segments.append(b"x", received_ms=1, frames=1, samples=1, first_ms=1, last_ms=1) == 21
-            assert transaction.tenants.insert(new_tenant(61)).id == 61
-            assert transaction.records.append([NewRecord(StreamName.ALERTS, NOW, NOW, None, {})]) == 1_201
+            assert _give_numbers(transaction, 1_000) == [number + 1 for number in given]
 
 
 def test_a_backup_is_one_moment_of_a_busy_master(dsn: str, tmp_path: Path) -> None:
@@ -99,7 +110,7 @@ def test_a_backup_is_one_moment_of_a_busy_master(dsn: str, tmp_path: Path) -> No
     with Database.open(dsn) as database:
         _fill(database)
         with database.write() as transaction:
-            tenant = transaction.tenants.insert(new_tenant(999)).id
+            tenant = transaction.tenants.insert(new_tenant(998)).id
             transaction.marks.open(tenant, EPOCH, 1)
         stop = threading.Event()
         started = threading.Event()
