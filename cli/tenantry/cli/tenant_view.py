@@ -136,6 +136,8 @@ def details(tenant: pb.Tenant, now: int) -> Iterator[tuple[str, Cell | str]]:
     yield "Tags", ", ".join(tenant.tags)
     yield "Recipients", ", ".join(tenant.recipients)
     yield "State", state_cell(tenant)
+    yield "  since", moment("state_since")
+    yield "  reason", tenant.state_reason
     yield "Connectivity", connectivity_cell(tenant)
     yield "  since", moment("connectivity_since")
     if tenant.HasField("leave"):

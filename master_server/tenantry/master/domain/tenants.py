@@ -63,6 +63,9 @@ class Tenant:
     daemon_version: str = ""
     peer_address: str = ""
     clock_offset_ms: int | None = None
+    state_since_ms: int | None = None
+    state_reason: str = ""
+    """Why it was moved to its state, as the operator or the rule said."""
 
     @property
     def etag(self) -> str:

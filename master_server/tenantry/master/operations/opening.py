@@ -170,6 +170,7 @@ def open_link(
     opened = replace(
         tenant,
         state=_first_connection(transaction, tenant, now_ms),
+        state_since_ms=now_ms if tenant.state is TenantState.UNREGISTERED else tenant.state_since_ms,
         version=tenant.version + (tenant.state is TenantState.UNREGISTERED),
         handed_incarnation=handed,
         confirmed_incarnation=0 if decided else tenant.confirmed_incarnation,

@@ -193,7 +193,14 @@ def move_tenant(
     tenant = _alive(transaction, guid)
     check_etag(tenant, etag)
     after = move(guid, tenant.state, event)
-    moved = replace(tenant, state=after, version=tenant.version + 1, updated_ms=now_ms)
+    moved = replace(
+        tenant,
+        state=after,
+        state_since_ms=now_ms,
+        state_reason=reason,
+        version=tenant.version + 1,
+        updated_ms=now_ms,
+    )
     transaction.tenants.save(moved)
     transaction.records.append(
         [

@@ -318,7 +318,7 @@ def push_changes(session: LinkSession, tenant: Tenant) -> None:
     """Tell a link what a commit changed for its Tenant: state and configuration."""
     if tenant.state is not session.state:
         session.state = tenant.state
-        session.push(StatePush(tenant.state))
+        session.push(StatePush(tenant.state, tenant.state_reason))
     if tenant.configuration.version != session.configuration_version:
         session.configuration_version = tenant.configuration.version
         session.push(ConfigurationPush(tenant.configuration))

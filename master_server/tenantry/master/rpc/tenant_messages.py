@@ -64,6 +64,7 @@ class TenantEncoder:
             host_name=tenant.host_name,
             daemon_version=tenant.daemon_version,
             peer_address=tenant.peer_address,
+            state_reason=tenant.state_reason,
             configuration=encode_configuration(tenant.configuration),
             configuration_status=tenant_pb2.ConfigurationStatus(
                 wanted_version=tenant.configuration.version,
@@ -74,6 +75,7 @@ class TenantEncoder:
         )
         _set_time(message, "connectivity_since", tenant.connectivity_since_ms)
         _set_time(message, "delete_time", tenant.deleted_ms)
+        _set_time(message, "state_since", tenant.state_since_ms)
         _set_time(message, "key_expire_time", tenant.key_expires_ms)
         if tenant.leave is not None:
             leave = tenant.leave

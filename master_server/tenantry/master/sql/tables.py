@@ -75,6 +75,8 @@ tenants: Final = Table(
     Column("daemon_version", Text, nullable=False),
     Column("peer_address", Text, nullable=False),
     Column("clock_offset_ms", BigInteger),
+    Column("state_since_ms", BigInteger),
+    Column("state_reason", Text, nullable=False),
     Column("request_id", Text, nullable=False),
     Index(
         "uq_tenants_names",

@@ -286,6 +286,8 @@ def _columns(tenant: Tenant) -> dict[str, Any]:
         "daemon_version": tenant.daemon_version,
         "peer_address": tenant.peer_address,
         "clock_offset_ms": tenant.clock_offset_ms,
+        "state_since_ms": tenant.state_since_ms,
+        "state_reason": tenant.state_reason,
     }
 
 
@@ -321,4 +323,6 @@ def _tenant(row: Row[Any]) -> Tenant:
         daemon_version=row.daemon_version,
         peer_address=row.peer_address,
         clock_offset_ms=row.clock_offset_ms,
+        state_since_ms=row.state_since_ms,
+        state_reason=row.state_reason,
     )

@@ -460,6 +460,8 @@ class Tenant(_message.Message):
     CLOCK_OFFSET_FIELD_NUMBER: _builtins.int
     CONFIGURATION_FIELD_NUMBER: _builtins.int
     CONFIGURATION_STATUS_FIELD_NUMBER: _builtins.int
+    STATE_SINCE_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
     guid: _builtins.str
     """Unique id, made by the Master: a lower-case UUID. Output only."""
     tenant_name: _builtins.str
@@ -484,6 +486,8 @@ class Tenant(_message.Message):
     """Version of the daemon. Output only."""
     peer_address: _builtins.str
     """Network address that the link comes from, as the Master sees it. Output only."""
+    state_reason: _builtins.str
+    """Why it was moved there, as the operator or the rule said. Output only."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Words for grouping and filtering; at most 32 of at most 64 characters."""
@@ -548,6 +552,10 @@ class Tenant(_message.Message):
     def configuration_status(self) -> Global___ConfigurationStatus:
         """Output only."""
 
+    @_builtins.property
+    def state_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is in its state. Output only."""
+
     def __init__(
         self,
         *,
@@ -578,10 +586,12 @@ class Tenant(_message.Message):
         clock_offset: _duration_pb2.Duration | None = ...,
         configuration: Global___TenantConfiguration | None = ...,
         configuration_status: Global___ConfigurationStatus | None = ...,
+        state_since: _timestamp_pb2.Timestamp | None = ...,
+        state_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clock_offset", b"clock_offset", "configuration", b"configuration", "configuration_status", b"configuration_status", "connectivity_since", b"connectivity_since", "create_time", b"create_time", "delete_time", b"delete_time", "key_expire_time", b"key_expire_time", "last_heartbeat", b"last_heartbeat", "leave", b"leave", "quarantine", b"quarantine", "spool", b"spool", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clock_offset", b"clock_offset", "configuration", b"configuration", "configuration_status", b"configuration_status", "connectivity_since", b"connectivity_since", "create_time", b"create_time", "delete_time", b"delete_time", "key_expire_time", b"key_expire_time", "last_heartbeat", b"last_heartbeat", "leave", b"leave", "quarantine", b"quarantine", "spool", b"spool", "state_since", b"state_since", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clock_offset", b"clock_offset", "configuration", b"configuration", "configuration_status", b"configuration_status", "connectivity", b"connectivity", "connectivity_since", b"connectivity_since", "create_time", b"create_time", "daemon_version", b"daemon_version", "delete_time", b"delete_time", "description", b"description", "etag", b"etag", "guid", b"guid", "host_name", b"host_name", "instance_name", b"instance_name", "key_expire_time", b"key_expire_time", "key_hash", b"key_hash", "last_heartbeat", b"last_heartbeat", "leave", b"leave", "peer_address", b"peer_address", "quarantine", b"quarantine", "recipients", b"recipients", "spool", b"spool", "state", b"state", "tags", b"tags", "tenant_name", b"tenant_name", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clock_offset", b"clock_offset", "configuration", b"configuration", "configuration_status", b"configuration_status", "connectivity", b"connectivity", "connectivity_since", b"connectivity_since", "create_time", b"create_time", "daemon_version", b"daemon_version", "delete_time", b"delete_time", "description", b"description", "etag", b"etag", "guid", b"guid", "host_name", b"host_name", "instance_name", b"instance_name", "key_expire_time", b"key_expire_time", "key_hash", b"key_hash", "last_heartbeat", b"last_heartbeat", "leave", b"leave", "peer_address", b"peer_address", "quarantine", b"quarantine", "recipients", b"recipients", "spool", b"spool", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since", "tags", b"tags", "tenant_name", b"tenant_name", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
