@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, Self
 
 from tenantry.protocol.failures import AuthorityInWrongState, AuthorityNotFound, AuthorityStillNeeded
+from tenantry.protocol.names import MAX_NAME, tidy_text
 
 
 class AuthorityState(StrEnum):
@@ -117,7 +118,7 @@ class Authorities:
         for standing in self.standings:
             if standing.id == authority:
                 return standing.state
-        raise AuthorityNotFound(authority=authority)
+        raise AuthorityNotFound(authority=tidy_text(authority, MAX_NAME))
 
     def prepare(self, authority: str) -> "Authorities":
         """Trust a new authority that does not issue yet.

@@ -7,6 +7,7 @@ from typing import Final
 
 from tenantry.protocol.failures import StreamNotFound
 from tenantry.protocol.messages import LossReason, Stream
+from tenantry.protocol.names import MAX_NAME, tidy_text
 
 JsonScalar = str | int | float | bool | None
 JsonValue = JsonScalar | list["JsonValue"] | dict[str, "JsonValue"]
@@ -52,7 +53,7 @@ def stream_named(name: str) -> StreamName:
     try:
         return StreamName(name)
     except ValueError:
-        raise StreamNotFound(stream=name) from None
+        raise StreamNotFound(stream=tidy_text(name, MAX_NAME)) from None
 
 
 @dataclass(frozen=True, slots=True)
