@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import ingest, latency, machine, memory, steady, storage, storm
+from benchmarks import command, daemon, ingest, latency, machine, memory, size, steady, storage, storm
 from benchmarks.peers import installing
 from benchmarks.reporting import Report
 from benchmarks.stage import Stage
@@ -19,6 +19,9 @@ BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "memory": memory.run,
     "storm": storm.run,
     "steady": steady.run,
+    "size": size.run,
+    "command": command.run,
+    "daemon": daemon.run,
 }
 FOLDER: Final = Path(__file__).parents[1] / ".bench" / "run"
 
