@@ -32,6 +32,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)} [default: all]")
     parser.add_argument("--short", action="store_true", help="small sizes and short times: shows only that all works")
     parser.add_argument(
+        "--without-peers", action="store_true", help="measure no other servers; their rows are not claimed"
+    )
+    parser.add_argument(
         "--install-peers", action="store_true", help=f"install the servers to compare with, then end: {installing.APT}"
     )
     arguments = parser.parse_args()
@@ -44,10 +47,12 @@ def main() -> int:
     report = Report(arguments.short)
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    report.note(f"{len(machine.CORES)} cores, {files:,} files; servers on {machine.SERVER_CORES}, load on {machine.LOAD_CORES}")
+    report.note(
+        f"{len(machine.CORES)} cores, {files:,} files; servers on {machine.SERVER_CORES}, load on {machine.LOAD_CORES}"
+    )
     if machine.LOAD_CORES == machine.SERVER_CORES:
         report.loud("There is one core only: load and server disturb each other.")
-    stage = Stage(report, FOLDER, arguments.short)
+    stage = Stage(report, FOLDER, arguments.short, peers=not arguments.without_peers)
     try:
         for name in arguments.names or BENCHMARKS:
             BENCHMARKS[name](stage)

@@ -40,7 +40,10 @@ def run(stage: Stage) -> None:
 
 
 def _commands(stage: Stage, links: int) -> float:
-    with stage.links(links, FrameSource.of(SERIES), *QUIET) as (master, generator), _operator(master, generator) as order:
+    with (
+        stage.links(links, FrameSource.of(SERIES), *QUIET) as (master, generator),
+        _operator(master, generator) as order,
+    ):
         waiting = _Receipts(generator)
         rounds = 1 if stage.short else 3
         seconds = min(_change_state(stage, generator, waiting, order) for _ in range(rounds))

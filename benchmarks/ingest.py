@@ -32,7 +32,9 @@ PEERS: Final[tuple[tuple[str, str, str, int, Peer], ...]] = (
 def run(stage: Stage) -> None:
     """Print the rows and targets of T1."""
     report = stage.report
-    report.title("T1 ingest: durable samples a server CPU-second (mTLS, SQLite synchronous=FULL, acknowledged after COMMIT)")
+    report.title(
+        "T1 ingest: durable samples a server CPU-second (mTLS, SQLite synchronous=FULL, acknowledged after COMMIT)"
+    )
     report.row("", "samples/CPU-s", "batches/CPU-s", "acks/batch", "Master's core", "load's core")
     source = FrameSource.of(SERIES)
     reference = stage.size(1_000, 50)
@@ -40,12 +42,18 @@ def run(stage: Stage) -> None:
         _saturated(stage, source, links, 1, NEVER)
     _saturated(stage, source, reference, 10, NEVER)
     counted_in = _saturated(stage, source, reference, 1, AT_ONCE, drain=True)
-    report.note("The load is not the bottleneck: its process stays far below one core while the Master's core is in use.")
-    report.title("T1 ingest: the same samples into other servers, on the same core (plain HTTP or TCP, not durable at the answer)")
+    report.note(
+        "The load is not the bottleneck: its process stays far below one core while the Master's core is in use."
+    )
+    report.title(
+        "T1 ingest: the same samples into other servers, on the same core (plain HTTP or TCP, not durable at the answer)"
+    )
     for name, label, target, tenants, peer in PEERS:
         tenants = stage.size(tenants, min(tenants, 200))
         with stage.place("peer") as folder:
             try:
+                if not stage.peers:
+                    raise PeerMissing("nobody wanted it measured (--without-peers)")
                 busy, samples = peer(folder, source, tenants, stage.seconds(15.0))
             except PeerMissing as missing:
                 report.loud(f"{label} is NOT measured, its row is not claimed: {missing}")

@@ -1,4 +1,4 @@
-"""T7: stored bytes a sample after compaction, of what the daemon's own probes measured on this machine, and whether all of it is there.
+"""T7: stored bytes a sample after compaction, of what the daemon's own probes measure here, and whether all of it is there.
 
 The probes of one interval are recorded faster than they would be read, so that a chunk of 120 ticks does not take 20 minutes.
 """
@@ -77,7 +77,13 @@ def _stored(stage: Stage, label: str, layout: Layout, values: NDArray[np.float64
         chunks, after = _read_back(database, folder)
     lost = _count_lost(values, after)
     stage.report.row(
-        label, series, ticks, segments / present, chunks / present, cpu / present * 1e9, "yes" if not lost else f"NO: {lost}"
+        label,
+        series,
+        ticks,
+        segments / present,
+        chunks / present,
+        cpu / present * 1e9,
+        "yes" if not lost else f"NO: {lost}",
     )
     return chunks / present, lost
 

@@ -26,6 +26,8 @@ class Stage:
     report: Report
     folder: Path
     short: bool
+    peers: bool = True
+    """Whether to measure other servers too."""
     _fleets: dict[int, Fleet] = field(default_factory=dict)
 
     def seconds(self, whole: float, short: float = 2.0) -> float:
@@ -74,9 +76,7 @@ class Stage:
                 master.kill()
 
     @contextlib.contextmanager
-    def links(
-        self, links: int, source: FrameSource, *settings: str
-    ) -> Iterator[tuple[MasterProcess, Generator]]:
+    def links(self, links: int, source: FrameSource, *settings: str) -> Iterator[tuple[MasterProcess, Generator]]:
         """A Master with so many open links."""
         with self.master(links, *settings) as (master, fleet):
             generator = Generator(master.link_address, TRUST_DOMAIN, fleet.tenants(), source)
@@ -97,6 +97,4 @@ def measure(pid: int, action: Callable[[], object]) -> machine.Busy:
     """What an action cost a server's process tree and this process."""
     wall, server, load = time.monotonic(), machine.cpu_seconds(pid), time.process_time()
     action()
-    return machine.Busy(
-        time.monotonic() - wall, machine.cpu_seconds(pid) - server, time.process_time() - load
-    )
+    return machine.Busy(time.monotonic() - wall, machine.cpu_seconds(pid) - server, time.process_time() - load)

@@ -19,13 +19,17 @@ AT_ONCE: Final = ("compaction.interval=1s", "compaction.age=10s")
 def run(stage: Stage) -> None:
     """Print the rows and targets of T6."""
     report = stage.report
-    report.title(f"T6 steady load: a frame of {SERIES} series from each of {TENANTS:,} Tenants every {INTERVAL_S:.0f} s, part of a core")
+    report.title(
+        f"T6 steady load: a frame of {SERIES} series from each of {TENANTS:,} Tenants every {INTERVAL_S:.0f} s, part of a core"
+    )
     report.row("", "frames/s", "frames", "heartbeats", "beyond them", "with compaction", "load's core")
     source = FrameSource.of(SERIES)
     beyond = 0.0
     for links in (*stage.sizes(), *(() if stage.short else (TENANTS,))):
         beyond = _share(stage, source, links)
-    report.note("Where there are fewer links than Tenants each link sends the more often, so that the frames a second are the same.")
+    report.note(
+        "Where there are fewer links than Tenants each link sends the more often, so that the frames a second are the same."
+    )
     report.target("steady.core_share_beyond_wakeups", beyond, "cores", "<= 0.2")
 
 

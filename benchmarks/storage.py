@@ -74,7 +74,9 @@ def run(stage: Stage) -> None:
             raw = _raw(folder, source, frames, commits).row(stage, f"raw append, zstd-1, fdatasync; {frames} a commit")
             tenants, database = _open(stage, folder, frames)
             try:
-                own = _segments(database, tenants, source, commits).row(stage, f"segment, marks, COMMIT; {frames} a commit")
+                own = _segments(database, tenants, source, commits).row(
+                    stage, f"segment, marks, COMMIT; {frames} a commit"
+                )
                 _committer(database, tenants, source, commits).row(stage, f"all of the committer; {frames} a commit")
             finally:
                 database.close()
@@ -126,7 +128,14 @@ def _segments(database: Database, tenants: Sequence[LoadTenant], source: FrameSo
     def store() -> None:
         for commit in range(commits):
             frames = [
-                Frame(tenant.tenant_id, 1, commit + 1, 0, (1_700_000_000_000 + commit,), source.value(tenant.number, commit))
+                Frame(
+                    tenant.tenant_id,
+                    1,
+                    commit + 1,
+                    0,
+                    (1_700_000_000_000 + commit,),
+                    source.value(tenant.number, commit),
+                )
                 for tenant in tenants
             ]
             with database.write() as transaction:

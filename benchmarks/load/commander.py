@@ -28,9 +28,7 @@ def _call(stub: Any, verb: str, guid: str, metadata: tuple[tuple[str, str], ...]
     if verb == "maintain":
         return stub.MaintainTenant(tenant_service_pb2.MaintainTenantRequest(guid=guid), metadata=metadata)
     interval = duration_pb2.Duration(seconds=INTERVALS_S[verb])
-    tenant = tenant_pb2.Tenant(
-        guid=guid, configuration=tenant_pb2.TenantConfiguration(heartbeat_interval=interval)
-    )
+    tenant = tenant_pb2.Tenant(guid=guid, configuration=tenant_pb2.TenantConfiguration(heartbeat_interval=interval))
     mask = field_mask_pb2.FieldMask(paths=["configuration.heartbeat_interval"])
     return stub.UpdateTenant(tenant_service_pb2.UpdateTenantRequest(tenant=tenant, update_mask=mask), metadata=metadata)
 

@@ -68,9 +68,7 @@ def enrol_fleet(folder: Path, count: int) -> Fleet:
     key = ec.generate_private_key(ec.SECP256R1())
     key_file = folder / "tenant.key"
     key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
     csr = request.public_bytes(serialization.Encoding.DER)

@@ -29,7 +29,7 @@ def machine_values(series: int, seed: int) -> NDArray[np.float64]:
     """`TICKS` x ``series`` values of one machine: slow gauges with four decimals, whole counters that grow unevenly."""
     random = np.random.default_rng(seed)
     gauges = np.abs(random.normal(0.3, 0.2, series) + np.cumsum(random.normal(0, 0.01, (TICKS, series)), axis=0))
-    values = np.round(gauges, 4)
+    values: NDArray[np.float64] = np.round(gauges, 4).astype(np.float64)
     steps = random.poisson(40, (TICKS, series)) * 4096 * (random.random((TICKS, series)) < 0.6)
     counters = random.integers(0, 1 << 34, series) + np.cumsum(steps, axis=0)
     values[:, 3::4] = counters[:, 3::4]

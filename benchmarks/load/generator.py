@@ -85,7 +85,9 @@ class Generator:
         end = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > end:
-                raise LoadStalled(f"{self.open} of {len(self.tenants)} links open, {self.proven} proven, {self.nacks} nacks")
+                raise LoadStalled(
+                    f"{self.open} of {len(self.tenants)} links open, {self.proven} proven, {self.nacks} nacks"
+                )
             self.turn(0.05)
 
     def pace(self, interval: float, seconds: float, *, heartbeats: bool = False) -> None:

@@ -44,7 +44,7 @@ class LoadTenant:
         "phase",
         "proven",
         "retries",
-                "stream",
+        "stream",
         "tenant_id",
         "unacknowledged",
     )
@@ -77,7 +77,9 @@ class LoadTenant:
     def hello(self, layout_id: bytes, clock_ms: int) -> Hello:
         """The first message of a link."""
         marks = tuple(
-            StreamMark(stream, self.acknowledged_seq + 1, self.last_seq + 1, self.acknowledged_seq, self.acknowledged_chain)
+            StreamMark(
+                stream, self.acknowledged_seq + 1, self.last_seq + 1, self.acknowledged_seq, self.acknowledged_chain
+            )
             if stream is Stream.METRICS
             else StreamMark(stream, 1, 1, 0)
             for stream in Stream

@@ -28,7 +28,9 @@ def measure_prometheus(folder: Path, source: FrameSource, tenants: int, seconds:
     return _measure(command, port, folder, source, tenants, seconds)
 
 
-def measure_victoria_metrics(folder: Path, source: FrameSource, tenants: int, seconds: float) -> tuple[machine.Busy, int]:
+def measure_victoria_metrics(
+    folder: Path, source: FrameSource, tenants: int, seconds: float
+) -> tuple[machine.Busy, int]:
     """The same for VictoriaMetrics. Raises PeerMissing."""
     program, port = find("victoria-metrics"), free_port()
     command = [

@@ -39,9 +39,14 @@ class WriteRequest:
         body = bytearray()
         values: list[int] = []
         for series in source.layout.series:
-            labels = {"__name__": series.name.replace(".", "_"), "instance": f"tenant-{tenant:05}", **dict(series.labels)}
+            labels = {
+                "__name__": series.name.replace(".", "_"),
+                "instance": f"tenant-{tenant:05}",
+                **dict(series.labels),
+            }
             parts = b"".join(
-                _field(1, _field(1, name.encode()) + _field(2, value.encode())) for name, value in sorted(labels.items())
+                _field(1, _field(1, name.encode()) + _field(2, value.encode()))
+                for name, value in sorted(labels.items())
             )
             sample = b"\x09" + bytes(8) + b"\x10" + bytes(_TIME_BYTES)
             body += _field(1, parts + _field(2, sample))
