@@ -34,11 +34,13 @@ def _record(tenant_id: int | None, timestamp: int = NOW, **values: object) -> Ne
 def test_an_epoch_begins_at_zero_and_moves(database: Database, tenant: Tenant) -> None:
     """Opening makes the marks of all streams; moving one leaves the others."""
     with database.write() as transaction:
-        assert transaction.marks.open(tenant.id, EPOCH, 1) == dict.fromkeys(Stream, HighWater())
+        transaction.marks.open(tenant.id, EPOCH, 1)
+        assert transaction.marks.of(tenant.id, EPOCH) == dict.fromkeys(Stream, HighWater())
         transaction.marks.advance([MarkMove(tenant.id, Stream.ALERTS, EPOCH, 1, 0, 7, CHAIN)])
         transaction.marks.advance([])
     with database.write() as transaction:
-        again = transaction.marks.open(tenant.id, EPOCH, 2)
+        transaction.marks.open(tenant.id, EPOCH, 2)
+        again = transaction.marks.of(tenant.id, EPOCH)
     assert again == {**dict.fromkeys(Stream, HighWater()), Stream.ALERTS: HighWater(7, CHAIN)}
     with database.read() as transaction:
         assert transaction.marks.of(tenant.id, EPOCH) == again

@@ -25,6 +25,8 @@ _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 def first_forbidden(text: str, allowed: str = "") -> str | None:
     """The first character that no text may hold, written as ``U+0007``; None when there is none."""
+    if text.isascii() and text.isprintable():
+        return None
     for character in text:
         if character not in allowed and unicodedata.category(character) in _FORBIDDEN_CATEGORIES:
             return f"U+{ord(character):04X}"

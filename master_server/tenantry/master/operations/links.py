@@ -124,6 +124,7 @@ class LinkDirectory:
 
     def __init__(self) -> None:
         self._links: dict[int, LinkSession] = {}
+        self._by_guid: dict[str, LinkSession] = {}
         self._ended: dict[int, LinkSession] = {}
         self.empty = asyncio.Event()
         """Set while no link is open."""
@@ -138,6 +139,10 @@ class LinkDirectory:
     def get(self, tenant_id: int) -> LinkSession | None:
         """The link of a Tenant; None when it has none."""
         return self._links.get(tenant_id)
+
+    def of_guid(self, guid: str) -> LinkSession | None:
+        """The link of the Tenant with this GUID; None when it has none."""
+        return self._by_guid.get(guid)
 
     def last(self, tenant_id: int) -> LinkSession | None:
         """The Tenant's link, or its last one since this Master started: what was heard then is what is known."""
@@ -155,14 +160,14 @@ class LinkDirectory:
         known = older or self._ended.pop(session.tenant_id, None)
         if known is not None:
             session.latest, session.spool = known.latest, known.spool
-        self._links[session.tenant_id] = session
+        self._links[session.tenant_id] = self._by_guid[session.guid] = session
         self.empty.clear()
 
     def close(self, session: LinkSession) -> bool:
         """Forget a link that has ended; False when another has taken its place already."""
         if self._links.get(session.tenant_id) is not session:
             return False
-        del self._links[session.tenant_id]
+        del self._links[session.tenant_id], self._by_guid[session.guid]
         session.outbox.clear()
         self._ended[session.tenant_id] = session
         if not self._links:

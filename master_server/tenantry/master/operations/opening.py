@@ -45,12 +45,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class OpenedLink:
-    """What the shell needs to go on: the Tenant as saved, its marks, and which layouts are unknown."""
+    """What the shell needs to go on: the Tenant as saved, and its marks."""
 
     tenant: Tenant
     authority: str
     marks: dict[Stream, HighWater]
-    known_layouts: dict[bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,8 @@ def open_link(
     offset = hello.clock_ms - now_ms
     if abs(offset) > clock_tolerance_ms:
         return _refuse_clock(transaction, tenant, offset, clock_tolerance_ms, now_ms)
-    stored = {stream.value: mark for stream, mark in transaction.marks.of(tenant.id, hello.epoch).items()}
+    marks = transaction.marks.of(tenant.id, hello.epoch)
+    stored = {stream.value: mark for stream, mark in marks.items()}
     behind = master_is_behind(
         offered=hello.incarnation, handed=tenant.handed_incarnation, marks=hello.marks, stored=stored
     )
@@ -183,19 +183,16 @@ def open_link(
         running_configuration=hello.configuration_version,
     )
     opened = hear(opened, records, now_ms)
-    transaction.tenants.save(opened)
+    transaction.tenants.save(opened, renamed=False)
     transaction.records.append(records)
-    marks = transaction.marks.open(tenant.id, hello.epoch, handed)
+    transaction.marks.open(tenant.id, hello.epoch, handed)
     _declare_lost_epochs(transaction, tenant, hello, now_ms)
-    known = transaction.layouts.ids(list(hello.layout_ids))
-    return OpenedLink(opened, certificate.authority, marks, known)
+    return OpenedLink(opened, certificate.authority, marks)
 
 
 def confirm_link(transaction: Transaction, tenant_id: int, incarnation: int) -> None:
     """Begin was received: older incarnations are copies from now on."""
-    tenant = transaction.tenants.by_id(tenant_id)
-    if incarnation > tenant.confirmed_incarnation:
-        transaction.tenants.save(replace(tenant, confirmed_incarnation=incarnation))
+    transaction.tenants.confirm(tenant_id, incarnation)
 
 
 def hear(tenant: Tenant, records: list[NewRecord], now_ms: int) -> Tenant:

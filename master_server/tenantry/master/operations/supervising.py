@@ -71,7 +71,7 @@ def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkE
     for tenant_id, event in changes:
         tenant = transaction.tenants.by_id(tenant_id)
         if event is LinkEvent.HEARD:
-            transaction.tenants.save(hear(tenant, records, now_ms))
+            transaction.tenants.save(hear(tenant, records, now_ms), renamed=False)
         elif (tenant.state in SUPERVISED) == (event is not LinkEvent.DROPPED):
             leave = Leave(GoodbyeReason.UNANNOUNCED, "", now_ms, None) if event is LinkEvent.DROPPED else None
             _apply(transaction, tenant, event, str(event), leave, records, now_ms)
@@ -108,7 +108,9 @@ def _apply(
     after = CONNECTIVITY.get((tenant.connectivity, event))
     if after is None:
         return
-    transaction.tenants.save(replace(tenant, connectivity=after, connectivity_since_ms=now_ms, leave=leave))
+    transaction.tenants.save(
+        replace(tenant, connectivity=after, connectivity_since_ms=now_ms, leave=leave), renamed=False
+    )
     records.append(journal.connectivity_changed(tenant, tenant.connectivity, after, reason, now_ms))
     if event in (LinkEvent.LOST, LinkEvent.OVERDUE):
         records.append(journal.alert(tenant, "connection lost", Severity.HIGH, f"nothing is heard: {reason}", now_ms))

@@ -193,7 +193,8 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
 
     async def _open(self, session: LinkSession, caller: Caller, hello: Hello) -> None:
         now_ms, adoption = self._clocks.wall_ms(), self._adoption()
-        kept_peer = self._kept_peer(caller.guid)
+        kept = self._links.of_guid(caller.guid)
+        kept_peer = kept.peer if kept is not None else ""
         opened = await self._committer.run(
             lambda transaction: opening.open_link(
                 transaction,
@@ -231,7 +232,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
                 state=tenant.state,
                 configuration=tenant.configuration,
                 unknown_layout_ids=tuple(
-                    layout_id for layout_id in hello.layout_ids if layout_id not in opened.known_layouts
+                    layout_id for layout_id in hello.layout_ids if self._layouts.get(layout_id) is None
                 ),
             )
         )
@@ -277,9 +278,6 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
             )
         except Failure as failure:
             log.warning("end of link not recorded", tenant=session.guid, reason=failure.reason)
-
-    def _kept_peer(self, guid: str) -> str:
-        return next((link.peer for link in self._links if link.guid == guid), "")
 
     def _adoption(self) -> AdoptionRule:
         return AdoptionRule(self._restored_ms, self._keeper.trust.issuing.id)

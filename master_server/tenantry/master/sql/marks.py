@@ -64,8 +64,8 @@ class MarkStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def open(self, tenant_id: int, epoch: bytes, incarnation: int) -> dict[Stream, HighWater]:
-        """Let the link with ``incarnation`` move the Tenant's marks, and no other; gives the marks of its epoch."""
+    def open(self, tenant_id: int, epoch: bytes, incarnation: int) -> None:
+        """Let the link with ``incarnation`` move the Tenant's marks, and no other; those of a new epoch begin at 0."""
         self._connection.execute(
             _insert.on(self._connection),
             [
@@ -82,7 +82,6 @@ class MarkStore:
             ],
         )
         self._connection.execute(_fence, {"tenant": tenant_id, "newest": incarnation})
-        return self.of(tenant_id, epoch)
 
     def of(self, tenant_id: int, epoch: bytes) -> dict[Stream, HighWater]:
         """The marks of one epoch; empty when it was never opened."""

@@ -53,6 +53,11 @@ _namesake: Final = select(table.c.guid).where(
 _insert: Final = insert(table).returning(table.c.id)
 _insert_contact: Final = insert(contacts)
 _update: Final = update(table).where(table.c.id == bindparam("itself"))
+_confirm: Final = (
+    update(table)
+    .where(table.c.id == bindparam("itself"), table.c.confirmed_incarnation < bindparam("confirmed"))
+    .values(confirmed_incarnation=bindparam("confirmed"))
+)
 _touch: Final = (
     update(contacts).where(contacts.c.tenant_id == bindparam("itself")).values(last_heard_ms=bindparam("heard"))
 )
@@ -150,13 +155,21 @@ class TenantStore:
         row = self._connection.execute(_by_request, {"request": request_id, "since": since_ms}).one_or_none()
         return None if row is None else _tenant(row)
 
-    def save(self, tenant: Tenant) -> None:
-        """Write the whole Tenant. Raises TenantNameTaken, TenantNotFound."""
-        self._check_names(tenant)
+    def save(self, tenant: Tenant, *, renamed: bool = True) -> None:
+        """Write the whole Tenant; ``renamed`` False spares a look-up where its names have not changed.
+
+        Raises TenantNameTaken, TenantNotFound.
+        """
+        if renamed:
+            self._check_names(tenant)
         if self._connection.execute(_update, {"itself": tenant.id, **_columns(tenant)}).rowcount != 1:
             raise TenantNotFound(tenant=tenant.guid)
         self._connection.execute(_touch, {"itself": tenant.id, "heard": tenant.last_heard_ms})
         self._changes.tenants.add(tenant.id)
+
+    def confirm(self, tenant_id: int, incarnation: int) -> None:
+        """The daemon has this incarnation on its disk; a newer one stays. Does not count as a change: only links ask for it."""
+        self._connection.execute(_confirm, {"itself": tenant_id, "confirmed": incarnation})
 
     def touch(self, rows: Sequence[tuple[int, int]]) -> None:
         """Write down when Tenants were last heard: (the store's number, Unix ms) each. Does not count as a change."""
