@@ -162,7 +162,7 @@ async def joined_daemon(
     """A Tenant that is registered, active and joined by the real command; not started yet."""
     created = await create_tenant(master, f"{name} {folder.name}")
     own = folder / name
-    own.mkdir()
+    own.mkdir(exist_ok=True)
     variables = environment or {}
     done = await asyncio.to_thread(
         subprocess.run,

@@ -18,7 +18,7 @@ from tests.servers.operating import read_gaps, read_records
 METRIC = "test.number"
 EVENT_BASE_MS = 1_700_000_000_000
 NUMBERS_OF_A_RUN = 1_000_000
-MOST_AT_ONCE = 8
+MOST_AT_ONCE = 64
 NAMES = {Stream.METRICS: "metricsMaster", Stream.ALERTS: "alertsMaster", Stream.NOTIFICATIONS: "notificationsMaster"}
 # What a program says when something went wrong that nobody expected.
 _ACCIDENTS = ("never retrieved", "Traceback", "InternalFault", "INTERNAL_FAULT", "AssertionError", "was never awaited")

@@ -15,12 +15,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tenantry.daemon import bootstrap
 from tenantry.daemon.config import load_settings
 from tenantry.daemon.domain.failures import SpoolFull, SpoolUnavailable
+from tenantry.daemon.domain.rules import LocalRules
 from tenantry.daemon.domain.spooling import Deposit, Entry
+from tenantry.daemon.operations.collecting import Collector
 from tenantry.daemon.spool.spool import Spool
 from tenantry.process.logs import configure_logging
 from tenantry.protocol.layouts import Layout, Series, SeriesKind, make_layout, pack_values
@@ -68,30 +69,24 @@ class WatchedSpool(Spool):
         await super().resume(incarnation, stored)
 
 
-class Numbering:
-    """In the place of the collector: accepts numbers, each stream for itself."""
+class Numbering(Collector):
+    """In the place of the collector: accepts numbers, each stream for itself, until told that it is enough."""
 
     def __init__(
-        self,
-        guid: str,
-        spool: Spool,
-        history: HistoryFile,
-        enough: asyncio.Event,
-        pause_s: float,
-        chance: random.Random,
+        self, daemon: bootstrap.Daemon, history: HistoryFile, enough: asyncio.Event, arguments: argparse.Namespace
     ) -> None:
-        self.refused = 0
-        self.reports: dict[str, Any] = {}
+        guid, spool = daemon.identity.guid, daemon.spool
+        super().__init__(guid, [], {}, (), LocalRules(()), daemon.conduct, spool)
         self._guid = guid
         self._spool = spool
         self._history = history
-        self._pause_s = pause_s
-        self._chance = chance
-        self._layout = make_layout([Series(METRIC, "1", SeriesKind.GAUGE, (("tenant", guid),))])
         self._enough = enough
+        self._pause_s = arguments.pause
+        self._most = arguments.most
+        self._chance = random.Random(f"{arguments.seed}:{history.run}")
+        self._layout = make_layout([Series(METRIC, "1", SeriesKind.GAUGE, (("tenant", guid),))])
 
     async def run(self) -> None:
-        """Until told that it is enough."""
         async with asyncio.TaskGroup() as tasks:
             for stream in Stream:
                 tasks.create_task(self._accept_for_ever(stream))
@@ -100,7 +95,7 @@ class Numbering:
     async def _accept_for_ever(self, stream: Stream) -> None:
         number = self._history.run * NUMBERS_OF_A_RUN
         while not self._enough.is_set():
-            count = self._chance.randint(1, MOST_AT_ONCE) if stream is Stream.METRICS else 1
+            count = self._chance.randint(1, self._most) if stream is Stream.METRICS else 1
             await self._accept(stream, number, count)
             number += count
             await asyncio.sleep(self._pause_s * self._chance.uniform(0.5, 1.5))
@@ -153,14 +148,7 @@ async def run(arguments: argparse.Namespace) -> None:
     bootstrap.Spool = WatchedSpool  # type: ignore[misc]
     with bootstrap.leased_folder(settings.data) as folder:
         daemon = bootstrap.Daemon(settings, folder, "numbered")
-        daemon.collector = Numbering(  # type: ignore[assignment]
-            daemon.identity.guid,
-            daemon.spool,
-            history,
-            enough,
-            arguments.pause,
-            random.Random(f"{arguments.seed}:{history.run}"),
-        )
+        daemon.collector = Numbering(daemon, history, enough, arguments)
         await daemon.run()
 
 
@@ -170,6 +158,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--history", type=Path, required=True)
     parser.add_argument("--pause", type=float, default=0.04)
+    parser.add_argument("--most", type=int, default=8, choices=range(1, MOST_AT_ONCE + 1), metavar="METRICS")
     parser.add_argument("--block", type=float, default=25.0)
     parser.add_argument("--clock", type=float, default=0.0)
     parser.add_argument("--seed", default="0")
