@@ -7,6 +7,7 @@
 #   make faults          the long form of the fault suite
 #   make bench           the benchmarks (SHORT=1: the short form)
 #   make proto           regenerate protos/gen from protos/
+#   make reference       regenerate docs/reference from the code
 #   make proto-baseline  move the baseline of the breaking check (after a release of the contract)
 #   make lock            resolve requirements.lock anew
 #   make clean           remove the environment, caches and data
@@ -18,7 +19,7 @@ TYPED := $(wildcard $(SOURCES) tests benchmarks docs/examples)
 PROTOS := $(sort $(wildcard protos/tenantry/v1/*.proto))
 PYTEST_ARGS ?=
 
-.PHONY: setup test lint lint-style lint-types lint-imports lint-contract demo faults bench proto proto-baseline lock clean
+.PHONY: setup test lint lint-style lint-types lint-imports lint-contract demo faults bench proto proto-baseline reference lock clean
 
 setup: .venv/.stamp-installed
 
@@ -75,6 +76,9 @@ proto: setup
 
 proto-baseline: setup
 	$(BIN)/buf build --output protos/baseline.binpb --exclude-source-info
+
+reference: setup
+	$(BIN)/python -m tests.tooling.reference
 
 lock: .venv/.stamp-created
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13.9'

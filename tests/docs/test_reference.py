@@ -1,0 +1,65 @@
+"""The reference says what the code says."""
+
+import dataclasses
+
+import pytest
+
+from tenantry.daemon import config as daemon_config
+from tenantry.daemon.domain.rules import LocalRule
+from tenantry.master.config import KEYS
+from tenantry.master.domain.connectivity import Connectivity
+from tenantry.master.domain.records import NewRecord, StreamName
+from tenantry.master.domain.tenants import Tenant
+from tenantry.master.operations import journal
+from tenantry.master.operations.actors import SYSTEM
+from tenantry.protocol.failures import TenantNotFound
+from tenantry.protocol.messages import AlertRecord, NotificationLevel, NotificationRecord, Severity, TenantState
+from tests.docs.shell import REPOSITORY
+from tests.tooling.reference.daemon_settings import RULE_FIELDS, SETTINGS
+from tests.tooling.reference.master_settings import MEANING
+from tests.tooling.reference.pages import PAGES
+from tests.tooling.reference.streams import FIELDS
+
+TENANT = Tenant(1, "guid", "Acme", "Berlin", "", (), (), TenantState.ACTIVE, 1, 0, 0)
+WRITTEN = (
+    journal.state_changed(TENANT, TenantState.ACTIVE, TenantState.ALERT, SYSTEM, "why", 0),
+    journal.connectivity_changed(TENANT, Connectivity.STALE, Connectivity.LOST, "why", 0),
+    journal.registration(TENANT, "deleted", SYSTEM, "why", 0),
+    journal.audit(SYSTEM, "tenant.delete", 0, failure=TenantNotFound(tenant="guid")),
+    journal.alert(TENANT, "connection lost", Severity.HIGH, "text", 0),
+    journal.notification(NotificationLevel.INFO, "restore", "text", 0),
+)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_as_generated(name: str) -> None:
+    """Regenerating changes nothing; otherwise `make reference` was forgotten."""
+    assert (REPOSITORY / name).read_text() == PAGES[name]()
+
+
+def test_every_setting_is_explained() -> None:
+    """Of both programs, and no other; retention has one sentence for all streams."""
+    assert {key for key in KEYS if not key.startswith("retention.")} == set(MEANING)
+    assert set(daemon_config._READERS) == set(SETTINGS)
+    assert {variable: key for key, (_, _, variable) in SETTINGS.items() if variable} == daemon_config._ENVIRONMENT
+    assert {field.name for field in dataclasses.fields(LocalRule) if field.init} == set(RULE_FIELDS)
+
+
+@pytest.mark.parametrize("record", WRITTEN, ids=lambda record: record.stream.value)
+def test_fields_of_the_masters_own_records(record: NewRecord) -> None:
+    """What the journal writes is what the page lists; `…` stands for facts that differ from deed to deed."""
+    assert set(record.fields) == set(FIELDS[record.stream]) - {"…"}
+
+
+@pytest.mark.parametrize(
+    ("stream", "kind"),
+    [(StreamName.ALERTS_MASTER, AlertRecord), (StreamName.NOTIFICATIONS_MASTER, NotificationRecord)],
+)
+def test_fields_of_what_tenants_send(stream: StreamName, kind: type[AlertRecord | NotificationRecord]) -> None:
+    """All of the message but its time, which every record has."""
+    assert {field.name for field in dataclasses.fields(kind)} - {"timestamp_ms"} == set(FIELDS[stream])
+
+
+def test_every_stream_has_its_place() -> None:
+    """No stream is forgotten."""
+    assert set(FIELDS) == set(StreamName)

@@ -1,0 +1,124 @@
+"""The page of the daemon's settings."""
+
+import dataclasses
+
+from tenantry.daemon.config import DEFAULT_FILE, Settings
+from tenantry.daemon.domain.rule_settings import BUILT_IN_RULES
+from tenantry.daemon.domain.rules import LocalRule
+from tenantry.daemon.probes.discovery import discover_probes
+from tenantry.protocol.messages import SpoolStatus
+from tests.tooling.reference.markdown import code, page, table
+
+SETTINGS: dict[str, tuple[str, str, str]] = {
+    "data": ("the data folder: identity, spool, control socket", "an absolute path", "TENANTRY_DAEMON_DATA"),
+    "log_level": ("how much is logged", "debug, info, warning, error", "TENANTRY_DAEMON_LOG_LEVEL"),
+    "spool.quota": ("how large the spool may become", "a size, at least 1MiB", "TENANTRY_DAEMON_SPOOL_QUOTA"),
+    "spool.tail": (
+        "how much of what was acknowledged is kept for a Master that is restored from a backup",
+        "a size",
+        "TENANTRY_DAEMON_SPOOL_TAIL",
+    ),
+    "spool.tail_age": ("and for how long", "a duration", "TENANTRY_DAEMON_SPOOL_TAIL_AGE"),
+    "probes.intervals": ("interval by the name of the probe", "a table of durations, 1s to 1d", ""),
+    "probes.disabled": ("probes that are off", "a list of names", ""),
+    "rules": ("changes of built-in rules, and rules of one's own", "tables: `[[rules]]`", ""),
+}
+RULE_FIELDS: dict[str, str] = {
+    "name": "1 to 120 characters; that of a built-in rule changes it",
+    "metric": "which metric is watched",
+    "operator": "`>`, `>=`, `<` or `<=`",
+    "fire_at": "the value from which it is bad",
+    "clear_at": "the value from which it is good again; between the two nothing changes",
+    "for_s": "how long it must be bad before the alert, in seconds",
+    "severity": "`info`, `low`, `medium`, `high`, `critical`",
+    "labels": "labels that a series must have to be watched; each series has an alert of its own",
+    "message": "what the alert says; `{value}`, `{threshold}`, `{metric}`, `{rule}`, `{labels}` and `{<label>}` are filled in",
+    "keep_for_s": "how long it must be good before the alert is over",
+    "max_gap_s": "a silence longer than this restarts a wait",
+    "enabled": "`false` turns it off",
+}
+"""Each is compared with the code by `tests/docs/test_reference.py`."""
+
+
+def render() -> str:
+    """Every key, the built-in rules and probes, and the fields of a rule."""
+    return page(
+        "Settings of the daemon",
+        _INTRODUCTION,
+        table(["key", "for", "default", "expected", "variable"], _settings()),
+        "## Rules",
+        _RULES,
+        table(["field", "what", "default"], _fields()),
+        "Built in:",
+        table(["name", "metric", "fires at", "over at", "for", "severity", "on"], map(_rule, BUILT_IN_RULES)),
+        "## Probes",
+        _PROBES,
+        table(["name", "every"], _probes()),
+    )
+
+
+_INTRODUCTION = f"""
+From defaults, then a TOML file (`--config`, else `TENANTRY_DAEMON_CONFIG`, else `{DEFAULT_FILE}` where there is one), then
+the environment, then flags (`--data`, `--log-level`). Unknown keys are errors. The Master may push a heartbeat interval,
+intervals of probes and probes that are off; sizes and rules are this machine's business.
+"""
+_RULES = """
+A rule watches a metric on this machine and raises an alert that goes to the Master. An entry with the name of a built-in rule
+changes the fields that it gives; any other needs `name`, `metric`, `operator`, `fire_at`, `clear_at`, `for_s` and `severity`.
+
+```toml
+[[rules]]
+name = "high-cpu"        # built in: only the thresholds change
+fire_at = 0.95
+clear_at = 0.85
+
+[[rules]]
+name = "swap is used"
+metric = "system.paging.utilization"
+operator = ">="
+fire_at = 0.5
+clear_at = 0.3
+for_s = 300
+severity = "medium"
+```
+"""
+_PROBES = """
+`tenantry-daemon probe NAME` shows what a probe measures here and now. Another distribution adds probes by entry points of the
+group `tenantry.probes`.
+"""
+
+
+def _settings() -> list[list[str]]:
+    default = Settings()
+    defaults = {
+        "data": str(default.data),
+        "log_level": default.log_level,
+        "spool.quota": f"{default.spool.quota >> 20}MiB",
+        "spool.tail": f"{default.spool.tail >> 20}MiB",
+        "spool.tail_age": f"{default.spool.tail_age_ms // 60_000}m",
+    }
+    return [
+        [code(key), what, code(defaults.get(key, "")), expected, code(variable)]
+        for key, (what, expected, variable) in SETTINGS.items()
+    ]
+
+
+def _fields() -> list[list[str]]:
+    rows = []
+    for field in dataclasses.fields(LocalRule):
+        if field.init:
+            given = field.default is not dataclasses.MISSING
+            default = "none" if field.default == () else str(field.default).lower() if given else "required"
+            rows.append([code(field.name), RULE_FIELDS[field.name], default])
+    return rows
+
+
+def _rule(rule: LocalRule) -> list[str]:
+    on = "yes" if rule.enabled else "no"
+    thresholds = [f"{rule.operator} {rule.fire_at:g}", f"{rule.clear_at:g}", f"{rule.for_s:g} s"]
+    return [code(rule.name), code(rule.metric), *thresholds, rule.severity.value, on]
+
+
+def _probes() -> list[list[str]]:
+    probes = discover_probes(lambda: SpoolStatus(0, 0, 0, None)).probes
+    return [[code(probe.name), f"{probe.default_interval_s:g} s"] for probe in probes]

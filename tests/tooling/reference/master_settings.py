@@ -1,0 +1,71 @@
+"""The page of the Master's settings."""
+
+from tenantry.master.config import KEYS, MasterConfig
+from tenantry.master.config.settings import KINDS, VARIABLES
+from tests.tooling.reference.markdown import code, page, table
+
+MEANING: dict[str, str] = {
+    "data_dir": "where everything of the Master is: store, authorities, configuration, what it listens on",
+    "dsn": "the store: SQLite (an absolute path) or PostgreSQL",
+    "dsn_file": "a file of mode 0600 that holds the `dsn`; for one with a password",
+    "api_listen": "where operators, tools and enrolling Tenants are answered; port 0: a free one",
+    "link_listen": "where Tenants connect",
+    "public_hosts": "names and addresses in the server certificate; the first goes into join strings",
+    "public_api_port": "the port that others dial for `api` where it is not the one listened on, as behind a proxy",
+    "public_link_port": "the same for `link`",
+    "trust_domain": "the domain of all identities; cannot be changed later",
+    "stale_after": "silence after which a supervised Tenant is stale",
+    "lost_after": "silence after which it is lost",
+    "heartbeat_interval": "what daemons are told unless their own configuration says otherwise",
+    "key_lifetime": "how long an enrolment key works unless its creation says otherwise",
+    "certificate_lifetime": "of Tenants' certificates; daemons renew after 50 to 70 per cent of it",
+    "server_certificate_lifetime": "of the listeners' certificate; renewed after two thirds of it",
+    "clock_tolerance": "how far a Tenant's clock may be off before its link is refused",
+    "reconnect_spread": "at a graceful stop daemons are told to come back within this time, each at its own moment",
+    "credits": "unacknowledged batches that a daemon may have on its way",
+    "monitoring_listen": "where the Master's figures are served, over plain HTTP; absent: nowhere",
+    "reflection": "whether tools can read the contract from the server, with a token",
+    "channelz": "whether gRPC's own counters are served, with a token, to callers of this machine",
+    "log_level": "how much is logged",
+    "compaction.age": "segments older than this are packed for good",
+    "compaction.size": "they are packed earlier when so many bytes of them wait",
+    "compaction.interval": "how often there is a look",
+    "compaction.ticks": "ticks in a chunk",
+}
+
+
+def render() -> str:
+    """Every key with its variable, its default, what is expected and what it is for."""
+    config = MasterConfig()
+    variables = {key: variable for variable, key in VARIABLES.items()}
+    defaults = _defaults(config)
+    rows = ([code(key), _meaning(key), code(defaults[key]), KINDS[key].expected, code(variables[key])] for key in KEYS)
+    return page("Settings of the Master", _INTRODUCTION, table(["key", "for", "default", "expected", "variable"], rows))
+
+
+_INTRODUCTION = """
+From defaults, then a TOML file (`--config`, else `TENANTRY_MASTER_CONFIG`, else `config.toml` in the data folder), then the
+environment, then flags (`--set KEY=VALUE` takes any key). A dot is a TOML table: `[compaction]`, `[retention]`. Durations are
+written like `30m` or `7d`, sizes like `64MiB`. Unknown keys are errors, and all problems are told at once. `tenantry-master
+config show` prints what is in force, and where each value comes from; `tenantry-master config check` tells whether a Master
+could start with it.
+"""
+
+
+def _meaning(key: str) -> str:
+    table_, _, stream = key.partition(".")
+    return f"how long records of `{stream}` are kept" if table_ == "retention" else MEANING[key]
+
+
+def _defaults(config: MasterConfig) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key in KEYS:
+        first, _, name = key.partition(".")
+        value = getattr(config, first)
+        if first == "retention":
+            value = value[name]
+        elif name:
+            value = getattr(value, name)
+        found[key] = KINDS[key].write(value)
+    found["public_hosts"] = '["localhost"] and this machine\'s name at init'
+    return found
