@@ -1,8 +1,8 @@
 """``python -m benchmarks [--short] [NAME …]``: measures what Tenantry promises about speed and memory."""
 
 import argparse
-import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "command": command.run,
     "daemon": daemon.run,
 }
-FOLDER: Final = Path(__file__).parents[1] / ".bench" / "run"
+FOLDER: Final = Path(__file__).parents[1] / ".bench"
 
 
 def main() -> int:
@@ -45,19 +45,16 @@ def main() -> int:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     files = machine.raise_file_limit()
     report = Report(arguments.short)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    FOLDER.mkdir(exist_ok=True)
     report.note(
         f"{len(machine.CORES)} cores, {files:,} files; servers on {machine.SERVER_CORES}, load on {machine.LOAD_CORES}"
     )
     if machine.LOAD_CORES == machine.SERVER_CORES:
         report.loud("There is one core only: load and server disturb each other.")
-    stage = Stage(report, FOLDER, arguments.short, peers=not arguments.without_peers)
-    try:
+    with tempfile.TemporaryDirectory(prefix="run-", dir=FOLDER) as folder:
+        stage = Stage(report, Path(folder), arguments.short, peers=not arguments.without_peers)
         for name in arguments.names or BENCHMARKS:
             BENCHMARKS[name](stage)
-    finally:
-        shutil.rmtree(FOLDER, ignore_errors=True)
     if report.failed:
         report.note(f"not met: {', '.join(report.failed)}")
     return 0

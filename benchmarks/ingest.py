@@ -12,10 +12,12 @@ from typing import Final
 from benchmarks import machine
 from benchmarks.load.frames import FrameSource
 from benchmarks.load.generator import Generator
+from benchmarks.load.null import null_server
 from benchmarks.peers.installing import PeerMissing
 from benchmarks.peers.prometheus import measure_prometheus, measure_victoria_metrics
 from benchmarks.peers.zabbix import measure_zabbix
-from benchmarks.stage import QUIET, Stage, measure, pid_of
+from benchmarks.stage import CONNECT_S, QUIET, Stage, measure, pid_of
+from tests.servers.master import TRUST_DOMAIN
 
 SERIES: Final = 100
 WINDOW: Final = 8
@@ -62,6 +64,26 @@ def run(stage: Stage) -> None:
         rate = samples / busy.server
         report.row(f"{label}, {tenants:,} hosts", rate, rate / SERIES, "-", busy.server_share, busy.load_share)
         report.target(name, counted_in / rate, "ratio", target)
+
+
+def _limit(stage: Stage, source: FrameSource, links: int) -> float:
+    """What grpc.aio and TLS cost alone: the same load into a server that acknowledges every fourth batch and does nothing."""
+    fleet = stage.fleet(links)
+    with null_server(fleet.data) as (pid, address):
+        generator = Generator(address, TRUST_DOMAIN, fleet.tenants(), source)
+        try:
+            generator.connect_all(CONNECT_S)
+            generator.saturate(WINDOW)
+            generator.run_for(stage.seconds(3.0, 0.5))
+            samples, batches, acks = generator.samples, generator.batches, generator.acks
+            busy = measure(pid, lambda: generator.run_for(stage.seconds(15.0)))
+        finally:
+            generator.close()
+    rate = (generator.samples - samples) / busy.server
+    each = (generator.acks - acks) / (generator.batches - batches)
+    label = f"{links:,} links, bare grpc.aio with TLS"
+    stage.report.row(label, rate, rate / SERIES, each, busy.server_share, busy.load_share)
+    return rate
 
 
 def _saturated(
