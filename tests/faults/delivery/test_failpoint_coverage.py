@@ -1,0 +1,45 @@
+"""A failpoint that no run reaches shows nothing: each one in the source must be reached."""
+
+import asyncio
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.faults.delivery.test_restore import command
+from tests.servers.daemon import REPOSITORY, running_daemon
+from tests.servers.deadlines import eventually
+from tests.servers.master import running_master
+
+SOURCES = ("libs", "master_server", "tenant_daemon", "cli")
+FAILPOINT = re.compile(r'\bfailpoint\("([a-z_.]+)"\)')
+
+
+def failpoints_in_the_source() -> set[str]:
+    """Every name."""
+    return {
+        name
+        for source in SOURCES
+        for file in (REPOSITORY / source).rglob("*.py")
+        for name in FAILPOINT.findall(file.read_text())
+    }
+
+
+async def test_every_failpoint_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Init, join, traffic, a renewal, a backup and its restore pass all of them; a new one needs a path to it here."""
+    log = tmp_path / "failpoints"
+    monkeypatch.setenv("TENANTRY_TEST_BUILD", "1")
+    monkeypatch.setenv("TENANTRY_FAILPOINTS_LOG", str(log))
+    with running_master(tmp_path, "heartbeat_interval=1s", "certificate_lifetime=8s") as master:
+        async with running_daemon(master, tmp_path, "one") as daemon:
+            await daemon.acknowledged(3)
+            await eventually(lambda: daemon.count_logged("certificate renewed"), "a renewal")
+            await command("backup", tmp_path / "backup", "--data", master.data)
+        master.kill()
+        shutil.move(master.data, tmp_path / "lost")
+        await command("restore", tmp_path / "backup", "--data", master.data)
+        await asyncio.to_thread(master.start)
+    names = failpoints_in_the_source()
+    assert len(names) >= 15
+    assert names - set(log.read_text().split()) == set()
