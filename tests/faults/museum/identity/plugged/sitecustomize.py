@@ -1,0 +1,112 @@
+"""Brings one bug back into a program whose environment names it: Python imports this module at its start, from PYTHONPATH."""
+
+import os
+
+BUG = os.environ.get("TENANTRY_MUSEUM_BUG", "")
+
+
+def _fetch_then_delete() -> None:
+    """The key is looked up in one transaction and used up in another, without a condition."""
+    from typing import Any
+
+    from sqlalchemy import update
+
+    from tenantry.master.rpc.enrolment_service import EnrolmentServicer
+    from tenantry.master.sql.keys import KeyStore
+    from tenantry.master.sql.tables import enrolment_keys as table
+    from tenantry.protocol.failures import EnrolmentRefused
+    from tenantry.protocol.joining import KEY_PREFIX, parse_secret
+
+    right = EnrolmentServicer._enrol
+
+    async def enrol(self: EnrolmentServicer, request: Any, actor: Any) -> str:
+        secret = parse_secret(request.key, KEY_PREFIX)
+        if secret is None:
+            raise EnrolmentRefused
+        found = await self._committer.run(lambda transaction: transaction.keys.find(secret.id))
+        if found is None or found.hash != secret.hash or found.used_ms is not None:
+            raise EnrolmentRefused
+        return await right(self, request, actor)
+
+    def use(self: KeyStore, key_id: str, key_hash: str, guid: str, public_key: str, now_ms: int, grace_ms: int) -> Any:
+        del key_hash, guid, grace_ms
+        values = {"used_ms": now_ms, "public_key": public_key}
+        self._connection.execute(update(table).where(table.c.id == key_id).values(**values))
+        return self.find(key_id)
+
+    EnrolmentServicer._enrol = enrol  # type: ignore[method-assign]
+    KeyStore.use = use  # type: ignore[method-assign]
+
+
+def _revoke_by_task_cancel() -> None:
+    """A link is cut by cancelling the task that serves it: gRPC then tells the other end nothing."""
+    import asyncio
+    from typing import Any
+
+    from tenantry.master.operations.links import LinkSession
+
+    tasks: dict[int, asyncio.Task[Any] | None] = {}
+    right = LinkSession.__init__
+
+    def begin(self: LinkSession, *arguments: Any, **named: Any) -> None:
+        right(self, *arguments, **named)
+        tasks[id(self)] = asyncio.current_task()
+
+    def cut(self: LinkSession, failure: Exception) -> None:
+        del failure
+        task = tasks.get(id(self))
+        if task is not None:
+            task.cancel()
+
+    LinkSession.__init__ = begin  # type: ignore[method-assign]
+    LinkSession.cut = cut  # type: ignore[method-assign]
+
+
+def _ports_unchecked() -> None:
+    """No look at the ports before the start: what is left is gRPC's own refusal."""
+    from tenantry.master.commands import checks
+
+    checks._try_port = lambda host, port: None  # noqa: ARG005 - takes what the right one takes
+
+
+def _so_reuseport_on() -> None:
+    """The default of gRPC: several processes share a port without knowing. The check of the ports would hide it."""
+    from tenantry.transport import settings
+
+    _ports_unchecked()
+    right = settings.server_options
+
+    def server_options(**named: int) -> settings.Options:
+        return [
+            ("grpc.so_reuseport", 1) if name == "grpc.so_reuseport" else (name, value) for name, value in right(**named)
+        ]
+
+    settings.server_options = server_options
+
+
+def _promote_before_continuity() -> None:
+    """A certificate counts as used when it is shown, before its machine has proven continuity."""
+    from typing import Any
+
+    from tenantry.master.operations import opening
+
+    right = opening.admit
+
+    def admit(transaction: Any, *arguments: Any) -> Any:
+        certificate = right(transaction, *arguments)
+        opening.make_current(transaction, certificate)
+        return transaction.certificates.get(certificate.serial)
+
+    opening.admit = admit
+
+
+_BUGS = {
+    "fetch then delete": _fetch_then_delete,
+    "revoke by task cancel": _revoke_by_task_cancel,
+    "ports unchecked": _ports_unchecked,
+    "so_reuseport on": _so_reuseport_on,
+    "promote before continuity": _promote_before_continuity,
+}
+
+if BUG:
+    _BUGS[BUG]()
