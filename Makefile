@@ -28,10 +28,11 @@ setup: .venv/.stamp-installed
 	$(PYTHON) -m venv --clear .venv
 	touch $@
 
+# Bytecode is made here, so that every program starts quickly even where Python may not write it.
 # uv installs the whole stack in seconds; where it cannot run or cannot reach the index, pip does the same from the same hashes.
 .venv/.stamp-locked: .venv/.stamp-created requirements.lock
 	{ $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[0-9.]*\).*/\1/p' requirements.lock)" \
-	  && $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --only-binary :all: requirements.lock; } \
+	  && $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes --only-binary :all: requirements.lock; } \
 	|| { echo 'setup: uv failed; installing with pip' >&2; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock; }
 	touch $@
@@ -40,6 +41,7 @@ setup: .venv/.stamp-installed
 .venv/.stamp-installed: .venv/.stamp-locked pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . \
 	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q $(SOURCES) protos/gen
 	touch $@
 
 lint: lint-style lint-types lint-imports lint-contract
