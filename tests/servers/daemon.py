@@ -15,7 +15,7 @@ from typing import Any
 from tenantry.daemon.control.client import ask
 from tenantry.protocol.failures import Failure
 from tests.servers.deadlines import eventually
-from tests.servers.history import Delivered, History, check_delivery, check_log, read_history
+from tests.servers.history import Delivered, History, NoProgress, check_delivery, check_log, read_history
 from tests.servers.master import STOP_S, MasterProcess, ProgramFailed
 from tests.servers.wire_tenant import create_tenant, move
 
@@ -124,7 +124,18 @@ class NumberedDaemon:
     async def acknowledged(self, more: int = 1, seconds: float = CONNECT_S) -> None:
         """Wait until that many more acknowledgements have come."""
         before = self.count_told("ack")
-        await eventually(lambda: self.count_told("ack") >= before + more, f"{more} acknowledgements", seconds)
+
+        def have_come() -> bool:
+            self._check_welcome()
+            return self.count_told("ack") >= before + more
+
+        await eventually(have_come, f"{more} acknowledgements", seconds)
+
+    def _check_welcome(self) -> None:
+        """Raises NoProgress when the Master has locked it out: then there is nothing to wait for."""
+        for reason in ("TENANT_QUARANTINED", "CERTIFICATE_REVOKED"):
+            if reason in self.log:
+                raise NoProgress(f"locked out: {reason}")
 
     async def drained(self, seconds: float = DRAIN_S) -> None:
         """End the numbering, and wait until the Master has everything. Raises at once when it was locked out."""
@@ -133,8 +144,7 @@ class NumberedDaemon:
 
         def is_empty() -> bool:
             status = self.status()
-            trouble = (status.get("link", {}).get("trouble") or {}).get("reason")
-            assert trouble not in ("TENANT_QUARANTINED", "CERTIFICATE_REVOKED"), f"locked out: {trouble}"
+            self._check_welcome()
             assert self.running, f"the daemon died:\n{self.log[-4000:]}"
             ended = '["enough"]' in self.history_file.read_text().rpartition('["begin"')[2]
             return ended and status.get("spool", {}).get("unacknowledged_records") == 0

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from tests.servers.daemon import NumberedDaemon, running_daemon
 from tests.servers.deadlines import eventually
-from tests.servers.master import MasterProcess, running_master
+from tests.servers.history import PromiseBroken
+from tests.servers.master import MasterProcess
+
+NO_TAIL = {"TENANTRY_DAEMON_SPOOL_TAIL": "0"}
 
 
 async def kill_rounds(
@@ -31,42 +34,46 @@ async def kill_rounds(
 
 
 async def die_and_recover(
+    master: MasterProcess,
     folder: Path,
     chance: random.Random,
     program: str,
     point: str,
     hit: int,
     *,
-    master_environment: Mapping[str, str] | None = None,
-    daemon_environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
-    """A program dies at a failpoint, comes back, and all is delivered. Raises PromiseBroken, NoProgress."""
+    """A program dies at a failpoint, comes back, and all is delivered: death is no reason to lose anything.
+
+    Raises PromiseBroken, NoProgress.
+    """
     deadly = {"TENANTRY_TEST_BUILD": "1", "TENANTRY_FAILPOINTS": f"{point}=kill@{hit}"}
-    with running_master(
-        folder, "heartbeat_interval=1s", "reconnect_spread=0s", environment=master_environment
-    ) as master:
-        async with running_daemon(
-            master, folder, "one", f"--seed={chance.random()}", environment=daemon_environment
-        ) as daemon:
-            await daemon.acknowledged(2)
-            if program == "master":
-                await _die_as_master(master, deadly)
-            else:
-                await _die_as_daemon(daemon, deadly)
-            await daemon.acknowledged(2)
-            await daemon.checked(master, most_links=4)
+    async with running_daemon(
+        master, folder, "one", f"--seed={chance.random()}", environment={**NO_TAIL, **(environment or {})}
+    ) as daemon:
+        await daemon.acknowledged(2)
+        if program == "master":
+            await _die_as_master(master, deadly)
+        else:
+            await _die_as_daemon(daemon, deadly)
+        await daemon.acknowledged(2)
+        delivered = await daemon.checked(master, most_links=4)
+        if delivered.declared:
+            raise PromiseBroken(f"{delivered.declared} records were given up without need")
 
 
 async def _die_as_master(master: MasterProcess, deadly: Mapping[str, str]) -> None:
     usual = master.environment
     master.kill()
     master.environment = {**usual, **deadly}
-    await asyncio.to_thread(master.start)
-    assert master.process is not None
-    code = await eventually(master.process.poll, "the Master's death")
-    assert code == -9
-    master.environment = usual
-    await asyncio.to_thread(master.start)
+    try:
+        await asyncio.to_thread(master.start)
+        assert master.process is not None
+        code = await eventually(master.process.poll, "the Master's death")
+        assert code == -9
+    finally:
+        master.environment = usual
+        await asyncio.to_thread(master.start)
 
 
 async def _die_as_daemon(daemon: NumberedDaemon, deadly: Mapping[str, str]) -> None:
