@@ -57,9 +57,9 @@ def _uri(text: str) -> list[x509.GeneralName]:
 
 
 def test_an_issued_certificate_identifies_its_tenant(authority: Authority) -> None:
-    """Out comes what went in: the GUID, the recorded serial, the end."""
+    """Out comes what went in: the GUID, the recorded serial, the validity."""
     issued = issue_tenant_certificate(authority, make_request(_KEY), GUID, TRUST_DOMAIN, NOW, DAY)
-    expected = PeerIdentity(GUID, issued.serial, issued.not_after)
+    expected = PeerIdentity(GUID, issued.serial, issued.not_before, issued.not_after)
     assert identify(issued.chain_pem, TRUST_DOMAIN, NOW) == expected
     assert identify(issued.chain_pem, TRUST_DOMAIN, issued.not_before) == expected
     assert identify(issued.chain_pem, TRUST_DOMAIN, issued.not_after - 1) == expected
