@@ -16,6 +16,10 @@ import tenantry.v1
 Path = tuple[FieldDescriptor, ...]
 
 
+def _serialise(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
 @dataclass(frozen=True)
 class Rpc:
     """One method of the contract."""
@@ -38,14 +42,14 @@ class Rpc:
 
     async def call(self, channel: grpc.aio.Channel, request: Message, metadata: Any = (), timeout: float = 15) -> Any:
         """Call it with one request; the first answer."""
-        kind = {
+        kind: Any = {
             (False, False): channel.unary_unary,
             (False, True): channel.unary_stream,
             (True, True): channel.stream_stream,
         }[self.method.client_streaming, self.method.server_streaming]
-        stub = kind(
+        stub: Any = kind(
             self.path,
-            request_serializer=lambda message: message.SerializeToString(),
+            request_serializer=_serialise,
             response_deserializer=GetMessageClass(self.method.output_type).FromString,
         )
         if not self.method.server_streaming:

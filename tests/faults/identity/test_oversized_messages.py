@@ -1,6 +1,7 @@
 """F26: messages that are too large, bombs, large metadata and garbage: that call ends, nothing else does, memory stays."""
 
 import asyncio
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -33,9 +34,9 @@ async def send_bytes(
     channel: grpc.aio.Channel, method: str, data: bytes, metadata: tuple[tuple[str, str], ...] = (), **options: object
 ) -> grpc.aio.AioRpcError:
     """Send these bytes as a request, which must be refused; the refusal."""
-    stub = channel.unary_unary(method)
+    stub: Any = channel.unary_unary(method)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub(data, metadata=metadata, timeout=10, **options)  # type: ignore[arg-type]  # compression
+        await stub(data, metadata=metadata, timeout=10, **options)
     return caught.value
 
 
@@ -44,7 +45,8 @@ async def send_on_link(
 ) -> grpc.aio.AioRpcError:
     """Send these bytes as the first message of a link, which must be refused; the refusal."""
     async with master.link_channel(identity.key, identity.chain) as channel:
-        call = channel.stream_stream(CONNECT)(timeout=10, **options)  # type: ignore[arg-type]  # compression
+        connect: Any = channel.stream_stream(CONNECT)
+        call = connect(timeout=10, **options)
         try:
             await call.write(data)
             await call.read()
@@ -70,13 +72,14 @@ async def test_f26_messages_beyond_the_limit_end_their_call_alone(
         assert on_link.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert snapshot(master) == before
         assert process.memory_info().rss - memory < GROWTH
-        await channel.unary_unary("/tenantry.v1.EnrolmentService/GetServerTime")(b"", timeout=5)
+        clock: Any = channel.unary_unary("/tenantry.v1.EnrolmentService/GetServerTime")
+        await clock(b"", timeout=5)
 
 
 async def test_f26_metadata_beyond_the_limit_is_refused_each_time(master: MasterProcess) -> None:
     """9,000 bytes are always refused, 6,000 never: soft and hard limit are one."""
     async with master.api_channel() as channel:
-        clock = channel.unary_unary("/tenantry.v1.EnrolmentService/GetServerTime")
+        clock: Any = channel.unary_unary("/tenantry.v1.EnrolmentService/GetServerTime")
         for _ in range(10):
             await clock(b"", metadata=(("x-padding", "x" * 6_000),), timeout=5)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -105,13 +108,14 @@ async def test_f26_garbage_is_refused_by_every_rpc_of_the_api(master: MasterProc
 async def _garbage(
     channel: grpc.aio.Channel, rpc: Rpc, data: bytes, metadata: tuple[tuple[str, str], ...]
 ) -> grpc.aio.AioRpcError | None:
+    stub: Any = (channel.unary_stream if rpc.method.server_streaming else channel.unary_unary)(rpc.path)
+    call = stub(data, metadata=metadata, timeout=5)
     try:
         if rpc.method.server_streaming:
-            call = channel.unary_stream(rpc.path)(data, metadata=metadata, timeout=5)
             await call.read()
             call.cancel()
         else:
-            await channel.unary_unary(rpc.path)(data, metadata=metadata, timeout=5)
+            await call
     except grpc.aio.AioRpcError as error:
         return error
     return None

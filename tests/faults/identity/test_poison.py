@@ -59,12 +59,14 @@ async def test_f44_a_poisoned_record_is_named_until_it_is_declared_lost(master: 
         batch = tenant.batch(stream, [*before, POISONS[stream], *behind])
         after_loss = HighWater(4, extend_chain(HighWater().chain, [*before, POISONS[stream]]))
         await link.send(batch)
+        detail = ""
         for attempt in range(3):
             nack = await link.read_until(Nack)
             assert (nack.stream, nack.cause, nack.expected_seq) == (stream, NackCause.POISONED, 4)
+            detail = nack.detail
             if attempt < 2:
                 await link.send(Batch(stream, 4, (POISONS[stream], *behind), batch.chain))
-        await link.send(Loss(stream, 4, 4, LossReason.POISONED, nack.detail, after_loss.chain))
+        await link.send(Loss(stream, 4, 4, LossReason.POISONED, detail, after_loss.chain))
         assert (await link.read_until(Ack)).last_seq == 4
         await link.send(Batch(stream, 5, tuple(behind), batch.chain))
         assert (await link.read_until(Ack)).last_seq == 6
@@ -72,7 +74,7 @@ async def test_f44_a_poisoned_record_is_named_until_it_is_declared_lost(master: 
     assert len(await read_records(master, STORED[stream], guid)) == 6 * ROWS[stream]
     (gap,) = await read_gaps(master, guid)
     assert (gap.first_seq, gap.last_seq, gap.reason) == (4, 4, link_service_pb2.LOSS_REASON_POISONED)
-    assert gap.detail == nack.detail
+    assert gap.detail == detail != ""
 
 
 async def test_f44_a_poisoned_stream_does_not_hold_up_the_others(master: MasterProcess) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -202,39 +203,46 @@ async def test_an_empty_message_is_unreadable(master: MasterProcess) -> None:
 
 # --- data that breaks the link -------------------------------------------------------------------------------------------
 
+WIRE: Any = pb
+"""The contract without its types: numbers of the future are none of them."""
+
 BREAKING: dict[str, pb.ConnectRequest] = {
-    "no stream": pb.ConnectRequest(batch=pb.Batch(first_seq=2, records=[b"x"], chain=CHAIN)),
-    "a stream of the future": pb.ConnectRequest(batch=pb.Batch(stream=99, first_seq=2, records=[b"x"], chain=CHAIN)),  # type: ignore[arg-type]  # not yet
-    "an empty batch": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=2, chain=CHAIN)),
-    "record 0": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=0, records=[b"x"], chain=CHAIN)),
-    "a short chain": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=2, records=[b"x"], chain=b"short")),
-    "numbers beyond 63 bits": pb.ConnectRequest(
-        batch=pb.Batch(stream=1, first_seq=HUGE - 5, records=[b"x"], chain=CHAIN)
+    "no stream": WIRE.ConnectRequest(batch=WIRE.Batch(first_seq=2, records=[b"x"], chain=CHAIN)),
+    "a stream of the future": WIRE.ConnectRequest(
+        batch=WIRE.Batch(stream=99, first_seq=2, records=[b"x"], chain=CHAIN)
     ),
-    "501 records": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=2, records=[b"x"] * 501, chain=CHAIN)),
-    "257 KiB": pb.ConnectRequest(batch=pb.Batch(stream=1, first_seq=2, records=[b"x" * 263_000], chain=CHAIN)),
-    "a loss backwards": pb.ConnectRequest(loss=pb.Loss(stream=1, first_seq=5, last_seq=4, reason=1, chain=CHAIN)),
-    "a loss beyond 63 bits": pb.ConnectRequest(
-        loss=pb.Loss(stream=1, first_seq=2, last_seq=HUGE, reason=1, chain=CHAIN)
+    "an empty batch": WIRE.ConnectRequest(batch=WIRE.Batch(stream=1, first_seq=2, chain=CHAIN)),
+    "record 0": WIRE.ConnectRequest(batch=WIRE.Batch(stream=1, first_seq=0, records=[b"x"], chain=CHAIN)),
+    "a short chain": WIRE.ConnectRequest(batch=WIRE.Batch(stream=1, first_seq=2, records=[b"x"], chain=b"short")),
+    "numbers beyond 63 bits": WIRE.ConnectRequest(
+        batch=WIRE.Batch(stream=1, first_seq=HUGE - 5, records=[b"x"], chain=CHAIN)
     ),
-    "a loss without a reason": pb.ConnectRequest(loss=pb.Loss(stream=1, first_seq=2, last_seq=2, chain=CHAIN)),
-    "a layout under a foreign hash": pb.ConnectRequest(
-        layouts=pb.LayoutRegistration(
-            layouts=[pb.Layout(id=b"x" * 16, series=[pb.Series(name="a", unit="1", kind=pb.SERIES_KIND_GAUGE)])]
+    "501 records": WIRE.ConnectRequest(batch=WIRE.Batch(stream=1, first_seq=2, records=[b"x"] * 501, chain=CHAIN)),
+    "257 KiB": WIRE.ConnectRequest(batch=WIRE.Batch(stream=1, first_seq=2, records=[b"x" * 263_000], chain=CHAIN)),
+    "a loss backwards": WIRE.ConnectRequest(loss=WIRE.Loss(stream=1, first_seq=5, last_seq=4, reason=1, chain=CHAIN)),
+    "a loss beyond 63 bits": WIRE.ConnectRequest(
+        loss=WIRE.Loss(stream=1, first_seq=2, last_seq=HUGE, reason=1, chain=CHAIN)
+    ),
+    "a loss without a reason": WIRE.ConnectRequest(loss=WIRE.Loss(stream=1, first_seq=2, last_seq=2, chain=CHAIN)),
+    "a layout under a foreign hash": WIRE.ConnectRequest(
+        layouts=WIRE.LayoutRegistration(
+            layouts=[WIRE.Layout(id=b"x" * 16, series=[WIRE.Series(name="a", unit="1", kind=WIRE.SERIES_KIND_GAUGE)])]
         )
     ),
-    "a layout without series": pb.ConnectRequest(layouts=pb.LayoutRegistration(layouts=[pb.Layout(id=b"x" * 16)])),
-    "65 layouts": pb.ConnectRequest(
-        layouts=pb.LayoutRegistration(
+    "a layout without series": WIRE.ConnectRequest(
+        layouts=WIRE.LayoutRegistration(layouts=[WIRE.Layout(id=b"x" * 16)])
+    ),
+    "65 layouts": WIRE.ConnectRequest(
+        layouts=WIRE.LayoutRegistration(
             layouts=[
-                pb.Layout(
+                WIRE.Layout(
                     id=LAYOUT.id,
                     series=[
-                        pb.Series(
+                        WIRE.Series(
                             name=one.name,
                             unit=one.unit,
-                            kind=pb.SERIES_KIND_GAUGE,
-                            labels=[pb.Label(name=key, value=value) for key, value in one.labels],
+                            kind=WIRE.SERIES_KIND_GAUGE,
+                            labels=[WIRE.Label(name=key, value=value) for key, value in one.labels],
                         )
                         for one in LAYOUT.series
                     ],
@@ -243,12 +251,12 @@ BREAKING: dict[str, pb.ConnectRequest] = {
             * 65
         )
     ),
-    "a configuration beyond 63 bits": pb.ConnectRequest(configuration_report=pb.ConfigurationReport(version=HUGE)),
-    "a bundle hash that is none": pb.ConnectRequest(trust_report=pb.TrustReport(bundle_hash=b"x" * 9_000)),
-    "a spool of another age": pb.ConnectRequest(
-        heartbeat=pb.Heartbeat(spool={"oldest_unacknowledged": {"seconds": -9}})
+    "a configuration beyond 63 bits": WIRE.ConnectRequest(configuration_report=WIRE.ConfigurationReport(version=HUGE)),
+    "a bundle hash that is none": WIRE.ConnectRequest(trust_report=WIRE.TrustReport(bundle_hash=b"x" * 9_000)),
+    "a spool of another age": WIRE.ConnectRequest(
+        heartbeat=WIRE.Heartbeat(spool={"oldest_unacknowledged": {"seconds": -9}})
     ),
-    "a goodbye for no reason of ours": pb.ConnectRequest(goodbye=pb.Goodbye(reason=77)),  # type: ignore[arg-type]
+    "a goodbye for no reason of ours": WIRE.ConnectRequest(goodbye=WIRE.Goodbye(reason=77)),
 }
 
 

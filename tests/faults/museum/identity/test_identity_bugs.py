@@ -29,9 +29,17 @@ def master_with(bug: str, folder: Path) -> Iterator[MasterProcess]:
 
 async def test_keys_that_are_fetched_and_then_used_up_let_several_in(tmp_path: Path) -> None:
     """The check of F28 finds more than one certificate for one key."""
-    with master_with("fetch then delete", tmp_path) as master, pytest.raises(AssertionError):
-        for number in range(5):
-            await check_exactly_one_wins(master, f"contested {number}", 64)
+    with master_with("fetch then delete", tmp_path) as master:
+        found = [await _is_found(master, number) for number in range(5)]
+    assert any(found)
+
+
+async def _is_found(master: MasterProcess, number: int) -> bool:
+    try:
+        await check_exactly_one_wins(master, f"contested {number}", 64)
+    except AssertionError:
+        return True
+    return False
 
 
 async def test_a_link_that_is_cut_by_cancelling_its_task_goes_on_for_its_tenant(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def _promote_before_continuity() -> None:
         opening.make_current(transaction, certificate)
         return transaction.certificates.get(certificate.serial)
 
-    opening.admit = admit
+    opening.admit = admit  # type: ignore[assignment]
 
 
 _BUGS = {
