@@ -211,5 +211,3 @@ async def running_daemon(
         if daemon.running:
             daemon.signal(signal.SIGCONT)
         daemon.kill()
-
-

@@ -3,6 +3,7 @@
 The checker knows nothing of how delivery works; it compares what a numbered daemon wrote down with what the Master's API gives.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -65,11 +66,11 @@ def read_history(path: Path) -> History:
             run = values[0]
             following = dict.fromkeys(Stream, run * NUMBERS_OF_A_RUN)
         elif kind == "accepted":
-            stream, epoch, seq, first, count = Stream(values[0]), *values[1:]
+            stream, (epoch, seq, first, count) = Stream(values[0]), values[1:]
             history.accepted[stream].update({first + place: (epoch, seq + place) for place in range(count)})
             following[stream] = first + count
         elif kind == "refused":
-            stream, first, count, reason = Stream(values[0]), *values[1:]
+            stream, (first, count, reason) = Stream(values[0]), values[1:]
             history.refused += count
             following[stream] = first + count
             if reason != "SPOOL_FULL":
@@ -128,10 +129,10 @@ async def check_delivery(master: MasterProcess, guid: str, path: Path, *, most_l
     for stream in Stream:
         records = await read_records(master, NAMES[stream], guid)
         numbers = _numbers(guid, stream, records)
-        _check_order(stream, records)
         doubled = [number for number, times in Counter(numbers).items() if times > 1]
         if doubled:
             raise PromiseBroken(f"{len(doubled)} of {stream.value} are stored more than once, such as {doubled[:3]}")
+        _check_order(stream, records)
         stored, accepted = set(numbers), history.accepted[stream]
         strange = stored - accepted.keys() - history.uncertain[stream]
         if strange:
@@ -143,7 +144,9 @@ async def check_delivery(master: MasterProcess, guid: str, path: Path, *, most_l
             places = [accepted[number] for number in sorted(undeclared)[:3]]
             raise PromiseBroken(f"{len(undeclared)} of {stream.value} are lost, such as {places} of {len(accepted)}")
         denied = [
-            number for number in stored & accepted.keys() if accepted[number][0] and _is_declared(own, *accepted[number])
+            number
+            for number in stored & accepted.keys()
+            if accepted[number][0] and _is_declared(own, *accepted[number])
         ]
         if denied:
             raise PromiseBroken(f"{len(denied)} of {stream.value} are declared lost, and stored: {sorted(denied)[:3]}")
@@ -176,7 +179,7 @@ def _numbers(guid: str, stream: Stream, records: Iterable[stream_service_pb2.Rec
 def _check_order(stream: Stream, records: Sequence[stream_service_pb2.Record]) -> None:
     """By event time, which is the order of acceptance: none may have been stored before the one before it."""
     times = [record.received_at.ToMilliseconds() for record in records]
-    for before, after in zip(times, times[1:], strict=False):
+    for before, after in itertools.pairwise(times):
         if after < before:
             raise PromiseBroken(f"{stream.value}: a record was stored {before - after} ms before its predecessor")
 

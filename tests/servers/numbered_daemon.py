@@ -11,7 +11,6 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -145,7 +144,7 @@ async def run(arguments: argparse.Namespace) -> None:
     # Blocks as a bug would: the loop stands still, the threads of gRPC go on.
     loop.add_signal_handler(signal.SIGUSR2, time.sleep, arguments.block)
     loop.add_signal_handler(signal.SIGHUP, shift_clock, -SHIFT_S)
-    bootstrap.Spool = WatchedSpool  # type: ignore[misc]
+    vars(bootstrap)["Spool"] = WatchedSpool
     with bootstrap.leased_folder(settings.data) as folder:
         daemon = bootstrap.Daemon(settings, folder, "numbered")
         daemon.collector = Numbering(daemon, history, enough, arguments)
@@ -172,4 +171,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

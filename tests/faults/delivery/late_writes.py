@@ -1,15 +1,16 @@
 """What an older link writes after a newer one has begun. The museum of bugs runs the same."""
 
 import asyncio
+import contextlib
 import copy
 import random
 
 import grpc.aio
 
-from tenantry.protocol.messages import Stream
+from tenantry.protocol.messages import Batch, Stream
 from tests.servers.master import MasterProcess
 from tests.servers.operating import read_records
-from tests.servers.wire_tenant import LAYOUT, WireTenant, enrolled, move, open_link
+from tests.servers.wire_tenant import LAYOUT, WireLink, WireTenant, enrolled, move, open_link
 
 # Each commit takes this long, so that an older link's batch can wait behind the Hello of the newer one.
 SLOW_COMMITS = {"TENANTRY_TEST_BUILD": "1", "TENANTRY_FAILPOINTS": "ingest.after_commit=sleep:0.15"}
@@ -31,19 +32,15 @@ async def check_late_writes(master: MasterProcess, chance: random.Random, rounds
             async with asyncio.TaskGroup() as tasks:
                 opening = tasks.create_task(newer.open(twin))
                 await asyncio.sleep(chance.uniform(0.0, SLOW_S))  # the moment is drawn: behind the Hello, or before it
-                late = older.send(tenant.batch(Stream.METRICS, tenant.frames(3, start_ms=100_000)))
-                answer = tasks.create_task(_until_the_end(older.call, late))
+                tasks.create_task(_write_late(older, tenant.batch(Stream.METRICS, tenant.frames(3, start_ms=100_000))))
             told = next(mark.last_seq for mark in opening.result().marks if mark.stream is Stream.METRICS)
-            await answer
             stored = len(await read_records(master, "metricsMaster", guid)) // len(LAYOUT.series)
             assert stored == told, f"the newer link was told {told}, and {stored} are stored: the older one wrote on"
 
 
-async def _until_the_end(call: grpc.aio.StreamStreamCall, late: asyncio.Future[None] | object) -> None:
-    """Send, and read until the Master ends the older link."""
-    try:
-        await late  # type: ignore[misc]
-        while await call.read() is not grpc.aio.EOF:
-            pass
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        pass
+async def _write_late(link: WireLink, batch: Batch) -> None:
+    """Send, and read until the Master ends the link."""
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, EOFError):
+        await link.send(batch)
+        while True:
+            await link.read()

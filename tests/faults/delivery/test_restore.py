@@ -6,11 +6,11 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tenantry.v1 import link_service_pb2, link_service_pb2_grpc
 from tests.servers.daemon import NumberedDaemon, running_daemon
 from tests.servers.master import PROGRAM, MasterProcess, running_master
 from tests.servers.operating import read_gaps, read_records
 from tests.servers.wire_tenant import Identity, WireTenant, enrolled, key_pem, make_key, make_request, open_link
-from tenantry.v1 import link_service_pb2, link_service_pb2_grpc
 
 COMMAND_S = 60
 NO_TAIL = {"TENANTRY_DAEMON_SPOOL_TAIL": "0"}

@@ -27,7 +27,9 @@ async def fill_the_spool(
     with running_master(
         folder, "heartbeat_interval=1s", "reconnect_spread=0s", environment=master_environment
     ) as master:
-        async with running_daemon(master, folder, "one", "--pause=0.03", "--most=64", environment=environment) as daemon:
+        async with running_daemon(
+            master, folder, "one", "--pause=0.03", "--most=64", environment=environment
+        ) as daemon:
             await daemon.acknowledged(2)
             master.kill()
 

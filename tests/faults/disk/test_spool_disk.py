@@ -14,7 +14,15 @@ from tenantry.daemon.spool.database import SpoolDamaged
 from tenantry.daemon.spool.store import SpoolFile
 from tenantry.protocol.daemon_link import Fetch
 from tenantry.protocol.messages import MAX_BATCH_BYTES, Batch, Loss, LossReason, Stream
-from tests.faults.disk.spools import damage_and_recover, delete, fill_the_spool, flip_a_bit, small_disk, snapshot, truncate
+from tests.faults.disk.spools import (
+    damage_and_recover,
+    delete,
+    fill_the_spool,
+    flip_a_bit,
+    small_disk,
+    snapshot,
+    truncate,
+)
 from tests.servers.daemon import NumberedDaemon, running_daemon
 from tests.servers.deadlines import eventually
 from tests.servers.history import check_delivery

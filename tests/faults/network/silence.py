@@ -20,6 +20,7 @@ NOTICE_S = 9.0 + 3.0
 ALERT_S = 20.0 + 6.0
 FREEZE_S = 15.0
 BLOCK_S = 24.0
+NOBODY = "02:00:00:00:de:ad"
 
 
 async def connection_alerts(master: MasterProcess, guid: str) -> list[bool]:
@@ -73,7 +74,9 @@ async def hung_daemon(folder: Path) -> None:
             ended = links_ended(master, daemon.guid)
             daemon.signal(signal.SIGUSR2)
             await until_alerted(master, daemon.guid, time.monotonic())
-            assert links_ended(master, daemon.guid) == ended, "the pings were not answered: this is not the fault that is meant"
+            assert links_ended(master, daemon.guid) == ended, (
+                "the pings were not answered: this is not the fault that is meant"
+            )
             await until_over(master, daemon.guid)
             await daemon.checked(master, most_links=3)
 
@@ -107,8 +110,11 @@ class Namespaces:
 
     def lose_everything(self) -> None:
         """A black hole: frames go to a machine that does not exist, and nobody is told."""
-        _ip("neigh", "replace", self.there, "lladdr", "02:00:00:00:de:ad", "dev", f"{self.name}a", "nud", "permanent")
-        _ip("-n", self.name, "neigh", "replace", self.here, "lladdr", "02:00:00:00:de:ad", "dev", f"{self.name}b", "nud", "permanent")  # fmt: skip
+        for where, address, device in (
+            ((), self.there, f"{self.name}a"),
+            (("-n", self.name), self.here, f"{self.name}b"),
+        ):
+            _ip(*where, "neigh", "replace", address, "lladdr", NOBODY, "dev", device, "nud", "permanent")
 
     def heal(self) -> None:
         """Everything arrives again."""
@@ -164,7 +170,9 @@ async def black_hole(folder: Path) -> None:
             lost = time.monotonic()
             await asyncio.gather(
                 eventually(lambda: links_ended(master, daemon.guid) > ended, "the Master's notice", NOTICE_S),
-                eventually(lambda: not daemon.status().get("link", {}).get("connected", True), "the daemon's", NOTICE_S),
+                eventually(
+                    lambda: not daemon.status().get("link", {}).get("connected", True), "the daemon's", NOTICE_S
+                ),
             )
             await until_alerted(master, daemon.guid, lost)
             network.heal()
