@@ -243,7 +243,7 @@ async def test_f29_concurrent_guesses_are_bounded_too(master: MasterProcess) -> 
 
 async def test_the_enrolled_tenant_is_what_the_key_was_made_for(master: MasterProcess) -> None:
     """An enrolment gives the Tenant's own identity and ends the key's time; the first link puts it into Maintenance."""
-    tenant = WireTenant(await enrolled(master, "in order"))
+    tenant = WireTenant(await enrolled(master, "enrolled in order"))
     assert not (await tenant_of(master, tenant.identity.guid)).HasField("key_expire_time")
     async with open_link(master, tenant.identity) as link:
         await link.open(tenant)
