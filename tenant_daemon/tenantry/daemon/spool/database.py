@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -51,12 +52,21 @@ class DurabilityMissing(Exception):
     """SQLite does not work as it must here: what it says is committed would not survive a power cut."""
 
 
-def open_database(path: Path, quota: int) -> sqlite3.Connection:
+# Opens a connection that begins no transactions of its own. Another one puts another disk under the spool.
+Connect = Callable[[Path], sqlite3.Connection]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to a file of the operating system. Raises sqlite3.Error."""
+    return sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+
+
+def open_database(path: Path, quota: int, connect: Connect = connect) -> sqlite3.Connection:
     """Open (or create) the file so that a commit survives a power cut, capped at ``quota`` bytes and below the disk's end.
 
     Raises sqlite3.Error, DurabilityMissing.
     """
-    connection = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+    connection = connect(path)
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -66,6 +76,7 @@ def open_database(path: Path, quota: int) -> sqlite3.Connection:
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
         if mode != "wal" or synchronous != _SYNCHRONOUS_FULL:
             raise DurabilityMissing(f"journal_mode is {mode}, synchronous is {synchronous}")
+        _settle_log(connection)
         connection.execute(f"PRAGMA wal_autocheckpoint = {_checkpoint_pages(path)}")
         connection.execute(f"PRAGMA journal_size_limit = {_checkpoint_pages(path) * PAGE_BYTES}")
         cap_pages(connection, path, quota)
@@ -73,6 +84,14 @@ def open_database(path: Path, quota: int) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _settle_log(connection: sqlite3.Connection) -> None:
+    # What another connection left in the WAL can be read, but after a failed sync it may never have got to the disk: it is
+    # written to the database file and synced there before anything builds on it.
+    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise DurabilityMissing("another process has the spool open")
 
 
 def cap_pages(connection: sqlite3.Connection, path: Path, quota: int) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from tenantry.daemon.domain.failures import SpoolUnavailable
 from tenantry.daemon.spool import database
-from tenantry.daemon.spool.database import Ballast, DurabilityMissing, SpoolDamaged
+from tenantry.daemon.spool.database import Ballast, Connect, DurabilityMissing, SpoolDamaged
 from tenantry.daemon.spool.store import SpoolFile
 from tenantry.daemon.spool.witness import Witness, load_witness, save_witness
 from tenantry.process.files import sync_directory
@@ -37,22 +37,23 @@ class SpoolSettings:
 class SpoolKeeper:
     """Has the open spool file, if there is one, and decides what follows from an error of it. Used by one thread."""
 
-    def __init__(self, folder: Path, guid: str, settings: SpoolSettings) -> None:
+    def __init__(self, folder: Path, guid: str, settings: SpoolSettings, connect: Connect = database.connect) -> None:
         self.settings = settings
         self.path = folder / "spool.db"
         self.witness = Witness()
         self._witness_path = folder / "spool-witness.json"
         self._guid = guid
+        self._connect = connect
         self._ballast = Ballast(folder / "spool-ballast", settings.quota)
         self._file: SpoolFile | None = None
         self._suspect = False
         self._retry_at = 0.0
 
     def file(self) -> SpoolFile:
-        """The open file. Raises SpoolUnavailable."""
+        """The open file, checked after trouble. Raises SpoolUnavailable, SpoolDamaged, sqlite3.Error."""
+        if time.monotonic() < self._retry_at:
+            raise SpoolUnavailable(cause="the disk failed a moment ago; it is tried again shortly")
         if self._file is None:
-            if time.monotonic() < self._retry_at:
-                raise SpoolUnavailable(cause="the disk failed a moment ago; it is tried again shortly")
             try:
                 self._file = self._open_on_any_disk()
             except (sqlite3.Error, OSError, DurabilityMissing) as error:
@@ -60,7 +61,15 @@ class SpoolKeeper:
                 raise SpoolUnavailable(cause=_describe(error)) from error
             self._ballast.lay()
             database.cap_pages(self._file.connection, self.path, self.settings.quota)
+        elif self._suspect:
+            self._file.check_content(self._guid, thorough=True)
+            self._suspect = False
         return self._file
+
+    @property
+    def trusted(self) -> SpoolFile | None:
+        """The open file, unless it has to be checked first."""
+        return None if self._suspect else self._file
 
     def close(self) -> None:
         """Close the file."""
@@ -69,10 +78,18 @@ class SpoolKeeper:
             self._file = None
 
     def distrust(self, error: Exception) -> None:
-        """After an error of the disk nothing that SQLite remembers is believed: the file is closed, and checked when reopened."""
+        """After an error of the disk nothing is taken for a while, and then the file is checked.
+
+        It stays open: a sync may have failed, after which the WAL reads as if it were on the disk. Who opens it anew finds the failed
+        commit in it and builds on it; the connection that is there knows better, and writes over it.
+        """
         _log.error("spool failed", cause=_describe(error))
         self._suspect = True
         self._retry_at = time.monotonic() + _RETRY_S
+        if self._file is not None and self._file.connection.in_transaction:
+            self._close_somehow()
+
+    def _close_somehow(self) -> None:
         try:
             self.close()
         except sqlite3.Error:
@@ -85,10 +102,7 @@ class SpoolKeeper:
             self.witness = replace(self.witness, incarnation=self._file.book.incarnation)
         else:
             epoch = self.witness.epoch
-        try:
-            self.close()
-        except sqlite3.Error:
-            self._file = None
+        self._close_somehow()
         try:
             self._set_aside()
             self._file = self._begin(epoch, reason, detail)
@@ -128,7 +142,7 @@ class SpoolKeeper:
         if not self.path.exists():
             return self._begin(self.witness.epoch, LossReason.SPOOL_DAMAGED, "the spool's file was gone")
         try:
-            file = SpoolFile.open(self.path, self.settings.quota, self._guid, thorough=self._suspect)
+            file = SpoolFile.open(self.path, self.settings.quota, self._guid, self._connect, thorough=self._suspect)
             if self.witness.epoch not in (None, file.book.epoch):
                 file.close()
                 raise SpoolDamaged("it is an older spool or that of another machine")
@@ -150,7 +164,9 @@ class SpoolKeeper:
         epoch = os.urandom(EPOCH_BYTES)
         for name in _SIDE_FILES:
             self.path.with_name(self.path.name + name).unlink(missing_ok=True)
-        file = SpoolFile.create(self.path, self.settings.quota, self._guid, epoch, self.witness.incarnation)
+        file = SpoolFile.create(
+            self.path, self.settings.quota, self._guid, epoch, self.witness.incarnation, self._connect
+        )
         sync_directory(self.path.parent)
         self.remember(replace(self.witness, epoch=epoch))
         self._suspect = False

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from tenantry.daemon.domain.failures import SpoolFull, SpoolReplaced, SpoolUnavailable
 from tenantry.daemon.domain.spooling import Deposit, Slice, SpoolStanding
 from tenantry.daemon.spool import database
-from tenantry.daemon.spool.database import SpoolDamaged
+from tenantry.daemon.spool.database import Connect, SpoolDamaged
 from tenantry.daemon.spool.keeping import SpoolKeeper, SpoolSettings
 from tenantry.daemon.spool.room import accept_with_room, has_room, trim_tail
 from tenantry.daemon.spool.store import SpoolFile
@@ -50,11 +50,11 @@ class Spool:
     """Keeps records until the Master has them. Every method that waits returns after the work is durable.
 
     Raises SpoolUnavailable while the disk does not work, and SpoolReplaced when the file was found broken: a new epoch has then begun,
-    and what was under way under the old one means nothing any more.
+    and what was under way under the old one means nothing any more. ``connect`` opens its file.
     """
 
-    def __init__(self, folder: Path, guid: str, settings: SpoolSettings) -> None:
-        self._keeper = SpoolKeeper(folder, guid, settings)
+    def __init__(self, folder: Path, guid: str, settings: SpoolSettings, connect: Connect = database.connect) -> None:
+        self._keeper = SpoolKeeper(folder, guid, settings, connect)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -270,14 +270,15 @@ class Spool:
 
     def _note(self) -> None:
         """Let the event loop see where the streams end; a dictionary is exchanged, never changed."""
-        with contextlib.suppress(SpoolUnavailable):
-            book = self._keeper.file().book
-            self._ends = {stream: one.next_seq for stream, one in book.streams.items()}
-            self._epoch = book.epoch
-            if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
-                self._looked_at = time.monotonic()
-                with contextlib.suppress(sqlite3.Error):
-                    self.last_status = self._keeper.file().status()
+        file = self._keeper.trusted
+        if file is None:
+            return
+        self._ends = {stream: one.next_seq for stream, one in file.book.streams.items()}
+        self._epoch = file.book.epoch
+        if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
+            self._looked_at = time.monotonic()
+            with contextlib.suppress(sqlite3.Error):
+                self.last_status = file.status()
 
 
 def _accept_all(file: SpoolFile, deposits: list[Deposit]) -> bool:

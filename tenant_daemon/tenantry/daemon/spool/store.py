@@ -15,7 +15,7 @@ from tenantry.daemon.domain.failures import RecordTooLarge
 from tenantry.daemon.domain.spooling import Deposit, Entry, Slice
 from tenantry.daemon.spool import database
 from tenantry.daemon.spool.book import Book, StreamBook, decode_book, digest, encode_book, new_book, row_id, seq_of
-from tenantry.daemon.spool.database import SpoolDamaged
+from tenantry.daemon.spool.database import Connect, SpoolDamaged
 from tenantry.process.failpoints import failpoint
 from tenantry.protocol.daemon_link import Fetch
 from tenantry.protocol.delivery import extend_chain
@@ -47,9 +47,11 @@ class SpoolFile:
         self._acknowledged_at: dict[Stream, int] = {}
 
     @classmethod
-    def create(cls, path: Path, quota: int, guid: str, epoch: bytes, incarnation: int) -> SpoolFile:
+    def create(
+        cls, path: Path, quota: int, guid: str, epoch: bytes, incarnation: int, connect: Connect = database.connect
+    ) -> SpoolFile:
         """A new, empty spool. Raises sqlite3.Error, OSError."""
-        connection = database.open_database(path, quota)
+        connection = database.open_database(path, quota, connect)
         try:
             path.chmod(0o600)
             connection.executescript(f"BEGIN IMMEDIATE; {database.SCHEMA} COMMIT;")
@@ -61,29 +63,32 @@ class SpoolFile:
             raise
 
     @classmethod
-    def open(cls, path: Path, quota: int, guid: str, *, thorough: bool = False) -> SpoolFile:
+    def open(
+        cls, path: Path, quota: int, guid: str, connect: Connect = database.connect, *, thorough: bool = False
+    ) -> SpoolFile:
         """An existing spool, checked. Raises SpoolDamaged, sqlite3.Error, OSError."""
         try:
-            connection = database.open_database(path, quota)
+            connection = database.open_database(path, quota, connect)
         except ValueError:
             raise SpoolDamaged("its texts cannot be read") from None
         try:
-            database.check_integrity(connection, thorough=thorough)
-            row = connection.execute("SELECT content, digest FROM book").fetchone()
-            if row is None:
-                raise SpoolDamaged("the book is missing")
-            file = cls(path, connection, decode_book(*row))
-            file.check_content(guid)
-        except ValueError:
-            connection.close()
-            raise SpoolDamaged("its texts cannot be read") from None
+            file = cls(path, connection, new_book(guid, b"", 0))
+            file.check_content(guid, thorough=thorough)
         except BaseException:
             connection.close()
             raise
         return file
 
-    def check_content(self, guid: str) -> None:
-        """Raises SpoolDamaged when it is another Tenant's, or a stream does not end where the book says."""
+    def check_content(self, guid: str, *, thorough: bool) -> None:
+        """Read the book again, and compare it with the rest of the file.
+
+        Raises SpoolDamaged when the file is broken, another Tenant's, or a stream does not end where the book says; sqlite3.Error.
+        """
+        try:
+            database.check_integrity(self.connection, thorough=thorough)
+            self.book = _read_book(self.connection)
+        except ValueError:
+            raise SpoolDamaged("its texts cannot be read") from None
         if self.book.guid != guid:
             raise SpoolDamaged("it belongs to another Tenant")
         for stream, one in self.book.streams.items():
@@ -360,12 +365,16 @@ def read_book(path: Path) -> tuple[StreamBook, ...]:
     """The streams of a spool that no daemon has open. Raises SpoolDamaged, sqlite3.Error."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2.0)
     try:
-        row = connection.execute("SELECT content, digest FROM book").fetchone()
+        return tuple(_read_book(connection).streams.values())
     finally:
         connection.close()
+
+
+def _read_book(connection: sqlite3.Connection) -> Book:
+    row = connection.execute("SELECT content, digest FROM book").fetchone()
     if row is None:
         raise SpoolDamaged("the book is missing")
-    return tuple(decode_book(*row).streams.values())
+    return decode_book(*row)
 
 
 def _record_digest(row: int, entry: Entry, chain: bytes) -> bytes:
