@@ -186,8 +186,10 @@ async def test_killed_while_renewing_it_comes_back(tmp_path: Path, master: FakeM
     async with started(folder, environment) as process:
         async with asyncio.timeout(20):
             assert await process.wait() == -signal.SIGKILL
-    async with started(folder):
+    async with started(folder) as process:
         await master.until(lambda: len(set(master.serials)) == 2)
+        # The library is as large as the daemon, and would stay in memory for good.
+        assert "cryptography" not in Path(f"/proc/{process.pid}/maps").read_text()
 
 
 async def test_two_daemons_do_not_share_a_folder(tmp_path: Path, master: FakeMaster) -> None:

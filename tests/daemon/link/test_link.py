@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from tenantry.daemon.domain.failures import AlreadyJoined, MasterNotTrusted, MasterUnreachable, OwnCertificateExpired
+from tenantry.daemon.link.certificate_process import CertificateProcess
 from tenantry.daemon.link.diagnosis import check_own_certificate, diagnose
 from tenantry.daemon.link.enrolment import join
 from tenantry.daemon.link.identity import Credential, IdentityFolder
@@ -310,11 +311,11 @@ async def test_what_stands_in_the_way_is_named(tmp_path: Path, master: FakeMaste
     assert isinstance(await diagnose(identity, ended, bundle, address, "UNAVAILABLE"), OwnCertificateExpired)
 
 
-def test_renewal_is_due_between_half_and_seventy_percent_of_the_lifetime() -> None:
+def test_renewal_is_due_between_half_and_seventy_percent_of_the_lifetime(tmp_path: Path) -> None:
     """Drawn once a certificate, and spread over a fleet."""
     due = set()
     for seed in range(50):
-        renewal = Renewal(random.Random(seed))
+        renewal = Renewal(random.Random(seed), CertificateProcess(tmp_path))
         credential = Credential(b"", b"", f"{seed}", 1_000_000, 2_000_000)
         assert renewal.due_ms(credential) == renewal.due_ms(credential)
         assert 1_500_000 <= renewal.due_ms(credential) <= 1_700_000

@@ -1,5 +1,5 @@
-"""Keys, certificate requests and certificates. Loaded only when one is made or read for the first time: the library behind it is as
-large as the rest of the daemon's own code, and days lie between two uses.
+"""Keys, certificate requests and certificates. The library behind it is as large as the rest of the daemon's own code, and days lie
+between two uses: only short-lived processes load it, `join` and `certificate_work`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The identity folder: who this machine is, its key and certificate, whom it trusts. Everything in it is private to the daemon.
 
 ``identity.json`` says who and where; ``credential.pem`` holds the private key and the certificate chain in one file, so that both
-change in one step; ``credential-next.pem`` is a renewed pair that has not connected yet; ``trust.pem`` holds the roots.
+change in one step; ``credential-next.pem`` is a renewed pair that has not connected yet; ``renewal-key.pem`` is a key whose
+certificate has not arrived yet; ``trust.pem`` holds the roots.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class IdentityFolder:
         self.folder = folder
         self._current = folder / "credential.pem"
         self._next = folder / "credential-next.pem"
+        self._renewal_key = folder / "renewal-key.pem"
 
     def load(self) -> Identity:
         """Who this machine is. Raises NotJoined, IdentityDamaged."""
@@ -107,9 +109,18 @@ class IdentityFolder:
         """Trust these roots from the next connection on."""
         write_private(self.folder / "trust.pem", bundle)
 
+    def store_renewal_key(self, private_key: bytes) -> None:
+        """Keep a key until its certificate has arrived."""
+        write_private(self._renewal_key, private_key)
+
+    def renewal_key(self) -> bytes:
+        """The key that was kept last. Raises OSError, FileExposed."""
+        return read_private(self._renewal_key)
+
     def store_next(self, credential: Credential) -> None:
         """Keep a renewed pair beside the current one until it has connected once."""
         write_private(self._next, _encode_credential(credential))
+        self._renewal_key.unlink(missing_ok=True)
 
     def promote(self, credential: Credential) -> None:
         """This pair has connected: it is the current one, and the other is of no use any more."""

@@ -13,6 +13,7 @@ import grpc.aio
 import structlog
 
 from tenantry.daemon.domain.failures import SpoolUnavailable
+from tenantry.daemon.link.certificate_process import CertificateProcess
 from tenantry.daemon.link.channels import open_link_channel
 from tenantry.daemon.link.diagnosis import TOLERATED_OFFSET_MS, diagnose
 from tenantry.daemon.link.identity import Credential, Identity, IdentityFolder, hash_trust_bundle
@@ -36,7 +37,6 @@ _log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0  # after an outage all daemons are back within this time, evenly spread over it
-_WRITE_PAUSE_S = 30.0
 _HOPELESS_PAUSE_S = (30.0, 60.0)  # only a person can change these
 _HOPELESS = (TenantQuarantined, CertificateRevoked, CertificateExpired, ForeignTenant, PeerCertificateInvalid)
 _DIAGNOSIS_EVERY_S = 60.0
@@ -105,7 +105,8 @@ class LinkKeeper:
         self._host_name = host_name
         self._chance = chance
         self._on_change = on_change
-        self._renewal = Renewal(chance)
+        self._certificates = CertificateProcess(folder.folder)
+        self._renewal = Renewal(chance, self._certificates)
         self._refusals: dict[tuple[Stream, int], int] = {}
         self._refusals_epoch = b""
         self._session: Session | None = None
@@ -192,7 +193,7 @@ class LinkKeeper:
             resumed=lambda resume: self._resumed(resume, credential, opened),
             acknowledged=self._acknowledged,
             renewal_asked=self._renewal.ask,
-            store_trust=self._folder.store_trust,
+            store_trust=self._certificates.store_trust,
         )
         session = Session(link, standing, self._outbox, self._conduct, hooks, self._wake)
         self._session = session
@@ -226,16 +227,7 @@ class LinkKeeper:
         self, channel: grpc.aio.Channel, credential: Credential, session: Session, opened: asyncio.Event
     ) -> None:
         await opened.wait()
-        while True:
-            renewed, bundle = await self._renewal.obtain(channel, credential)
-            try:
-                await asyncio.to_thread(self._folder.store_trust, bundle)
-                await asyncio.to_thread(self._folder.store_next, renewed)
-                break
-            except OSError as error:
-                _log.error("renewed certificate could not be written", cause=str(error))
-                await asyncio.sleep(_WRITE_PAUSE_S)
-        _log.info("certificate renewed", serial=renewed.serial)
+        await self._renewal.obtain(channel, credential)
         session.leave(Goodbye(GoodbyeReason.RENEWED))
 
     async def _resumed(self, resume: Resume, credential: Credential, opened: asyncio.Event) -> None:

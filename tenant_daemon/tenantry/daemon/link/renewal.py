@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import structlog
 
+from tenantry.daemon.link.certificate_process import CertificateProcess, CertificateWorkFailed
 from tenantry.daemon.link.channels import cancelled_by_peer
 from tenantry.daemon.link.identity import Credential
 from tenantry.process.failpoints import failpoint
@@ -27,10 +28,11 @@ _TIMEOUT_S = 30.0
 
 
 class Renewal:
-    """When to renew the certificate in use; drawn once for each certificate, so that a fleet spreads out."""
+    """When to renew the certificate in use, drawn once for each certificate, so that a fleet spreads out; and renewing it."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, certificates: CertificateProcess) -> None:
         self._chance = chance
+        self._certificates = certificates
         self._due_ms: dict[str, int] = {}
         self._asked = asyncio.Event()
 
@@ -47,13 +49,15 @@ class Renewal:
             self._due_ms = {credential.serial: credential.not_before_ms + int(lifetime * share)}
         return self._due_ms[credential.serial]
 
-    async def obtain(self, channel: grpc.aio.Channel, credential: Credential) -> tuple[Credential, bytes]:
-        """Wait until it is due, then get the new pair and the roots to trust; tries again for as long as it takes."""
+    async def obtain(self, channel: grpc.aio.Channel, credential: Credential) -> None:
+        """Wait until it is due, then get a new pair and the roots to trust, and store them; tries again for as long as it takes."""
         await self._wait(self.due_ms(credential))
         while True:
             self._asked.clear()
             try:
-                return await _renew(channel)
+                serial = await self._renew(channel)
+                _log.info("certificate renewed", serial=serial)
+                return
             except grpc.aio.AioRpcError as error:
                 known = failure_of(error)
                 cause = known.describe() if known else f"{error.code().name}: {error.details()}"
@@ -61,12 +65,18 @@ class Renewal:
                 if not cancelled_by_peer():
                     raise
                 cause = "the Master cancelled the call"
-            except ValueError as error:
-                cause = f"the answer cannot be used: {error}"
+            except CertificateWorkFailed as error:
+                cause = str(error)
             left_s = credential.not_after_ms / 1000 - time.time()
             pause_s = max(_SHORTEST_RETRY_S, min(_RETRY_S, left_s / 10))
             _log.warning("renewal failed", cause=cause[:300], retry_s=round(pause_s))
             await self._wait(int((time.time() + pause_s) * 1000))
+
+    async def _renew(self, channel: grpc.aio.Channel) -> str:
+        request = RenewCertificateRequest(certificate_request=await self._certificates.make_request())
+        response = await LinkServiceStub(channel).RenewCertificate(request, timeout=_TIMEOUT_S)
+        failpoint("renew.after_issue")
+        return await self._certificates.accept(response.certificate_chain, response.trust_bundle)
 
     async def _wait(self, due_ms: int) -> None:
         while not self._asked.is_set():
@@ -78,18 +88,3 @@ class Renewal:
                     await self._asked.wait()
             except TimeoutError:
                 continue
-
-
-async def _renew(channel: grpc.aio.Channel) -> tuple[Credential, bytes]:
-    from tenantry.daemon.link.certificates import (  # noqa: PLC0415 - see there
-        check_trust_bundle,
-        generate_key,
-        make_request,
-        read_credential,
-    )
-
-    private_key = generate_key()
-    request = RenewCertificateRequest(certificate_request=make_request(private_key))
-    response = await LinkServiceStub(channel).RenewCertificate(request, timeout=_TIMEOUT_S)
-    failpoint("renew.after_issue")
-    return read_credential(private_key, response.certificate_chain.encode()), check_trust_bundle(response.trust_bundle)

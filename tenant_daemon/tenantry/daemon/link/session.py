@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from tenantry.daemon.domain.failures import SpoolReplaced
 from tenantry.daemon.domain.spooling import SpoolStanding
+from tenantry.daemon.link.certificate_process import CertificateWorkFailed
 from tenantry.daemon.link.channels import cancelled_by_peer
 from tenantry.daemon.link.identity import hash_trust_bundle
 from tenantry.daemon.operations.conduct import ConductKeeper
@@ -107,7 +108,7 @@ class SessionHooks:
     resumed: Callable[[Resume], Awaitable[None]]
     acknowledged: Callable[[], None]
     renewal_asked: Callable[[str], None]
-    store_trust: Callable[[bytes], None]
+    store_trust: Callable[[str], Awaitable[None]]
 
 
 class Session:
@@ -335,16 +336,13 @@ class Session:
         raise SessionOver(Ending.EPOCH_CHANGED, cause=text)
 
     async def _trust(self, bundle: str) -> None:
-        from tenantry.daemon.link.certificates import check_trust_bundle  # noqa: PLC0415 - see there
-
         try:
-            text = check_trust_bundle(bundle)
-        except ValueError as error:
+            await self._hooks.store_trust(bundle)
+        except CertificateWorkFailed as error:
             _log.error("trust bundle refused", cause=str(error))
             return
-        await asyncio.to_thread(self._hooks.store_trust, text)
         _log.info("trust bundle replaced")
-        self._queue.append(TrustReport(hash_trust_bundle(text)))
+        self._queue.append(TrustReport(hash_trust_bundle(bundle.encode())))
 
 
 def _most_telling(overs: BaseExceptionGroup[SessionOver]) -> SessionEnd:
