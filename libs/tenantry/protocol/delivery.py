@@ -95,18 +95,30 @@ class Contradiction:
 
 
 def check_continuity(
-    *, offered: int, confirmed: int, handed: int, marks: Sequence[StreamMark], stored: dict[str, HighWater]
+    *,
+    offered: int,
+    confirmed: int,
+    handed: int,
+    marks: Sequence[StreamMark],
+    stored: dict[str, HighWater],
+    restored: bool,
 ) -> Contradiction | None:
     """Whether a Hello proves that it is the machine that the Master knows.
 
     ``offered`` is the incarnation in the Hello; ``handed`` the newest that the Master handed out, ``confirmed`` the newest that the
     daemon is known to have written down (a daemon may die in between, so both are honest). ``stored`` maps the value of a stream to
-    what the Master has of this epoch. A Master that was itself rolled back (`master_is_behind`) contradicts nobody.
+    what the Master has of this epoch. Who remembers more than the Master is believed where the Master is known to be ``restored`` from
+    a backup, or where the epoch is one that it knows: 16 random bytes that only the machine with the spool can name. A stolen
+    certificate alone is no memory.
     """
     if offered < confirmed:
         return Contradiction("STALE_INCARNATION", f"offers incarnation {offered}, has confirmed {confirmed}")
     if master_is_behind(offered=offered, handed=handed, marks=marks, stored=stored):
-        return None
+        if restored or stored or not confirmed:
+            return None
+        return Contradiction(
+            "UNKNOWN_HISTORY", f"offers incarnation {offered} and an epoch that was never seen; {handed} was handed out"
+        )
     for mark in marks:
         known = stored.get(mark.stream.value, HighWater())
         if mark.next_seq <= known.last_seq:

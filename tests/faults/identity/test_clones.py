@@ -134,6 +134,18 @@ async def test_f21_another_history_at_the_same_place_is_found_by_its_chain(maste
     assert await samples_stored(master, tenant.identity.guid) == 6 * 2
 
 
+async def test_a_stolen_certificate_that_claims_to_remember_more_than_the_master_is_no_memory(
+    master: MasterProcess,
+) -> None:
+    """Only a Master known to be restored, or a spool whose epoch it has seen, makes a greater incarnation credible."""
+    tenant = await active_tenant(master, "claims")
+    thief = WireTenant(tenant.identity, incarnation=tenant.incarnation + 1_000)
+    await refuse_clone(master, thief, "UNKNOWN_HISTORY")
+    ahead = copy.deepcopy(tenant)
+    ahead.incarnation += 1_000
+    assert (await greet(master, ahead)).incarnation > tenant.incarnation + 1_000
+
+
 async def test_f22_two_copies_that_race_store_each_record_once(master: MasterProcess, rounds: int) -> None:
     """Both offer the same incarnation and the same records at the same moment: one wins, nothing is doubled."""
     for number in range(rounds):

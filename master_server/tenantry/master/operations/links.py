@@ -36,6 +36,7 @@ class LinkSession:
         "heard_ms",
         "incarnation",
         "latest",
+        "layouts",
         "marks",
         "not_after_ms",
         "outbox",
@@ -63,6 +64,8 @@ class LinkSession:
         self.configuration_version = 0
         self.bundle_hash = b""
         self.heard_ms = 0
+        self.layouts = 0
+        """How many the daemon has registered on this link."""
         self.latest: dict[int, LatestFrame] = {}
         self.spool: SpoolStatus | None = None
         self.confirmed = False

@@ -155,6 +155,7 @@ def open_link(
         handed=tenant.handed_incarnation,
         marks=hello.marks,
         stored=stored,
+        restored=adoption.restored_ms is not None,
     )
     # The decision is for the machine that contradicts: the other one, reconnecting first, must not use it up.
     decided = contradiction is not None and tenant.quarantine is not None and tenant.quarantine.keep_newcomer

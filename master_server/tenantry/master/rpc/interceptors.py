@@ -13,6 +13,7 @@ from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.throttling import AttemptLimit
 from tenantry.master.rpc.callers import (
     ACTOR,
     CALLER,
@@ -23,8 +24,10 @@ from tenantry.master.rpc.callers import (
     peer_host,
 )
 from tenantry.master.rpc.policy import POLICY, WRITES, Permission
-from tenantry.protocol.failures import Failure, InternalFault, NotAllowed, NotSignedIn
+from tenantry.protocol.failures import Failure, InternalFault, NotAllowed, NotSignedIn, TooManyAttempts
 from tenantry.transport.statuses import failure_to_status
+
+AUDITED_STRANGERS = 60
 
 log = structlog.get_logger()
 
@@ -57,6 +60,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._committer = committer
         self._clocks = clocks
         self._metrics = metrics
+        self._strangers = AttemptLimit(per_minute=AUDITED_STRANGERS, all_per_minute=AUDITED_STRANGERS)
 
     async def intercept_service(
         self,
@@ -139,11 +143,23 @@ class Gate(grpc.aio.ServerInterceptor):
         else:
             failure = InternalFault(request_id=request_id)
             log.error("call failed", method=method, request_id=request_id, exc_info=error)
-        if POLICY.get(method) in WRITES and not isinstance(failure, InternalFault):
+        if POLICY.get(method) in WRITES and not isinstance(failure, InternalFault) and self._may_audit(failure):
             await self._audit_refusal(method, failure, peer_address(context), request_id)
         self._metrics.call_ended(method, failure.code)
         status = failure_to_status(failure)
         await context.abort(status.code, status.details, status.trailing_metadata)
+
+    def _may_audit(self, failure: Failure) -> bool:
+        """Strangers can make calls fail as often as they like: of theirs, only so many a minute are written down."""
+        if not isinstance(failure, NotSignedIn):
+            return True
+        now_ms = self._clocks.steady_ms()
+        try:
+            self._strangers.check("", now_ms)
+        except TooManyAttempts:
+            return False
+        self._strangers.failed("", now_ms)
+        return True
 
     async def _audit_refusal(self, method: str, failure: Failure, address: str, request_id: str) -> None:
         actor = ACTOR.get(None) or Actor("anybody", "", address, request_id)

@@ -46,6 +46,9 @@ from tenantry.transport.link_messages import decode_from_daemon, encode_from_mas
 from tenantry.v1 import link_service_pb2 as pb
 from tenantry.v1 import link_service_pb2_grpc
 
+HELLO_S = 10.0
+MAX_LAYOUTS_PER_LINK = 1_024
+
 log = structlog.get_logger()
 
 
@@ -134,7 +137,10 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
 
     async def _receive(self, session: LinkSession, caller: Caller, requests: AsyncIterator[bytes]) -> None:
         receive, steady_ms, committer = session.protocol.receive, self._clocks.steady_ms, self._committer
+        silence = LinkProtocolViolated(problem=f"no hello within {HELLO_S:g} s")
+        greeting = asyncio.get_running_loop().call_later(HELLO_S, session.cut, silence)
         async for data in requests:
+            greeting.cancel()
             session.heard_ms = steady_ms()
             message = _decode(data)
             receive(message)
@@ -173,6 +179,9 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
                 )
                 session.confirmed = True
             case LayoutRegistration(layouts):
+                session.layouts += len(layouts)
+                if session.layouts > MAX_LAYOUTS_PER_LINK:
+                    raise LinkProtocolViolated(problem=f"more than {MAX_LAYOUTS_PER_LINK} layouts on one link")
                 await self._register_layouts(layouts)
             case ConfigurationReport(version, failure):
                 await self._committer.run(
