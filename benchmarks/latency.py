@@ -31,7 +31,7 @@ def run(stage: Stage) -> None:
 
 
 def _idle(stage: Stage, source: FrameSource) -> float:
-    links = stage.size(100, 20)
+    links = stage.sizes()[0]
     with stage.links(links, source, *QUIET) as (master, generator):
         generator.keep_latencies = True
 

@@ -68,7 +68,7 @@ def _stored(stage: Stage, label: str, layout: Layout, values: NDArray[np.float64
     """Store as ingest does, compact as the Master does; bytes a sample, and how many values are not what they were."""
     ticks, series = values.shape
     present = int(np.count_nonzero(~np.isnan(values)))
-    fleet = stage.fleet(stage.size(100, 20))
+    fleet = stage.fleet(stage.sizes()[0])
     with stage.place("size") as folder, Database.open(load({"data_dir": str(fleet.check_out(folder))}).dsn) as database:
         segments = _append(database, fleet.members[0][1], layout, values)
         cpu = time.process_time()

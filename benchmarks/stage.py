@@ -30,7 +30,7 @@ class Stage:
     """Whether to measure other servers too."""
     _fleets: dict[int, Fleet] = field(default_factory=dict)
 
-    def seconds(self, whole: float, short: float = 2.0) -> float:
+    def seconds(self, whole: float, short: float = 1.0) -> float:
         """How long to measure."""
         return short if self.short else whole
 
