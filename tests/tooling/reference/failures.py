@@ -9,12 +9,12 @@ from tests.tooling.reference.markdown import code, page, table
 def render() -> str:
     """Every failure with what a client branches on and what a person reads."""
     own = [failure for failure in CATALOGUE.values() if failure.__module__ == daemon_failures.__name__]
-    shared = [failure for failure in CATALOGUE.values() if failure not in own]
+    shared = [failure for failure in CATALOGUE.values() if failure.__module__ == Failure.__module__]
     return page(
         "Failures",
         _INTRODUCTION,
         "## Exit codes",
-        table(["code", "meaning", "reasons"], _codes()),
+        table(["code", "meaning", "reasons"], _codes([*shared, *own])),
         "## On the wire",
         _failures(shared),
         "## On a Tenant's own machine",
@@ -30,9 +30,9 @@ text. Words in braces are metadata.
 """
 
 
-def _codes() -> list[list[str]]:
+def _codes(failures: list[type[Failure]]) -> list[list[str]]:
     return [
-        [str(code_), meaning, ", ".join(sorted(one.reason for one in CATALOGUE.values() if one.exit_code == code_))]
+        [str(code_), meaning, ", ".join(sorted(one.reason for one in failures if one.exit_code == code_))]
         for code_, meaning in EXIT_CODES
     ]
 
