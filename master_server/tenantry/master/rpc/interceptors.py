@@ -109,6 +109,8 @@ class Gate(grpc.aio.ServerInterceptor):
                 else:
                     await answers
                 self._metrics.call_ended(method, "OK")
+            except grpc.aio.InternalError:  # written to a caller who has gone
+                self._metrics.call_ended(method, "CANCELLED")
             except Exception as error:  # noqa: BLE001 - as above
                 await self._abort(method, context, request_id, error)
 

@@ -105,8 +105,8 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._receive(session, caller, requests))
                 group.create_task(self._send(session, context))
-        except* _LinkOver:
-            pass
+        except* (_LinkOver, grpc.aio.InternalError):
+            pass  # the latter: a write after the daemon has gone, which ends the link as its silence does
         except* Failure as failures:
             raise _first(failures) from None
         finally:
