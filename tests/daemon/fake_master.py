@@ -67,7 +67,7 @@ class FakeMaster:
 
     authority: Authority
     state: TenantState = TenantState.ACTIVE
-    configuration: Configuration = field(default_factory=lambda: Configuration(1))
+    configuration: Configuration = field(default_factory=lambda: Configuration(1, 1_000))
     credits: int = 8
     lifetime_ms: int = 3_600_000
     quarantined: bool = False

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from tenantry.daemon.commands.parser import make_parser
 
+_EXIT_INTERRUPTED = 130
+_EXIT_READER_GONE = 141
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
@@ -28,13 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(os.environ, file=arguments.config, data=arguments.data, log_level=arguments.log_level)
         command = importlib.import_module(f"tenantry.daemon.commands.{arguments.command}")
-        return int(command.execute(arguments, settings))
+        code = int(command.execute(arguments, settings))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read the output went away, as `head` does. What Python still has to say would not be read either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_READER_GONE
     except Failure as failure:
         print(f"tenantry-daemon: {failure.describe()}", file=sys.stderr)
         print(f"  {failure.advise()}", file=sys.stderr)
         return failure.exit_code
     except KeyboardInterrupt:
-        return 130
+        return _EXIT_INTERRUPTED
+    return code
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:  # noqa: 
             print(f"  {one.name:<36} {one.value:>18.6g} {one.unit:<12} {labels}".rstrip())
         for note in each.notes:
             print(f"  note: {note}")
+        if not each.readings and not each.notes:
+            print("  nothing to measure on this machine")
     for fault in discovery.faults:
         print(f"skipped {fault.entry_point} of {fault.distribution}: {fault.problem}")
     return 0 if measured else EXIT_NOT_FOUND

@@ -19,6 +19,7 @@ from tenantry.process.durations import format_milliseconds
 from tenantry.protocol.failures import EXIT_UNREACHABLE
 
 _TIMEOUT_S = 10.0
+_WORTH_TELLING_MS = 2_000
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -69,6 +70,10 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(_line("state", report["state"]))
         lines.append(_line("settings", _describe_configuration(configuration)))
         lines.append(_line("link", _describe_link(link)))
+        offset_ms = link["clock_offset_ms"]
+        if offset_ms is not None and abs(offset_ms) >= _WORTH_TELLING_MS:
+            how = "ahead of" if offset_ms > 0 else "behind"
+            lines.append(_line("clock", f"{format_milliseconds(abs(offset_ms) // 1000 * 1000)} {how} the Master's"))
         if link["trouble"] is not None:
             lines += [_line("trouble", link["trouble"]["message"]), _line("", link["trouble"]["hint"])]
     certificate = link["certificate"]

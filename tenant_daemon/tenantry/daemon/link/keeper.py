@@ -15,7 +15,7 @@ import structlog
 from tenantry.daemon.domain.failures import SpoolUnavailable
 from tenantry.daemon.link.certificate_process import CertificateProcess
 from tenantry.daemon.link.channels import open_link_channel
-from tenantry.daemon.link.diagnosis import TOLERATED_OFFSET_MS, diagnose
+from tenantry.daemon.link.diagnosis import TOLERATED_OFFSET_MS, check_own_certificate, diagnose
 from tenantry.daemon.link.identity import Credential, Identity, IdentityFolder, hash_trust_bundle
 from tenantry.daemon.link.renewal import Renewal
 from tenantry.daemon.link.session import ConnectCall, Ending, Session, SessionEnd, SessionHooks
@@ -40,6 +40,7 @@ LONGEST_PAUSE_S = 5.0  # after an outage all daemons are back within this time, 
 _HOPELESS_PAUSE_S = (30.0, 60.0)  # only a person can change these
 _HOPELESS = (TenantQuarantined, CertificateRevoked, CertificateExpired, ForeignTenant, PeerCertificateInvalid)
 _DIAGNOSIS_EVERY_S = 60.0
+_DIAGNOSIS_OF_CHANGE_S = 10.0  # when gRPC says something else than before
 _STOP_S = 4.0
 
 
@@ -114,6 +115,7 @@ class LinkKeeper:
         self._stopping = asyncio.Event()
         self._failures = 0
         self._diagnosed_at = -_DIAGNOSIS_EVERY_S
+        self._diagnosed_cause = ""
         self.status = LinkStatus()
 
     async def run(self) -> bool:
@@ -269,9 +271,15 @@ class LinkKeeper:
             self._trouble(end.failure)
             return
         _log.warning("link lost", cause=end.cause, was_open=was_open)
-        if was_open or time.monotonic() - self._diagnosed_at < _DIAGNOSIS_EVERY_S:
+        own = check_own_certificate(credential, time.time_ns() // 1_000_000)
+        if own is not None:
+            if self.status.trouble is None or self.status.trouble.reason != own.reason:
+                self._trouble(own)
             return
-        self._diagnosed_at = time.monotonic()
+        every_s = _DIAGNOSIS_EVERY_S if end.cause == self._diagnosed_cause else _DIAGNOSIS_OF_CHANGE_S
+        if was_open or time.monotonic() - self._diagnosed_at < every_s:
+            return
+        self._diagnosed_at, self._diagnosed_cause = time.monotonic(), end.cause
         try:
             async with asyncio.timeout(_DIAGNOSIS_EVERY_S):
                 self._trouble(await diagnose(self._identity, credential, bundle, address, end.cause))
