@@ -20,8 +20,8 @@ OPERATOR_MOVES = {
 }
 RULE_MOVES = {(S.ACTIVE, S.ALERT), (S.ALERT, S.ACTIVE)}
 FIRST_CONNECTION = {(S.UNREGISTERED, S.MAINTENANCE)}
-DELETION = {(state, S.DELETED) for state in S if state is not S.DELETED}
-MOVES = {
+DELETION: set[tuple[S, S]] = {(state, S.DELETED) for state in S if state is not S.DELETED}
+MOVES: dict[LifecycleEvent, set[tuple[S, S]]] = {
     LifecycleEvent.FIRST_CONNECTION: FIRST_CONNECTION,
     LifecycleEvent.ACTIVATED: {pair for pair in OPERATOR_MOVES if pair[1] is S.ACTIVE},
     LifecycleEvent.MAINTAINED: {pair for pair in OPERATOR_MOVES if pair[1] is S.MAINTENANCE},

@@ -78,6 +78,11 @@ def alert(
     return NewRecord(StreamName.ALERTS, now_ms, now_ms, tenant.id, fields)
 
 
+def connection_lost(tenant: Tenant, message: str, now_ms: int, *, firing: bool) -> NewRecord:
+    """The alert about a supervised Tenant that cannot be heard, or the end of it."""
+    return alert(tenant, "connection lost", Severity.HIGH, message, now_ms, firing=firing)
+
+
 def notification(
     level: NotificationLevel, source: str, text: str, now_ms: int, tenant_id: int | None = None
 ) -> NewRecord:

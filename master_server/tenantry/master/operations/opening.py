@@ -203,9 +203,7 @@ def hear(tenant: Tenant, records: list[NewRecord], now_ms: int) -> Tenant:
         return replace(tenant, last_heard_ms=now_ms)
     records.append(journal.connectivity_changed(tenant, before, Connectivity.CONNECTED, "heard", now_ms))
     if before is Connectivity.LOST:
-        records.append(
-            journal.alert(tenant, "connection lost", Severity.HIGH, "the Tenant is heard again", now_ms, firing=False)
-        )
+        records.append(journal.connection_lost(tenant, "the Tenant is heard again", now_ms, firing=False))
     return replace(
         tenant, connectivity=Connectivity.CONNECTED, connectivity_since_ms=now_ms, leave=None, last_heard_ms=now_ms
     )

@@ -11,7 +11,7 @@ from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.opening import hear
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.messages import Goodbye, GoodbyeReason, Severity
+from tenantry.protocol.messages import Goodbye, GoodbyeReason, TenantState
 from tenantry.protocol.names import MAX_REASON, tidy_text
 
 
@@ -70,6 +70,8 @@ def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkE
     records: list[NewRecord] = []
     for tenant_id, event in changes:
         tenant = transaction.tenants.by_id(tenant_id)
+        if tenant.state is TenantState.DELETED:
+            continue
         if event is LinkEvent.HEARD:
             transaction.tenants.save(hear(tenant, records, now_ms), renamed=False)
         elif (tenant.state in SUPERVISED) == (event is not LinkEvent.DROPPED):
@@ -113,7 +115,10 @@ def _apply(
     )
     records.append(journal.connectivity_changed(tenant, tenant.connectivity, after, reason, now_ms))
     if event in (LinkEvent.LOST, LinkEvent.OVERDUE):
-        records.append(journal.alert(tenant, "connection lost", Severity.HIGH, f"nothing is heard: {reason}", now_ms))
+        records.append(journal.connection_lost(tenant, f"nothing is heard: {reason}", now_ms, firing=True))
+    elif tenant.connectivity is Connectivity.LOST:
+        # A goodbye was heard, and what follows comes from "left": nothing later would end the alert.
+        records.append(journal.connection_lost(tenant, f"the Tenant {event}", now_ms, firing=False))
 
 
 _OPEN = frozenset({Connectivity.CONNECTED, Connectivity.STALE})
