@@ -103,7 +103,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         )
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._receive(session, caller, requests))
+                group.create_task(self._listen(session, caller, requests))
                 group.create_task(self._send(session, context))
         except* (_LinkOver, grpc.aio.InternalError):
             pass  # the latter: a write after the daemon has gone, which ends the link as its silence does
@@ -134,6 +134,18 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         )
 
     # --- one link ---------------------------------------------------------------------------------------------------------
+
+    async def _listen(self, session: LinkSession, caller: Caller, requests: AsyncIterator[bytes]) -> None:
+        """Receive; what ends that ends the link through the writer: gRPC cannot end a call while a message is being written."""
+        try:
+            await self._receive(session, caller, requests)
+        except _LinkOver:
+            if session.goodbye is None:
+                raise
+            session.farewell = True
+            session.wake.set()
+        except Failure as failure:
+            session.cut(failure)
 
     async def _receive(self, session: LinkSession, caller: Caller, requests: AsyncIterator[bytes]) -> None:
         receive, steady_ms, committer = session.protocol.receive, self._clocks.steady_ms, self._committer
