@@ -46,7 +46,8 @@ class TenantWatch:
         return [tenant for tenant in tenants if tenant is not None]
 
     def _note_change(self, tenant: Tenant) -> None:
-        if tenant.id in self._shown or self._filter.matches(tenant):
+        # One that waits to be shown for the first time may match no more: what waits must be its newest form.
+        if tenant.id in self._shown or tenant.id in self._changed or self._filter.matches(tenant):
             self._changed[tenant.id] = tenant
             self.wake.set()
 
