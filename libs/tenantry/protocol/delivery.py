@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tenantry.protocol.messages import CHAIN_START, Batch, Loss, NackCause, ResumeMark, StreamMark
 
@@ -23,8 +24,7 @@ def extend_chain(chain: bytes, records: Iterable[bytes]) -> bytes:
     return chain
 
 
-@dataclass(frozen=True, slots=True)
-class HighWater:
+class HighWater(NamedTuple):
     """What is stored of one (Tenant, stream, epoch): the last sequence number and the chain after it."""
 
     last_seq: int = 0

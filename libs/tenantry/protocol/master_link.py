@@ -36,6 +36,8 @@ class Phase(Enum):
     OPEN = "open"
     ENDED = "ended"
 
+    __hash__ = object.__hash__  # looked up at every message; Enum's own is a Python function
+
 
 # The truth about what may be received when. Goodbye may come at any time after hello.
 RECEIVE: dict[tuple[Phase, type], Phase] = {
@@ -87,7 +89,7 @@ class MasterLink:
         following = RECEIVE.get((self._phase, type(message)))
         if following is None:
             raise LinkProtocolViolated(problem=f"{type(message).__name__} came while the link {self._phase.value}")
-        if isinstance(message, Batch | Loss):
+        if isinstance(message, (Batch, Loss)):
             self._check_data(message)
             self._unacknowledged += 1
         elif isinstance(message, Hello):

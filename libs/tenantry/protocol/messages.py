@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from tenantry.protocol.layouts import Layout
 
@@ -102,9 +103,11 @@ class NotificationLevel(Enum):
 # --- records ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MetricFrame:
-    """Values of a layout's series at one or several times: ``ticks x series`` little-endian float64, NaN = absent."""
+class MetricFrame(NamedTuple):
+    """Values of a layout's series at one or several times: ``ticks x series`` little-endian float64, NaN = absent.
+
+    A named tuple, because a Master makes one for each record.
+    """
 
     layout_id: bytes
     timestamps_ms: tuple[int, ...]

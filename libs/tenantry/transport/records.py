@@ -41,8 +41,10 @@ def decode_frame(record: bytes) -> MetricFrame:
             problem="has no layout or no timestamps",
             expected=f"16 bytes and 1 to {MAX_TICKS} times",
         )
-    for timestamp in timestamps:
-        _check_time(timestamp)
+    if min(timestamps) < 0 or max(timestamps) > MAX_TIMESTAMP_MS:
+        raise FieldInvalid(
+            field="timestamps_ms", problem="hold one out of range", expected="Unix milliseconds, 1970 to 9999"
+        )
     return MetricFrame(frame.layout_id, timestamps, frame.values)
 
 

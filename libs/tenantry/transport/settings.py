@@ -39,8 +39,12 @@ def server_options(*, file_descriptors: int, max_streams_per_connection: int) ->
         # Below the clients' keepalive time, else the server answers their pings with GOAWAY too_many_pings.
         ("grpc.http2.min_ping_interval_without_data_ms", 2_500),
         ("grpc.http2.max_ping_strikes", 2),
-        ("grpc.server_handshake_timeout_ms", 5_000),
-        ("grpc.http2.settings_timeout", 5_000),
+        # A restart brings thousands of daemons at once, and one core does some hundred handshakes a second: who is thrown away after
+        # its handshake was paid comes again, and the storm never ends. Slow strangers are bounded by the number of connections.
+        ("grpc.server_handshake_timeout_ms", 60_000),
+        ("grpc.http2.settings_timeout", 60_000),
+        # TLS buffers are per connection and as large as a frame; a batch of a daemon is smaller.
+        ("grpc.tsi.max_frame_size", 4_096),
         ("grpc.max_connection_age_ms", 3_600_000),
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.max_connection_idle_ms", 300_000),

@@ -35,6 +35,8 @@ CERTIFICATE_CHECK_S = 60.0
 RETENTION_S = 60.0
 COUNT_S = 10.0
 GOODBYE_S = 5.0
+RETURN_MS = 2_000
+"""What a restart takes at least: who comes earlier finds nobody."""
 
 log = structlog.get_logger()
 
@@ -120,7 +122,7 @@ async def say_goodbye(links: LinkDirectory, spread_ms: int) -> None:
     """Tell every daemon when to come back, each at a moment of its own; wait until they have gone."""
     count = max(1, len(links))
     for place, link in enumerate(links):
-        slot_ms = int(spread_ms * (place + random.random()) / count)  # noqa: S311 - spreads load, guards nothing
+        slot_ms = RETURN_MS + int(spread_ms * (place + random.random()) / count)  # noqa: S311 - spreads load, guards nothing
         link.dismiss(Goodbye(GoodbyeReason.RESTART, retry_after_ms=slot_ms))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GOODBYE_S):

@@ -73,7 +73,7 @@ async def active_link(master: MasterProcess) -> AsyncIterator[tuple[WireTenant, 
 def frame(**changes: object) -> bytes:
     """A metric frame with something wrong."""
     good = MetricFrame(LAYOUT.id, (now_ms(),), pack_values([1.0, 2.0]))
-    return encode_frame(replace(good, **changes))  # type: ignore[arg-type]  # any field
+    return encode_frame(good._replace(**changes))  # type: ignore[arg-type]  # any field
 
 
 # --- hello -------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ savepoint. Nobody is told "done" before the disk has it.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -26,6 +27,11 @@ T = TypeVar("T")
 
 MAX_ROUND_BYTES = 32 << 20
 MAX_ROUND_DATA = 8_192
+MAX_ROUND_WORKS = 256
+"""In a storm of opening links the first ones shall not wait for the last."""
+ROUND_PACE_S = 0.02
+"""Least time from the begin of a round of batches to the begin of the next: a commit costs much the same for one record and for
+hundreds. Who comes after a pause is served at once, and work of operators is never paced."""
 MAX_QUEUED_BYTES = 64 << 20
 """Beyond this, links are not read until the queue is shorter: gRPC's windows then hold the Tenants back."""
 
@@ -151,26 +157,32 @@ class Committer:
 
     def _serve(self) -> None:
         while True:
-            pending, stop = self._gather()
+            first = self._queue.get()
+            begun = time.monotonic()
+            pending, stop = self._gather(first)
             if pending:
                 self._round(pending)
             if stop:
                 return
+            rest = begun + ROUND_PACE_S - time.monotonic()
+            if rest > 0 and all(isinstance(entry, DataItem) for entry in pending):
+                time.sleep(rest)
 
-    def _gather(self) -> tuple[list["_Work[Any] | DataItem"], bool]:
-        """All that waits, up to the bounds of one round; blocks for the first. True when it is time to end."""
+    def _gather(self, entry: "_Work[Any] | DataItem | _Stop") -> tuple[list["_Work[Any] | DataItem"], bool]:
+        """``entry`` and all that waits behind it, up to the bounds of one round. True when it is time to end."""
         pending: list[_Work[Any] | DataItem] = []
         size = data = 0
         while True:
-            entry = self._queue.get()
             if isinstance(entry, _Stop):
                 return pending, True
             pending.append(entry)
             if isinstance(entry, DataItem):
                 size += entry.size
                 data += 1
-            if size >= MAX_ROUND_BYTES or data >= MAX_ROUND_DATA or self._queue.empty():
+            full = size >= MAX_ROUND_BYTES or data >= MAX_ROUND_DATA or len(pending) - data >= MAX_ROUND_WORKS
+            if full or self._queue.empty():
                 return pending, False
+            entry = self._queue.get_nowait()
 
     def _round(self, pending: Sequence["_Work[Any] | DataItem"]) -> None:
         works = [entry for entry in pending if isinstance(entry, _Work)]

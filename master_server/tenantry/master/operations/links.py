@@ -2,8 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tenantry.master.operations.ingesting import LatestFrame, Outcome
 from tenantry.protocol.delivery import HighWater
@@ -19,11 +18,15 @@ from tenantry.protocol.messages import (
     TenantState,
 )
 
+ACK_DELAY_MS = 50
+"""How long an acknowledgement may wait for others of its link, where one was written just before."""
+
 
 class LinkSession:
     """One link of one Tenant, from its Hello on. One shell reads and writes it; others push messages or cut it."""
 
     __slots__ = (
+        "acked_ms",
         "authority",
         "bundle_hash",
         "configuration_version",
@@ -41,6 +44,7 @@ class LinkSession:
         "not_after_ms",
         "outbox",
         "peer",
+        "postpone",
         "protocol",
         "serial",
         "spool",
@@ -71,8 +75,11 @@ class LinkSession:
         self.confirmed = False
         self.goodbye: Goodbye | None = None
         """What the daemon said when it left."""
-        self.outbox: deque[FromMaster] = deque()
-        self.wake = asyncio.Event()
+        self.outbox: list[FromMaster] = []
+        self.wake = Wake()
+        self.acked_ms = 0
+        """When it was heard last before an acknowledgement was written to it."""
+        self.postpone: Callable[[LinkSession], None] | None = None
         self.failure: Failure | None = None
         """Set to end the link with this status, once the outbox is written."""
         self.farewell = False
@@ -95,11 +102,16 @@ class LinkSession:
             reply = outbox[-1] = Ack(reply.stream, max(last.last_seq, reply.last_seq), last.credits + reply.credits)
         else:
             outbox.append(reply)
-        # To write a message costs more than to store a batch. While others of this link wait for their answer, an acknowledgement
-        # may wait for them, unless the daemon is about to run out of credits.
-        waits = isinstance(reply, Ack) and protocol.unacknowledged and 2 * reply.credits < protocol.credits
-        if not waits:
+        # To write a message costs more than to store a batch. An acknowledgement may wait for the next one of its link where that is
+        # sure to come soon (more batches are in flight) or likely (the last one was just written), unless the daemon is about to run
+        # out of credits.
+        if not isinstance(reply, Ack) or 2 * reply.credits >= protocol.credits:
             self.wake.set()
+        elif not protocol.unacknowledged:
+            if self.postpone is not None and self.heard_ms - self.acked_ms < ACK_DELAY_MS:
+                self.postpone(self)
+            else:
+                self.wake.set()
 
     def cut(self, failure: Failure) -> None:
         """End the link with this failure."""
@@ -118,6 +130,34 @@ class LinkSession:
         self.wake.set()
 
 
+class Wake:
+    """Lets one task wait for others on the same loop; an asyncio.Event for one, without the queue that each of those holds."""
+
+    __slots__ = ("_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Wake who waits, or who will."""
+        self._set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def is_set(self) -> bool:
+        """Whether `wait` would return at once."""
+        return self._set
+
+    async def wait(self) -> None:
+        """Return once it is set, and take that back."""
+        if not self._set:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+            self._waiter = None
+        self._set = False
+
+
 def _iso(milliseconds: int) -> str:
     return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).isoformat(timespec="seconds")
 
@@ -129,6 +169,7 @@ class LinkDirectory:
         self._links: dict[int, LinkSession] = {}
         self._by_guid: dict[str, LinkSession] = {}
         self._ended: dict[int, LinkSession] = {}
+        self._postponed: set[LinkSession] = set()
         self.empty = asyncio.Event()
         """Set while no link is open."""
         self.empty.set()
@@ -163,6 +204,7 @@ class LinkDirectory:
         known = older or self._ended.pop(session.tenant_id, None)
         if known is not None:
             session.latest, session.spool = known.latest, known.spool
+        session.postpone = self._postpone
         self._links[session.tenant_id] = self._by_guid[session.guid] = session
         self.empty.clear()
 
@@ -176,6 +218,17 @@ class LinkDirectory:
         if not self._links:
             self.empty.set()
         return True
+
+    def _postpone(self, session: LinkSession) -> None:
+        """Write to the link a little later; one timer serves all that wait."""
+        if not self._postponed:
+            asyncio.get_running_loop().call_later(ACK_DELAY_MS / 1000, self._write_postponed)
+        self._postponed.add(session)
+
+    def _write_postponed(self) -> None:
+        sessions, self._postponed = self._postponed, set()
+        for session in sessions:
+            session.wake.set()
 
     def cut(self, tenant_id: int, failure: Failure) -> None:
         """End the Tenant's link, if it has one."""

@@ -25,6 +25,7 @@ from tenantry.protocol.failures import Failure, LinkProtocolViolated, MasterStop
 from tenantry.protocol.layouts import Layout
 from tenantry.protocol.master_link import MasterLink
 from tenantry.protocol.messages import (
+    Ack,
     Batch,
     Begin,
     ConfigurationPush,
@@ -156,7 +157,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
             session.heard_ms = steady_ms()
             message = _decode(data)
             receive(message)
-            if isinstance(message, Batch | Loss):
+            if isinstance(message, (Batch, Loss)):
                 self._take_data(session, message, len(data))
                 if not committer.has_room:
                     await committer.wait_for_room()
@@ -164,6 +165,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
                 self._take_heartbeat(session, message)
             else:
                 await self._handle(session, caller, message)
+            del data, message  # a link may be silent for long, with its last batch in hand
         raise _LinkOver
 
     def _take_data(self, session: LinkSession, message: Batch | Loss, size: int) -> None:
@@ -268,15 +270,18 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         self._usage.learn({numbers[layout.id]: layout for layout in layouts})
 
     async def _send(self, session: LinkSession, context: Context) -> None:
-        outbox = session.outbox
         while True:
-            while outbox:
-                await context.write(encode_from_master(outbox.popleft()))
+            pending, session.outbox = session.outbox, []
+            for message in pending:
+                if isinstance(message, Ack):
+                    session.acked_ms = session.heard_ms
+                await context.write(encode_from_master(message))
+            if session.outbox:
+                continue
             if session.failure is not None:
                 raise session.failure
             if session.farewell:
                 raise _LinkOver
-            session.wake.clear()
             await session.wake.wait()
 
     async def _closed(self, session: LinkSession) -> None:
