@@ -1,10 +1,13 @@
 """Two machines with one identity, and an operator who decides: real daemons, the real Master, the real command line."""
 
 import asyncio
+import json
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,25 +52,43 @@ async def copied(master: MasterProcess, folder: Path) -> AsyncIterator[tuple[Num
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("keep", ["current", "newcomer"])
-async def test_the_machine_that_an_operator_keeps_goes_on_and_the_other_is_refused(tmp_path: Path, keep: str) -> None:
+async def test_the_machine_that_an_operator_keeps_goes_on_and_the_other_is_refused(tmp_path: Path) -> None:
     """The copy is refused, the operator decides, the chosen one delivers and the other one says why it does not."""
     person = Person(tmp_path / "profiles.yaml")
     with running_master(tmp_path, "heartbeat_interval=1s", "reconnect_spread=0s") as master:
         words = ("login", "--address", master.api_address, "--ca-fingerprint", fingerprint_of(master.root.decode()))
         await asyncio.to_thread(person.done, *words, stdin=master.token)
-        async with copied(master, tmp_path) as (current, newcomer):
-            assert current.status()["link"]["connected"]
-            shown = await asyncio.to_thread(person.data, "tenant", "show", current.guid)
-            assert shown["quarantine"]["cause"] == "STALE_INCARNATION"
-            decision = ("tenant", "quarantine", current.guid, "--keep", keep, "--reason", "two of them")
-            await asyncio.to_thread(person.done, *decision)
+        folders = {keep: tmp_path / keep for keep in ("current", "newcomer")}
+        async with asyncio.TaskGroup() as tasks:
+            for keep, folder in folders.items():
+                folder.mkdir()
+                tasks.create_task(_decide(master, person, folder, keep))
 
-            newcomer.stop()  # by itself it would wait half a minute before it tries again
-            newcomer.start()
-            kept, other = (current, newcomer) if keep == "current" else (newcomer, current)
-            await eventually(lambda: is_refused(other), "the refusal of the other machine")
-            await eventually(lambda: kept.status().get("link", {}).get("connected"), "the link of the one that is kept")
-            await goes_on(kept)
-            shown = await asyncio.to_thread(person.data, "tenant", "show", current.guid)
-            assert (shown["connectivity"], shown["quarantine"]["cause"]) == ("CONNECTED", "STALE_INCARNATION")
+
+async def _decide(master: MasterProcess, person: Person, folder: Path, keep: str) -> None:
+    async with copied(master, folder) as (current, newcomer):
+        assert current.status()["link"]["connected"]
+        shown = await _ask(person, "tenant", "show", current.guid)
+        assert shown["quarantine"]["cause"] == "STALE_INCARNATION"
+        await _ask(person, "tenant", "quarantine", current.guid, "--keep", keep, "--reason", "two of them")
+
+        kept, other = (current, newcomer) if keep == "current" else (newcomer, current)
+        for machine in (other, newcomer):  # the newcomer would by itself wait half a minute before it tries again
+            machine.stop()
+        if not kept.running:
+            kept.start()
+        await eventually(lambda: kept.status().get("link", {}).get("connected"), "the link of the one that is kept")
+        await goes_on(kept)
+        other.start()
+        await eventually(lambda: is_refused(other), "the refusal of the other machine")
+        await goes_on(kept)
+        shown = await _ask(person, "tenant", "show", current.guid)
+        assert (shown["connectivity"], shown["quarantine"]["cause"]) == ("CONNECTED", "STALE_INCARNATION")
+
+
+async def _ask(person: Person, *words: str) -> Any:
+    """As a process of its own: two of them are at the keyboard at once."""
+    with person.start(*words, "--output", "json", stdout=subprocess.PIPE) as process:
+        output, _ = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 0, output
+    return json.loads(output)
