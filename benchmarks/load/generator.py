@@ -18,6 +18,9 @@ from tenantry.v1 import link_service_pb2 as pb
 
 PATH = "/tenantry.v1.LinkService/Connect"
 METRICS = STREAMS.number(Stream.METRICS)
+MAX_EVENTS = 16_384
+MAX_HANDSHAKES = 32
+"""Steps of handshakes in one turn; each takes about a millisecond."""
 HEARTBEAT = pb.ConnectRequest(heartbeat=pb.Heartbeat()).SerializeToString()
 
 
@@ -145,9 +148,14 @@ class Generator:
             self._connect(self._to_connect.popleft())
         if self._timers:
             timeout = max(0.0, min(timeout, self._timers[0][0] - now))
-        for descriptor, events in self._epoll.poll(timeout, 512):
+        handshakes = 0
+        for descriptor, events in self._epoll.poll(timeout, MAX_EVENTS):
             tenant = self._by_fd.get(descriptor)
             if tenant is not None:
+                if tenant.phase <= Phase.SHAKING:
+                    handshakes += 1
+                    if handshakes > MAX_HANDSHAKES:
+                        continue  # the next turn finds it again; links that are open must not miss a ping for it
                 try:
                     self._serve(tenant, events)
                 except StreamEnded:

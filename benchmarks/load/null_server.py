@@ -56,7 +56,7 @@ async def _serve(data: Path) -> None:
     issued = issue_server_certificate(authority, ["127.0.0.1"], TRUST_DOMAIN, time.time_ns() // 1_000_000)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     server = grpc.aio.server(options=server_options(file_descriptors=files, max_streams_per_connection=16))
-    handler: "grpc.RpcMethodHandler[bytes, bytes]" = grpc.stream_stream_rpc_method_handler(_connect)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(_connect)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("tenantry.v1.LinkService", {"Connect": handler}),)
     )
