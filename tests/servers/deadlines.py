@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 _LOOK_S = 0.02
@@ -13,11 +13,18 @@ class TooLate(AssertionError):
     """What was waited for did not come."""
 
 
-async def eventually(look: Callable[[], T | None], what: str, seconds: float = 30.0) -> T:
-    """The first answer of ``look`` that is true. Raises TooLate."""
+@overload
+async def eventually(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = 30.0) -> T: ...
+@overload
+async def eventually(look: Callable[[], T | None], what: str, seconds: float = 30.0) -> T: ...
+async def eventually(look: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """The first answer of ``look``, a function or a coroutine function, that is true. Raises TooLate."""
     deadline = time.monotonic() + seconds
-    while not (found := look()):
+    while True:
+        answer = look()
+        found = await answer if isinstance(answer, Awaitable) else answer
+        if found:
+            return found
         if time.monotonic() > deadline:
             raise TooLate(f"waited {seconds:g} s in vain for {what}")
         await asyncio.sleep(_LOOK_S)
-    return found

@@ -9,6 +9,7 @@ import grpc.aio
 from tenantry.protocol.failures import CertificateRevoked, TenantNotQuarantined, TenantQuarantined
 from tenantry.protocol.messages import CHAIN_START, Goodbye, GoodbyeReason, Resume, Stream
 from tenantry.v1 import link_service_pb2, link_service_pb2_grpc, tenant_service_pb2
+from tests.servers.deadlines import eventually
 from tests.servers.master import MasterProcess
 from tests.servers.operating import call, read_records, rekey, tenant_of
 from tests.servers.refusals import refused
@@ -52,6 +53,15 @@ async def refuse_clone(master: MasterProcess, clone: WireTenant, cause: str) -> 
 async def resolve(master: MasterProcess, guid: str, decision: "DECIDE.Decision.ValueType") -> None:
     """An operator decides."""
     await call(master, "TenantService", "ResolveQuarantine", DECIDE(guid=guid, decision=decision))
+
+
+async def decided(master: MasterProcess, guid: str) -> None:
+    """Wait until the machine that was chosen has begun."""
+
+    async def over() -> bool | None:
+        return not (await tenant_of(master, guid)).HasField("quarantine")
+
+    await eventually(over, "the quarantine to end")
 
 
 async def renew(master: MasterProcess, identity: Identity) -> Identity:
@@ -209,6 +219,24 @@ async def test_f22_a_decision_for_the_newcomer_is_not_used_up_by_the_current_mac
     await resolve(master, guid, DECIDE.DECISION_KEEP_NEWCOMER)
     await greet(master, tenant)
     await greet(master, clone)
+    await decided(master, guid)
+    await refuse_clone(master, tenant, "STALE_INCARNATION")
+
+
+async def test_f22_the_chosen_newcomer_may_come_twice_before_it_begins(master: MasterProcess) -> None:
+    """It finds that histories differ, and comes again with a new epoch; meanwhile the other machine cannot take its place."""
+    tenant = await active_tenant(master, "chosen, then again")
+    guid, clone = tenant.identity.guid, copy.deepcopy(tenant)
+    await greet(master, tenant)
+    await refuse_clone(master, clone, "STALE_INCARNATION")
+    await resolve(master, guid, DECIDE.DECISION_KEEP_NEWCOMER)
+    async with open_link(master, clone.identity) as link:
+        await link.send(clone.hello())
+        await link.read_until(Resume)
+    await refuse_clone(master, tenant, "OTHER_MACHINE_CHOSEN")
+    again = WireTenant(clone.identity, incarnation=clone.incarnation)
+    await greet(master, again)
+    await decided(master, guid)
     await refuse_clone(master, tenant, "STALE_INCARNATION")
 
 

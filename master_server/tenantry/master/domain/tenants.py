@@ -27,6 +27,8 @@ class Quarantine:
     refusals: int = 1
     keep_newcomer: bool = False
     """An operator decided for the newcomer: its next connection is accepted."""
+    newcomer_came: bool = False
+    """It was accepted. Until it has begun, the other machine is refused: the decision must not be lost to a race."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class LinkSession:
         "acked_ms",
         "authority",
         "bundle_hash",
+        "chosen",
         "configuration_version",
         "confirmed",
         "epoch",
@@ -68,6 +69,8 @@ class LinkSession:
         self.configuration_version = 0
         self.bundle_hash = b""
         self.heard_ms = 0
+        self.chosen = False
+        """It is the newcomer of a quarantine that an operator kept, and has not begun yet."""
         self.layouts = 0
         """How many the daemon has registered on this link."""
         self.latest: dict[int, LatestFrame] = {}

@@ -159,6 +159,8 @@ def open_link(
     )
     # The decision is for the machine that contradicts: the other one, reconnecting first, must not use it up.
     decided = contradiction is not None and tenant.quarantine is not None and tenant.quarantine.keep_newcomer
+    if contradiction is None and tenant.quarantine is not None and tenant.quarantine.newcomer_came:
+        contradiction = Contradiction("OTHER_MACHINE_CHOSEN", "an operator decided for the other machine")
     if contradiction is not None and not decided:
         refused_peer = f"{caller.address} ({host_name})"
         return _quarantine(transaction, tenant, contradiction, kept_peer, refused_peer, now_ms)
@@ -174,8 +176,9 @@ def open_link(
         state_since_ms=now_ms if tenant.state is TenantState.UNREGISTERED else tenant.state_since_ms,
         version=tenant.version + (tenant.state is TenantState.UNREGISTERED),
         handed_incarnation=handed,
-        confirmed_incarnation=0 if decided else tenant.confirmed_incarnation,
-        quarantine=None if decided else tenant.quarantine,
+        quarantine=replace(tenant.quarantine, newcomer_came=True)
+        if decided and tenant.quarantine
+        else tenant.quarantine,
         host_name=host_name,
         daemon_version=daemon_version,
         peer_address=caller.address,
@@ -191,8 +194,10 @@ def open_link(
     return OpenedLink(opened, certificate.authority, marks)
 
 
-def confirm_link(transaction: Transaction, tenant_id: int, incarnation: int) -> None:
-    """Begin was received: older incarnations are copies from now on."""
+def confirm_link(transaction: Transaction, tenant_id: int, incarnation: int, *, chosen: bool = False) -> None:
+    """Begin was received: older incarnations are copies from now on. ``chosen``: this is the newcomer that an operator kept."""
+    if chosen:
+        transaction.tenants.save(replace(transaction.tenants.by_id(tenant_id), quarantine=None), renamed=False)
     transaction.tenants.confirm(tenant_id, incarnation)
 
 

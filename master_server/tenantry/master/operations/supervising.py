@@ -70,7 +70,7 @@ def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkE
     records: list[NewRecord] = []
     for tenant_id, event in changes:
         tenant = transaction.tenants.by_id(tenant_id)
-        if tenant.state is TenantState.DELETED:
+        if tenant.state is TenantState.DELETED or (event in _SILENT and _just_heard(tenant, now_ms)):
             continue
         if event is LinkEvent.HEARD:
             transaction.tenants.save(hear(tenant, records, now_ms), renamed=False)
@@ -78,6 +78,11 @@ def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkE
             leave = Leave(GoodbyeReason.UNANNOUNCED, "", now_ms, None) if event is LinkEvent.DROPPED else None
             _apply(transaction, tenant, event, str(event), leave, records, now_ms)
     transaction.records.append(records)
+
+
+def _just_heard(tenant: Tenant, now_ms: int) -> bool:
+    """Its Hello was waiting for a transaction while its silence was found."""
+    return tenant.last_heard_ms is not None and now_ms - tenant.last_heard_ms < _JUST_MS
 
 
 def end_link(transaction: Transaction, tenant_id: int, goodbye: Goodbye | None, *, heard_ms: int, now_ms: int) -> None:
@@ -121,5 +126,7 @@ def _apply(
         records.append(journal.connection_lost(tenant, f"the Tenant {event}", now_ms, firing=False))
 
 
+_JUST_MS = 100
+_SILENT = frozenset({LinkEvent.STALE, LinkEvent.LOST})
 _OPEN = frozenset({Connectivity.CONNECTED, Connectivity.STALE})
 _HEARD = frozenset({after for (_, event), after in CONNECTIVITY.items() if event is LinkEvent.HEARD})

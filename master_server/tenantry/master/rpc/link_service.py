@@ -154,6 +154,8 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         greeting = asyncio.get_running_loop().call_later(HELLO_S, session.cut, silence)
         async for data in requests:
             greeting.cancel()
+            if session.failure is not None:
+                return  # cut while a peer that does not read holds up the writer: nothing more is taken from it
             session.heard_ms = steady_ms()
             message = _decode(data)
             receive(message)
@@ -189,7 +191,9 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
                 await self._open(session, caller, message)
             case Begin(incarnation):
                 await self._committer.run(
-                    lambda transaction: opening.confirm_link(transaction, session.tenant_id, incarnation)
+                    lambda transaction: opening.confirm_link(
+                        transaction, session.tenant_id, incarnation, chosen=session.chosen
+                    )
                 )
                 session.confirmed = True
             case LayoutRegistration(layouts):
@@ -242,6 +246,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         session.incarnation = tenant.handed_incarnation
         session.marks = {stream: opened.marks.get(stream, HighWater()) for stream in Stream}
         session.state = tenant.state
+        session.chosen = tenant.quarantine is not None and tenant.quarantine.newcomer_came
         session.configuration_version = tenant.configuration.version
         session.bundle_hash = hello.trust_bundle_hash
         self._links.open(session)

@@ -84,6 +84,7 @@ def write_quarantine(quarantine: Quarantine | None) -> str | None:
             "refused_peer": quarantine.refused_peer,
             "refusals": quarantine.refusals,
             "keep_newcomer": quarantine.keep_newcomer,
+            "newcomer_came": quarantine.newcomer_came,
         }
     )
 
