@@ -34,7 +34,7 @@ def test_the_root_with_the_fingerprint_is_fetched(master: FakeMaster) -> None:
     assert master.requests == []
 
 
-@pytest.mark.parametrize("fingerprint", ["00" * 32, make_identity().fingerprint])
+@pytest.mark.parametrize("fingerprint", ["00" * 32, make_identity().fingerprint], ids=["of nothing", "of another"])
 def test_another_fingerprint_is_a_mismatch(master: FakeMaster, fingerprint: str) -> None:
     """Nothing but the pinned certificate is handed out."""
     with pytest.raises(EndpointUnreachable) as caught:
