@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import command, daemon, ingest, latency, machine, memory, size, steady, storage, storm
+from benchmarks.load.generator import LoadStalled
 from benchmarks.peers import installing
 from benchmarks.reporting import Report
 from benchmarks.stage import Stage
+from tests.servers.master import ProgramFailed
 
 BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "ingest": ingest.run,
@@ -51,13 +53,18 @@ def main() -> int:
     )
     if machine.LOAD_CORES == machine.SERVER_CORES:
         report.loud("There is one core only: load and server disturb each other.")
+    broken: list[str] = []
     with tempfile.TemporaryDirectory(prefix="run-", dir=FOLDER) as folder:
         stage = Stage(report, Path(folder), arguments.short, peers=not arguments.without_peers)
         for name in arguments.names or BENCHMARKS:
-            BENCHMARKS[name](stage)
+            try:
+                BENCHMARKS[name](stage)
+            except (LoadStalled, ProgramFailed) as error:
+                broken.append(name)
+                report.loud(f"{name} came to no end, its targets are not claimed: {error}")
     if report.failed:
         report.note(f"not met: {', '.join(report.failed)}")
-    return 0
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":
