@@ -38,6 +38,8 @@ class Report:
     def target(self, name: str, value: float | None, unit: str, target: str, *, reason: str | None = None) -> None:
         """The JSON line of one target: ``target`` is a comparison such as ``>= 10``. A ``reason`` says why it is not claimed."""
         met: bool | None = None
+        if reason is None and self.short:
+            reason = "short form: too small and too quick to claim anything"
         if value is not None and reason is None:
             sign, _, bound = target.partition(" ")
             met = _COMPARE[sign](value, float(bound))
