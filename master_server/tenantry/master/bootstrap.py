@@ -91,7 +91,7 @@ def run(config: MasterConfig) -> None:
 
 async def _serve(config: MasterConfig) -> None:
     # Batches make many short-lived objects and no cycles: the collector would walk every link's tasks for nothing.
-    gc.set_threshold(100_000, 20, 100)
+    gc.set_threshold(20_000, 20, 100)
     # The committer gives the interpreter away at each call of the database; with the default of 5 ms it would wait that long for a
     # busy loop to give it back, several times a round.
     sys.setswitchinterval(0.0005)

@@ -13,7 +13,8 @@ from grpc_reflection.v1alpha import reflection
 
 from tenantry.transport.settings import server_options
 
-API_STREAMS = 100
+# A call that is over counts until its objects are collected: busy clients must not be refused for what they have finished.
+API_STREAMS = 1_000
 LINK_STREAMS = 16
 
 HEALTH = "grpc.health.v1.Health"
