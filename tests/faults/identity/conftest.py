@@ -13,7 +13,7 @@ LONG = os.environ.get("TENANTRY_FAULTS") == "long"
 @pytest.fixture(scope="session")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master on SQLite with default settings."""
-    with running_master(tmp_path_factory.mktemp("identity")) as running:
+    with running_master(tmp_path_factory.mktemp("identity"), "compaction.interval=1d") as running:
         yield running
 
 

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+
 from tenantry.daemon.domain.failures import SpoolFull, SpoolReplaced, SpoolUnavailable
 from tenantry.daemon.domain.spooling import Deposit, Slice, SpoolStanding
 from tenantry.daemon.spool import database
@@ -25,6 +27,7 @@ from tenantry.protocol.failures import Failure
 from tenantry.protocol.layouts import Layout
 from tenantry.protocol.messages import LossReason, SpoolStatus, Stream
 
+_log = structlog.get_logger(__name__)
 _R = TypeVar("_R")
 
 _TRIM_EVERY_MS = 30_000
@@ -191,7 +194,12 @@ class Spool:
                     jobs.append(self._jobs.get_nowait())
             stopping = None in jobs
             done = [job for job in jobs if job is not None]
-            self._run(done)
+            try:
+                self._run(done)
+            except Exception as error:  # noqa: BLE001 - a thread that dies would leave everybody waiting for ever
+                _log.error("spool work failed", exc_info=error)
+                for job in done:
+                    job.error = job.error or SpoolUnavailable(cause=f"{type(error).__name__}: {error}")
             if self._loop is not None and not self._loop.is_closed():
                 with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(_deliver, done)
@@ -234,7 +242,7 @@ class Spool:
                 if job.deposit is not None and attempt == 1 and isinstance(job.error, SpoolReplaced):
                     continue
             except sqlite3.Error as error:
-                again, job.error = self._assess(error, job)
+                again, job.error = self._recover(error, job)
                 if again and attempt == 1:
                     continue
             except OSError as error:
@@ -246,6 +254,13 @@ class Spool:
                 job.error = error
             break
         self._note()
+
+    def _recover(self, error: sqlite3.Error, job: _Job) -> tuple[bool, Exception]:
+        """As `_assess`; on a disk without a free byte even making room can fail."""
+        try:
+            return self._assess(error, job)
+        except (sqlite3.Error, OSError) as second:
+            return False, SpoolUnavailable(cause=f"{type(second).__name__}: {second}")
 
     def _assess(self, error: sqlite3.Error, job: _Job) -> tuple[bool, Exception]:
         """Whether to try again, and what to say if that does not help."""
@@ -277,7 +292,7 @@ class Spool:
         self._epoch = file.book.epoch
         if time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = time.monotonic()
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error, OSError):
                 self.last_status = file.status()
 
 
