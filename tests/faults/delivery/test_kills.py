@@ -63,7 +63,7 @@ async def test_a_store_that_fails_now_and_then_delays_and_loses_nothing(
     """A commit that fails is not acknowledged; one that fails after it was durable is not stored again."""
     failing = {
         "TENANTRY_TEST_BUILD": "1",
-        "TENANTRY_FAILPOINTS": "ingest.before_commit=raise@30,ingest.after_commit=raise@60",
+        "TENANTRY_FAILPOINTS": "ingest.before_commit=raise@5,ingest.after_commit=raise@12",
     }
     async with running_daemon(mortal_master, tmp_path, "one") as daemon:
         mortal_master.kill()
