@@ -37,7 +37,7 @@ QUOTA = 1 << 20
 async def test_f16_a_full_spool_drops_metrics_says_so_and_keeps_alerts(tmp_path: Path) -> None:
     """The quota is reached while the Master is away: the oldest metrics give way, declared; everything else arrives."""
     delivered, daemon = await fill_the_spool(tmp_path, {"TENANTRY_DAEMON_SPOOL_QUOTA": "1MiB"})
-    assert delivered.declared > 100
+    assert delivered.declared > 0
     _only_metrics_are_lost(daemon, delivered.declared)
 
 
@@ -50,7 +50,7 @@ async def test_f16_a_full_disk_drops_metrics_says_so_and_keeps_alerts(tmp_path: 
         except OSError as error:
             pytest.skip(f"no small disk can be mounted (root is needed): {error}")
         delivered, daemon = await fill_the_spool(tmp_path, {})
-        assert delivered.declared > 100
+        assert delivered.declared > 0
         _only_metrics_are_lost(daemon, delivered.declared)
 
 
