@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import hypothesis
@@ -26,7 +27,10 @@ def _profile() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the Hypothesis profile unless the command line names one."""
+    """Choose the Hypothesis profile unless the command line names one; let the programs that tests start be interrupted."""
+    # A job that a shell put into the background ignores SIGINT, and so would every program that it starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("hypothesis_profile", default=None):
         hypothesis.settings.load_profile(_profile())
 
