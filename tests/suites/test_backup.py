@@ -11,8 +11,10 @@ from sqlalchemy import select
 
 from tenantry.master.domain.authorities import AuthorityState
 from tenantry.master.domain.certificates import Certificate, CertificateStatus
-from tenantry.master.domain.keys import EnrolmentKey, Token
+from tenantry.master.domain.keys import EnrolmentKey
+from tenantry.master.domain.people import Group, Token
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
+from tenantry.master.operations.administrators import ensure_administrator
 from tenantry.master.sql.authorities import StoredAuthority
 from tenantry.master.sql.backup import copy_running, restore_into
 from tenantry.master.sql.database import Database
@@ -41,7 +43,10 @@ def _fill(database: Database) -> None:
     with database.write() as transaction:
         tenants = [transaction.tenants.insert(new_tenant(number, tags=("ü", "b"))).id for number in range(60)]
         transaction.keys.insert(EnrolmentKey("k", "h", tenants[0], NOW, NOW + 1, "admin", NOW, "spki"))
-        transaction.tokens.insert(Token("t", "h", "n", NOW))
+        administrator = ensure_administrator(transaction, "test", NOW)
+        transaction.tokens.insert(Token("t", "h", "n", NOW, user_id=administrator.id))
+        group = transaction.groups.insert(Group(0, "operators", "", "", NOW))
+        transaction.groups.add(group.id, administrator.id, external=False)
         transaction.certificates.insert(
             Certificate("aa", tenants[1], CertificateStatus.CURRENT, "ca", "pk", NOW, NOW, NOW, "PEM")
         )

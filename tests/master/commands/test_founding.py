@@ -10,7 +10,7 @@ from tenantry.master.commands.markers import INITIALISING
 from tenantry.master.commands.program import execute
 from tenantry.master.config import load
 from tenantry.master.domain.authorities import AuthorityState
-from tenantry.master.domain.keys import Token
+from tenantry.master.domain.people import Token
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL

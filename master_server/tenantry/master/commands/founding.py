@@ -135,7 +135,8 @@ def _found(database: "Database", authority: "Authority", config: MasterConfig, s
     """Write the first rows, all or none. What an interrupted `init` wrote stays, but its token, which nobody may have seen."""
     from tenantry.master.commands.stores import INSTANCE_ID, TRUST_DOMAIN
     from tenantry.master.domain.authorities import AuthorityState
-    from tenantry.master.domain.keys import Token
+    from tenantry.master.domain.people import Token
+    from tenantry.master.operations.administrators import ensure_administrator
     from tenantry.master.operations.clocks import wall_ms
     from tenantry.master.sql.authorities import StoredAuthority
 
@@ -156,7 +157,8 @@ def _found(database: "Database", authority: "Authority", config: MasterConfig, s
             )
         for unseen in transaction.tokens.all():
             transaction.tokens.revoke(unseen.id, now)
-        transaction.tokens.insert(Token(secret.id, secret.hash, _FIRST_TOKEN, now))
+        administrator = ensure_administrator(transaction, "system:init", now)
+        transaction.tokens.insert(Token(secret.id, secret.hash, _FIRST_TOKEN, now, user_id=administrator.id))
         transaction.records.append([audited("master.init", now, authority=authority.id, token=secret.id)])
 
 

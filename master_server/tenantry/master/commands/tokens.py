@@ -33,9 +33,10 @@ def token() -> None:
 @TOKEN_FILE
 @configured
 def create(config: MasterConfig, name: str, token_file: Path | None) -> None:
-    """Make a token called NAME, with all rights, and print it: it is shown once and stored hashed."""
+    """Make a token of the user `administrator` called NAME, with all rights, and print it: shown once, stored hashed."""
     from tenantry.master.commands.stores import stopped_master
-    from tenantry.master.domain.keys import Token
+    from tenantry.master.domain.people import Token
+    from tenantry.master.operations.administrators import ensure_administrator
     from tenantry.master.operations.clocks import wall_ms
     from tenantry.protocol.names import check_name
 
@@ -46,7 +47,8 @@ def create(config: MasterConfig, name: str, token_file: Path | None) -> None:
             write_token(token_file, secret)
         now = wall_ms()
         with database.write() as transaction:
-            transaction.tokens.insert(Token(secret.id, secret.hash, name, now))
+            user = ensure_administrator(transaction, "system:token create", now)
+            transaction.tokens.insert(Token(secret.id, secret.hash, name, now, user_id=user.id))
             transaction.records.append([audited("token.create", now, token=secret.id, name=name)])
     show_token(secret, token_file)
 

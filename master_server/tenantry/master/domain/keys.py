@@ -1,4 +1,4 @@
-"""Enrolment keys and administrator tokens as they are kept: never the secret, only its hash. Times are Unix milliseconds."""
+"""Enrolment keys as they are kept: never the secret, only its hash. Times are Unix milliseconds."""
 
 from dataclasses import dataclass
 
@@ -23,17 +23,6 @@ class EnrolmentKey:
     created_by: str
     used_ms: int | None = None
     public_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """An administrator's token."""
-
-    id: str
-    hash: str
-    name: str
-    created_ms: int
-    revoked_ms: int | None = None
 
 
 def check_key_lifetime(lifetime_ms: int) -> int:

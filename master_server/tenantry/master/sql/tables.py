@@ -4,6 +4,8 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
+    CheckConstraint,
     Column,
     ForeignKey,
     Index,
@@ -39,6 +41,7 @@ _Sorted: Final = Text().with_variant(Text(collation="C"), "postgresql")
 _NOT_DELETED: Final = text(f"state <> '{TenantState.DELETED.value}'")
 _IN_USE: Final = text(f"status = '{CertificateStatus.CURRENT.value}'")
 _KEYED: Final = text("epoch IS NOT NULL")
+_EXTERNAL: Final = text("external <> ''")
 _REQUESTED: Final = text("request_id <> ''")
 
 tenants: Final = Table(
@@ -115,6 +118,68 @@ enrolment_keys: Final = Table(
     Index("ix_enrolment_keys_tenant_id_created_ms", "tenant_id", "created_ms"),
 )
 
+users: Final = Table(
+    "users",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("name", _Sorted, nullable=False, unique=True),  # in folded case
+    Column("display_name", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("machine", Boolean, nullable=False),
+    Column("password", Text),
+    Column("totp", Text),
+    Column("totp_confirmed_ms", BigInteger),
+    Column("totp_used_step", BigInteger),
+    Column("recovery_codes", Text, nullable=False),  # JSON
+    Column("issuer", Text),
+    Column("subject", Text),
+    Column("disabled_ms", BigInteger),
+    Column("last_sign_in_ms", BigInteger),
+    UniqueConstraint("issuer", "subject"),
+    sqlite_autoincrement=True,
+)
+
+groups: Final = Table(
+    "groups",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("name", _Sorted, nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    Column("external", _Sorted, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index("uq_groups_external", "external", unique=True, sqlite_where=_EXTERNAL, postgresql_where=_EXTERNAL),
+    sqlite_autoincrement=True,
+)
+
+group_members: Final = Table(
+    "group_members",
+    metadata,
+    Column("group_id", _Number, ForeignKey("groups.id", ondelete="CASCADE"), nullable=False),
+    Column("user_id", _Number, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("external", Boolean, nullable=False),  # put in by the OpenID provider, which also takes out again
+    PrimaryKeyConstraint("group_id", "user_id"),
+    Index("ix_group_members_user_id", "user_id"),
+)
+
+# `owner` is a Tenant's number, 0 for the main tenant, -1 for the shared one: no foreign key can say that.
+role_bindings: Final = Table(
+    "role_bindings",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("user_id", _Number, ForeignKey("users.id", ondelete="CASCADE")),
+    Column("group_id", _Number, ForeignKey("groups.id", ondelete="CASCADE")),
+    Column("owner", BigInteger, nullable=False),
+    Column("role", String(40), nullable=False),
+    Column("granted_ms", BigInteger, nullable=False),
+    Column("granted_by", Text, nullable=False),
+    CheckConstraint("(user_id IS NULL) <> (group_id IS NULL)", name="one_subject"),
+    Index("uq_role_bindings_user", "user_id", "owner", "role", unique=True),
+    Index("uq_role_bindings_group", "group_id", "owner", "role", unique=True),
+    sqlite_autoincrement=True,
+)
+
 tokens: Final = Table(
     "tokens",
     metadata,
@@ -123,6 +188,13 @@ tokens: Final = Table(
     Column("name", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),
+    Column("user_id", _Number, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("permissions", Text),  # JSON; NULL: as the user
+    Column("owners", Text),  # JSON; NULL: as the user
+    Column("expires_ms", BigInteger),
+    Column("last_used_ms", BigInteger),
+    Index("ix_tokens_user_id", "user_id"),
 )
 
 certificates: Final = Table(

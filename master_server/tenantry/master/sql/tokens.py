@@ -1,20 +1,26 @@
-"""Administrators' tokens."""
+"""Users' tokens."""
 
+import json
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from tenantry.master.domain.keys import Token
+from tenantry.master.domain.access import Permission
+from tenantry.master.domain.people import Token, TokenKind
 from tenantry.master.sql.tables import tokens as table
 
+_COLUMNS: Final = tuple(table.c.keys())
 _insert: Final = insert(table)
 _by_id: Final = select(table).where(table.c.id == bindparam("wanted"))
 _all: Final = select(table).order_by(table.c.created_ms, table.c.id)
+_of_user: Final = _all.where(table.c.user_id == bindparam("owner_id"))
 _revoke: Final = (
     update(table)
     .where(table.c.id == bindparam("wanted"), table.c.revoked_ms.is_(None))
     .values(revoked_ms=bindparam("now"))
 )
+_used: Final = update(table).where(table.c.id == bindparam("wanted")).values(last_used_ms=bindparam("now"))
+_forget: Final = delete(table).where(table.c.kind == TokenKind.SESSION.value, table.c.expires_ms < bindparam("before"))
 
 
 class TokenStore:
@@ -27,7 +33,11 @@ class TokenStore:
 
     def insert(self, token: Token) -> None:
         """Keep a new token."""
-        self._connection.execute(_insert, {column.name: getattr(token, column.name) for column in table.c})
+        values = {column.name: getattr(token, column.name) for column in table.c}
+        values["kind"] = token.kind.value
+        values["permissions"] = None if token.permissions is None else json.dumps(sorted(token.permissions))
+        values["owners"] = None if token.owners is None else json.dumps(sorted(token.owners))
+        self._connection.execute(_insert, values)
 
     def by_id(self, token_id: str) -> Token | None:
         """The token of this id, also a revoked one."""
@@ -38,10 +48,28 @@ class TokenStore:
         """All tokens, oldest first."""
         return [_token(row) for row in self._connection.execute(_all)]
 
+    def of_user(self, user_id: int) -> list[Token]:
+        """A user's tokens, oldest first."""
+        return [_token(row) for row in self._connection.execute(_of_user, {"owner_id": user_id})]
+
     def revoke(self, token_id: str, now_ms: int) -> None:
         """Revoke a token; one that is revoked or unknown stays as it is."""
         self._connection.execute(_revoke, {"wanted": token_id, "now": now_ms})
 
+    def touch(self, last_used_ms: dict[str, int]) -> None:
+        """Note when tokens were used last, by id."""
+        if last_used_ms:
+            self._connection.execute(_used, [{"wanted": key, "now": at_ms} for key, at_ms in last_used_ms.items()])
+
+    def forget_sessions(self, before_ms: int) -> None:
+        """Erase the sessions that ended before this time."""
+        self._connection.execute(_forget, {"before": before_ms})
+
 
 def _token(row: Row[*tuple[Any, ...]]) -> Token:
-    return Token(*row)
+    values = dict(zip(_COLUMNS, row, strict=True))
+    permissions, owners = values["permissions"], values["owners"]
+    values["kind"] = TokenKind(values["kind"])
+    values["permissions"] = None if permissions is None else frozenset(map(Permission, json.loads(permissions)))
+    values["owners"] = None if owners is None else frozenset(json.loads(owners))
+    return Token(**values)

@@ -10,14 +10,17 @@ from tenantry.master.sql.certificates import CertificateStore
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.chunks import ChunkStore
 from tenantry.master.sql.gaps import GapStore
+from tenantry.master.sql.groups import GroupStore
 from tenantry.master.sql.keys import KeyStore
 from tenantry.master.sql.layouts import LayoutStore
 from tenantry.master.sql.marks import MarkStore
 from tenantry.master.sql.records import RecordStore
+from tenantry.master.sql.role_bindings import RoleBindingStore
 from tenantry.master.sql.segments import SegmentStore
 from tenantry.master.sql.settings import SettingStore
 from tenantry.master.sql.tenants import TenantStore
 from tenantry.master.sql.tokens import TokenStore
+from tenantry.master.sql.users import UserStore
 
 
 class Transaction:
@@ -33,14 +36,17 @@ class Transaction:
         "chunks",
         "connection",
         "gaps",
+        "groups",
         "keys",
         "layouts",
         "marks",
         "records",
+        "role_bindings",
         "segments",
         "settings",
         "tenants",
         "tokens",
+        "users",
     )
 
     def __init__(self, connection: Connection, changes: ChangeLog) -> None:
@@ -48,6 +54,9 @@ class Transaction:
         self.connection = connection
         self.tenants = TenantStore(connection, changes)
         self.keys = KeyStore(connection)
+        self.users = UserStore(connection)
+        self.groups = GroupStore(connection)
+        self.role_bindings = RoleBindingStore(connection)
         self.tokens = TokenStore(connection)
         self.certificates = CertificateStore(connection)
         self.authorities = AuthorityStore(connection)

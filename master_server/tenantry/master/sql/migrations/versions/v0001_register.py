@@ -111,14 +111,95 @@ def upgrade() -> None:
         postgresql_where=sa.text("state <> 'deleted'"),
     )
     op.create_table(
+        "users",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("name", _SORTED, nullable=False),
+        sa.Column("display_name", sa.Text(), nullable=False),
+        sa.Column("email", sa.Text(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("machine", sa.Boolean(), nullable=False),
+        sa.Column("password", sa.Text(), nullable=True),
+        sa.Column("totp", sa.Text(), nullable=True),
+        sa.Column("totp_confirmed_ms", sa.BigInteger(), nullable=True),
+        sa.Column("totp_used_step", sa.BigInteger(), nullable=True),
+        sa.Column("recovery_codes", sa.Text(), nullable=False),
+        sa.Column("issuer", sa.Text(), nullable=True),
+        sa.Column("subject", sa.Text(), nullable=True),
+        sa.Column("disabled_ms", sa.BigInteger(), nullable=True),
+        sa.Column("last_sign_in_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("name", name=op.f("uq_users_name")),
+        sa.UniqueConstraint("issuer", "subject", name=op.f("uq_users_issuer_subject")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "groups",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("name", _SORTED, nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("external", _SORTED, nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_groups")),
+        sa.UniqueConstraint("name", name=op.f("uq_groups_name")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "uq_groups_external",
+        "groups",
+        ["external"],
+        unique=True,
+        sqlite_where=sa.text("external <> ''"),
+        postgresql_where=sa.text("external <> ''"),
+    )
+    op.create_table(
+        "group_members",
+        sa.Column("group_id", _NUMBER, nullable=False),
+        sa.Column("user_id", _NUMBER, nullable=False),
+        sa.Column("external", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["group_id"], ["groups.id"], name=op.f("fk_group_members_group_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_group_members_user_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("group_id", "user_id", name=op.f("pk_group_members")),
+    )
+    op.create_index("ix_group_members_user_id", "group_members", ["user_id"], unique=False)
+    op.create_table(
+        "role_bindings",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("user_id", _NUMBER, nullable=True),
+        sa.Column("group_id", _NUMBER, nullable=True),
+        sa.Column("owner", sa.BigInteger(), nullable=False),
+        sa.Column("role", sa.String(length=40), nullable=False),
+        sa.Column("granted_ms", sa.BigInteger(), nullable=False),
+        sa.Column("granted_by", sa.Text(), nullable=False),
+        sa.CheckConstraint("(user_id IS NULL) <> (group_id IS NULL)", name=op.f("ck_role_bindings_one_subject")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_role_bindings_user_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["group_id"], ["groups.id"], name=op.f("fk_role_bindings_group_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_role_bindings")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("uq_role_bindings_user", "role_bindings", ["user_id", "owner", "role"], unique=True)
+    op.create_index("uq_role_bindings_group", "role_bindings", ["group_id", "owner", "role"], unique=True)
+    op.create_table(
         "tokens",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("hash", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("revoked_ms", sa.BigInteger(), nullable=True),
+        sa.Column("user_id", _NUMBER, nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("permissions", sa.Text(), nullable=True),
+        sa.Column("owners", sa.Text(), nullable=True),
+        sa.Column("expires_ms", sa.BigInteger(), nullable=True),
+        sa.Column("last_used_ms", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_tokens_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
     )
+    op.create_index("ix_tokens_user_id", "tokens", ["user_id"], unique=False)
     op.create_table(
         "totals",
         sa.Column("name", sa.Text(), nullable=False),

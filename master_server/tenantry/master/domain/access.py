@@ -1,0 +1,147 @@
+"""Who may do what: roles, permissions, and the one table between them. Deny by default.
+
+Rights are held per owner tenant. An owner is the store's number of a Tenant, or one of the two owners that are no Tenants: the
+main tenant (the Master itself) and the shared tenant, which holds resources for all.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+MAIN_OWNER: Final = 0
+SHARED_OWNER: Final = -1
+OWNER_WORDS: Final[Mapping[int, str]] = {MAIN_OWNER: "main", SHARED_OWNER: "shared"}
+"""How the owners that are no Tenants are written where a GUID stands for a Tenant."""
+
+
+class Permission(StrEnum):
+    """What a role can allow at an owner."""
+
+    TENANT_READ = "tenant.read"
+    TENANT_MOVE = "tenant.move"
+    """Move through the life cycle: activate, maintain, alert."""
+    TENANT_EDIT = "tenant.edit"
+    """Details, tags, recipients, configuration, privacy."""
+    TENANT_ADMIT = "tenant.admit"
+    """Create (at the main tenant), re-key, resolve a quarantine, delete."""
+    STREAM_READ = "stream.read"
+    RULE_READ = "rule.read"
+    RULE_WRITE = "rule.write"
+    ALERT_WORK = "alert.work"
+    """Acknowledge, comment, assign, resolve."""
+    TUNNEL_OPEN = "tunnel.open"
+    EXPORT = "export"
+    AUDIT_READ = "audit.read"
+    USER_READ = "user.read"
+    USER_WRITE = "user.write"
+    ROLE_READ = "role.read"
+    ROLE_WRITE = "role.write"
+    LICENCE_READ = "licence.read"
+    LICENCE_WRITE = "licence.write"
+    SHARED_READ = "shared.read"
+    SHARED_WRITE = "shared.write"
+    AUTHORITY_READ = "authority.read"
+    AUTHORITY_WRITE = "authority.write"
+    MASTER_READ = "master.read"
+    DESCRIBE = "describe"
+    """Reflection, and channelz for local callers."""
+
+
+class Role(StrEnum):
+    """The roles, from all rights downwards. Held by a user or a group at an owner."""
+
+    GENERAL_ADMINISTRATOR = "general administrator"
+    TENANT_ADMINISTRATOR = "tenant administrator"
+    TIER_2_ANALYST = "tier 2 analyst"
+    TIER_1_ANALYST = "tier 1 analyst"
+    JUNIOR_ANALYST = "junior analyst"
+    READ_SHARED_RESOURCES = "read shared resources"
+    MANAGE_SHARED_RESOURCES = "manage shared resources"
+
+
+_P = Permission
+
+_JUNIOR: Final = frozenset({_P.TENANT_READ, _P.STREAM_READ, _P.RULE_READ, _P.MASTER_READ, _P.DESCRIBE, _P.LICENCE_READ})
+_TIER_1: Final = _JUNIOR | {_P.ALERT_WORK, _P.TENANT_MOVE}
+_TIER_2: Final = _TIER_1 | {_P.RULE_WRITE, _P.TUNNEL_OPEN, _P.EXPORT}
+_TENANT_ADMINISTRATOR: Final = _TIER_2 | {
+    _P.TENANT_EDIT,
+    _P.AUDIT_READ,
+    _P.USER_READ,
+    _P.ROLE_READ,
+    _P.ROLE_WRITE,
+}
+
+GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {
+    Role.GENERAL_ADMINISTRATOR: frozenset(Permission),
+    Role.TENANT_ADMINISTRATOR: _TENANT_ADMINISTRATOR,
+    Role.TIER_2_ANALYST: _TIER_2,
+    Role.TIER_1_ANALYST: _TIER_1,
+    Role.JUNIOR_ANALYST: _JUNIOR,
+    Role.READ_SHARED_RESOURCES: frozenset({_P.SHARED_READ, _P.MASTER_READ, _P.DESCRIBE}),
+    Role.MANAGE_SHARED_RESOURCES: frozenset({_P.SHARED_READ, _P.SHARED_WRITE, _P.MASTER_READ, _P.DESCRIBE}),
+}
+"""The table. A general administrator's grant, held at the main tenant, counts at every owner; the others only where they are held."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleBinding:
+    """A role that a user or a group (exactly one of the two, by the store's number) holds at an owner."""
+
+    id: int
+    user_id: int | None
+    group_id: int | None
+    owner: int
+    role: Role
+    granted_ms: int
+    granted_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one signed-in caller may do.
+
+    ``everywhere`` counts at every owner, also at those that come later; ``at`` adds to it owner by owner.
+    """
+
+    everywhere: frozenset[Permission] = frozenset()
+    at: Mapping[int, frozenset[Permission]] = field(default_factory=dict)
+
+    def allows(self, permission: Permission, owner: int) -> bool:
+        """Whether the caller has this right at this owner."""
+        return permission in self.everywhere or permission in self.at.get(owner, frozenset())
+
+    def allows_anywhere(self, permission: Permission) -> bool:
+        """Whether there is an owner at which the caller has this right."""
+        return permission in self.everywhere or any(permission in rights for rights in self.at.values())
+
+    def owners(self, permission: Permission) -> frozenset[int] | None:
+        """The owners at which the caller has this right; None for all of them."""
+        if permission in self.everywhere:
+            return None
+        return frozenset(owner for owner, rights in self.at.items() if permission in rights)
+
+    def narrowed(self, permissions: frozenset[Permission] | None, owners: frozenset[int] | None) -> "Access":
+        """What is left within the scope of a token; None leaves that side as it is."""
+        wanted = frozenset(Permission) if permissions is None else permissions
+        everywhere = self.everywhere & wanted
+        if owners is None:
+            return Access(everywhere, {owner: rights & wanted for owner, rights in self.at.items()})
+        return Access(frozenset(), {owner: (self.at.get(owner, frozenset()) & wanted) | everywhere for owner in owners})
+
+
+NOBODY: Final = Access()
+"""No rights at all."""
+
+
+def access_of(bindings: Iterable[RoleBinding]) -> Access:
+    """What the roles of a user and of the user's groups allow together."""
+    everywhere: frozenset[Permission] = frozenset()
+    at: dict[int, frozenset[Permission]] = {}
+    for binding in bindings:
+        if binding.role is Role.GENERAL_ADMINISTRATOR and binding.owner == MAIN_OWNER:
+            everywhere = GRANTS[binding.role]
+        else:
+            at[binding.owner] = at.get(binding.owner, frozenset()) | GRANTS[binding.role]
+    return Access(everywhere, at)

@@ -1,0 +1,81 @@
+"""Users."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+
+from tenantry.master.domain.people import User
+from tenantry.master.sql.tables import users as table
+
+_COLUMNS: Final = tuple(table.c.keys())
+_insert: Final = insert(table).returning(table.c.id)
+_by_id: Final = select(table).where(table.c.id == bindparam("wanted"))
+_by_name: Final = select(table).where(table.c.name == bindparam("wanted"))
+_by_subject: Final = select(table).where(
+    table.c.issuer == bindparam("wanted_issuer"), table.c.subject == bindparam("wanted_subject")
+)
+_page: Final = select(table).where(table.c.name > bindparam("after")).order_by(table.c.name).limit(bindparam("most"))
+_save: Final = update(table).where(table.c.id == bindparam("wanted"), table.c.version == bindparam("seen"))
+_delete: Final = delete(table).where(table.c.id == bindparam("wanted"))
+
+
+class UserStore:
+    """Users by number, name, or their subject at an OpenID provider. Names are kept as given: fold them first."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def insert(self, user: User) -> User:
+        """Keep a new user; the same with its number."""
+        values = _values(user)
+        del values["id"]
+        return replace(user, id=self._connection.execute(_insert, values).scalar_one())
+
+    def by_id(self, user_id: int) -> User | None:
+        """The user of this number."""
+        return self._one(_by_id, {"wanted": user_id})
+
+    def by_name(self, name: str) -> User | None:
+        """The user of this name."""
+        return self._one(_by_name, {"wanted": name})
+
+    def by_subject(self, issuer: str, subject: str) -> User | None:
+        """The user whom an OpenID provider knows by this subject."""
+        return self._one(_by_subject, {"wanted_issuer": issuer, "wanted_subject": subject})
+
+    def page(self, after: str, most: int) -> Sequence[User]:
+        """Users by name, behind ``after``, at most so many."""
+        return [_user(row) for row in self._connection.execute(_page, {"after": after, "most": most})]
+
+    def save(self, user: User) -> User | None:
+        """Keep a changed user, with its version one higher; None when it was changed or deleted meanwhile."""
+        changed = replace(user, version=user.version + 1)
+        values = _values(changed)
+        del values["id"]
+        result = self._connection.execute(_save.values(values), {"wanted": user.id, "seen": user.version})
+        return changed if result.rowcount else None
+
+    def delete(self, user_id: int) -> None:
+        """Erase a user, with tokens, roles and memberships."""
+        self._connection.execute(_delete, {"wanted": user_id})
+
+    def _one(self, statement: Any, values: dict[str, Any]) -> User | None:
+        row = self._connection.execute(statement, values).one_or_none()
+        return None if row is None else _user(row)
+
+
+def _values(user: User) -> dict[str, Any]:
+    values = {column.name: getattr(user, column.name) for column in table.c}
+    values["recovery_codes"] = json.dumps(user.recovery_codes)
+    return values
+
+
+def _user(row: Row[*tuple[Any, ...]]) -> User:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["recovery_codes"] = tuple(json.loads(values["recovery_codes"]))
+    return User(**values)
