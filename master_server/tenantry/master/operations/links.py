@@ -38,6 +38,7 @@ class LinkSession:
         "goodbye",
         "guid",
         "heard_ms",
+        "heard_out",
         "incarnation",
         "latest",
         "layouts",
@@ -87,6 +88,8 @@ class LinkSession:
         """Set to end the link with this status, once the outbox is written."""
         self.farewell = False
         """Set to end the link in peace, once the outbox is written."""
+        self.heard_out = False
+        """Set when the daemon sends nothing more, with or without a Goodbye: the link ends once the outbox is written."""
 
     def push(self, message: FromMaster) -> None:
         """Send a message when the link can take it."""

@@ -140,13 +140,11 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         """Receive; what ends that ends the link through the writer: gRPC cannot end a call while a message is being written."""
         try:
             await self._receive(session, caller, requests)
-        except _LinkOver:
-            if session.goodbye is None:
-                raise
-            session.farewell = True
-            session.wake.set()
         except Failure as failure:
             session.cut(failure)
+        else:
+            session.heard_out = True
+            session.wake.set()
 
     async def _receive(self, session: LinkSession, caller: Caller, requests: AsyncIterator[bytes]) -> None:
         receive, steady_ms, committer = session.protocol.receive, self._clocks.steady_ms, self._committer
@@ -167,8 +165,9 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
                 self._take_heartbeat(session, message)
             else:
                 await self._handle(session, caller, message)
+                if session.goodbye is not None:
+                    return
             del data, message  # a link may be silent for long, with its last batch in hand
-        raise _LinkOver
 
     def _take_data(self, session: LinkSession, message: Batch | Loss, size: int) -> None:
         if isinstance(message, Batch):
@@ -214,7 +213,6 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
                 )
             case Goodbye():
                 session.goodbye = message
-                raise _LinkOver
             case _:
                 raise LinkProtocolViolated(problem=f"{type(message).__name__} is not expected here")
 
@@ -285,7 +283,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
                 continue
             if session.failure is not None:
                 raise session.failure
-            if session.farewell:
+            if session.farewell or session.heard_out:
                 raise _LinkOver
             await session.wake.wait()
 
