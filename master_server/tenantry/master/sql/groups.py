@@ -61,12 +61,12 @@ class GroupStore:
     def members(self, group_id: int) -> dict[int, bool]:
         """Who is in a group, and whether the OpenID provider put them there."""
         rows = self._connection.execute(_members, {"wanted": group_id})
-        return {user_id: external for user_id, external in rows}
+        return dict(rows.tuples())
 
     def of_user(self, user_id: int) -> dict[int, bool]:
         """In which groups a user is, and whether the OpenID provider put the user there."""
         rows = self._connection.execute(_of_user, {"member": user_id})
-        return {group_id: external for group_id, external in rows}
+        return dict(rows.tuples())
 
     def add(self, group_id: int, user_id: int, *, external: bool) -> None:
         """Put a user into a group where the user is not."""
