@@ -176,6 +176,26 @@ class AuthorityNotFound(Failure):
     exit_code = EXIT_NOT_FOUND
 
 
+class RuleNotFound(Failure):
+    """No such rule. Metadata: ``rule``."""
+
+    reason = "RULE_NOT_FOUND"
+    code = "NOT_FOUND"
+    message = "there is no rule {rule}"
+    hint = "`tenantry rule list` shows the rules that there are."
+    exit_code = EXIT_NOT_FOUND
+
+
+class RuleNameTaken(Failure):
+    """Another rule has the name. Metadata: ``name``."""
+
+    reason = "RULE_NAME_TAKEN"
+    code = "ALREADY_EXISTS"
+    message = "there is a rule {name} already"
+    hint = "Choose another name, or edit the rule that is there."
+    exit_code = EXIT_CONFLICT
+
+
 class TenantNameTaken(Failure):
     """Another Tenant has both names already. Metadata: ``tenant_name``, ``instance_name``."""
 
@@ -207,6 +227,26 @@ class TenantChanged(Failure):
     message = "somebody else has changed the Tenant in the meantime"
     hint = "Read it again (its etag is now {etag}) and repeat what you want to change."
     exit_code = EXIT_CONFLICT
+
+
+class RuleChanged(Failure):
+    """The etag is not the current one. Metadata: ``rule``, ``etag``."""
+
+    reason = "RULE_CHANGED"
+    code = "ABORTED"
+    message = "somebody else has changed the rule {rule} in the meantime"
+    hint = "Read it again (its etag is now {etag}) and repeat what you want to change."
+    exit_code = EXIT_CONFLICT
+
+
+class RuleBuiltIn(Failure):
+    """The rule comes with the program. Metadata: ``rule``."""
+
+    reason = "RULE_BUILT_IN"
+    code = "FAILED_PRECONDITION"
+    message = "the rule {rule} comes with the program and cannot be deleted"
+    hint = "Disable it; a disabled rule does nothing."
+    exit_code = EXIT_WRONG_STATE
 
 
 class TenantNotQuarantined(Failure):
@@ -375,6 +415,16 @@ class MasterStopping(Failure):
     message = "the Master is stopping"
     hint = "Try again in a moment."
     exit_code = EXIT_UNREACHABLE
+
+
+class RulesTooMany(Failure):
+    """The Master keeps only so many rules. Metadata: ``limit``."""
+
+    reason = "RULES_TOO_MANY"
+    code = "RESOURCE_EXHAUSTED"
+    message = "there are {limit} rules already, and there may be no more"
+    hint = "Delete rules that nobody needs; one rule can judge many series."
+    exit_code = EXIT_LIMIT
 
 
 class WatcherTooSlow(Failure):

@@ -7,10 +7,15 @@ from tenantry.master.domain.records import StreamName
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Tenants whose row changed, by the store's number, and streams that were appended to."""
+    """Tenants whose row changed, by the store's number, streams that were appended to, and what evaluation has to know of.
+
+    ``rules``: a rule was changed. ``rules_reset``: Tenants whose states with the rules were taken away.
+    """
 
     tenants: frozenset[int]
     streams: frozenset[StreamName]
+    rules: bool = False
+    rules_reset: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -19,9 +24,11 @@ class ChangeLog:
 
     tenants: set[int] = field(default_factory=set)
     streams: set[StreamName] = field(default_factory=set)
+    rules: bool = False
+    rules_reset: set[int] = field(default_factory=set)
 
     def take(self) -> Changes | None:
         """What was written down; None when nothing was."""
-        if not self.tenants and not self.streams:
+        if not self.tenants and not self.streams and not self.rules and not self.rules_reset:
             return None
-        return Changes(frozenset(self.tenants), frozenset(self.streams))
+        return Changes(frozenset(self.tenants), frozenset(self.streams), self.rules, frozenset(self.rules_reset))

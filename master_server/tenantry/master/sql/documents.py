@@ -4,8 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from tenantry.detection.levels import Level, LevelStates
+from tenantry.detection.thresholds import read_state
 from tenantry.master.domain.connectivity import Leave
-from tenantry.master.domain.records import JsonValue
+from tenantry.master.domain.records import JsonValue, StreamName
+from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Labels, Limit
 from tenantry.master.domain.tenants import Quarantine
 from tenantry.protocol.layouts import Series, SeriesKind
 from tenantry.protocol.messages import Configuration, GoodbyeReason
@@ -105,3 +108,58 @@ def read_series(text: str) -> tuple[Series, ...]:
         Series(name, unit, SeriesKind(kind), tuple((label, value) for label, value in labels))
         for name, unit, kind, labels in json.loads(text)
     )
+
+
+def write_definition(condition: Condition, actions: Sequence[Action]) -> str:
+    """What a rule judges and does."""
+    return _encode(
+        {
+            "stream": condition.stream.value,
+            "metric": condition.metric,
+            "labels": [[label.name, label.values, label.negated] for label in condition.labels],
+            "limits": {level.name.lower(): [limit.operator, limit.value] for level, limit in condition.limits.items()},
+            "margin": condition.margin,
+            "for_ms": condition.for_ms,
+            "clear_for_ms": condition.clear_for_ms,
+            "actions": {action.kind.value: sorted(level.name.lower() for level in action.levels) for action in actions},
+        }
+    )
+
+
+def read_definition(text: str) -> tuple[Condition, tuple[Action, ...]]:
+    """The inverse of `write_definition`."""
+    found: dict[str, Any] = json.loads(text)
+    condition = Condition(
+        metric=found["metric"],
+        limits={Level[name.upper()]: Limit(operator, value) for name, (operator, value) in found["limits"].items()},
+        labels=tuple(LabelCondition(name, tuple(values), negated) for name, values, negated in found["labels"]),
+        margin=found["margin"],
+        for_ms=found["for_ms"],
+        clear_for_ms=found["clear_for_ms"],
+        stream=StreamName(found["stream"]),
+    )
+    actions = tuple(
+        Action(ActionKind(kind), frozenset(Level[level.upper()] for level in levels))
+        for kind, levels in found["actions"].items()
+    )
+    return condition, actions
+
+
+def write_labels(labels: Labels) -> str:
+    """The labels of a series, which are ordered by name."""
+    return _encode(labels)
+
+
+def read_labels(text: str) -> Labels:
+    """The inverse of `write_labels`."""
+    return tuple((name, value) for name, value in json.loads(text))
+
+
+def write_states(states: LevelStates) -> str:
+    """Where a series stands with each threshold of a rule."""
+    return _encode([[int(number) for number in state] for state in states])
+
+
+def read_states(text: str) -> LevelStates:
+    """The inverse of `write_states`."""
+    return tuple(read_state(state) for state in json.loads(text))

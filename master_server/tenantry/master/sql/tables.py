@@ -342,3 +342,49 @@ settings: Final = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+rules: Final = Table(
+    "rules",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("uid", _Sorted, nullable=False, unique=True),
+    Column("name", _Sorted, nullable=False, unique=True),
+    Column("search", _Sorted, nullable=False),  # the name in folded case
+    Column("description", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # each tag between separators
+    Column("score", Integer, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("definition", Text, nullable=False),  # JSON: what is judged and what is done
+    Column("builtin", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("failing_reason", Text, nullable=False),
+    Column("failing_since_ms", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+# Only series that have crossed a limit at least once have a row: what is quiet costs nothing.
+rule_states: Final = Table(
+    "rule_states",
+    metadata,
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
+    Column("rule_id", _Number, ForeignKey("rules.id"), nullable=False),
+    Column("series", LargeBinary, nullable=False),  # a hash of the labels, which are too long for a key
+    Column("labels", Text, nullable=False),  # JSON
+    Column("states", Text, nullable=False),  # JSON: of each threshold
+    Column("level", Integer, nullable=False),
+    Column("level_since_ms", BigInteger, nullable=False),
+    Column("acted", Integer, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "rule_id", "series"),
+    Index("ix_rule_states_rule_id_level", "rule_id", "level"),
+    sqlite_with_rowid=False,
+)
+
+# Tenants that are in Alert because a rule put them there: only these may a rule put back to Active.
+rule_holds: Final = Table(
+    "rule_holds",
+    metadata,
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), primary_key=True, autoincrement=False),
+    Column("since_ms", BigInteger, nullable=False),
+)

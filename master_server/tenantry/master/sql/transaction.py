@@ -16,6 +16,8 @@ from tenantry.master.sql.layouts import LayoutStore
 from tenantry.master.sql.marks import MarkStore
 from tenantry.master.sql.records import RecordStore
 from tenantry.master.sql.role_bindings import RoleBindingStore
+from tenantry.master.sql.rule_states import RuleStateStore
+from tenantry.master.sql.rules import RuleStore
 from tenantry.master.sql.segments import SegmentStore
 from tenantry.master.sql.settings import SettingStore
 from tenantry.master.sql.tenants import TenantStore
@@ -42,6 +44,8 @@ class Transaction:
         "marks",
         "records",
         "role_bindings",
+        "rule_states",
+        "rules",
         "segments",
         "settings",
         "tenants",
@@ -64,6 +68,8 @@ class Transaction:
         self.gaps = GapStore(connection)
         self.marks = MarkStore(connection)
         self.layouts = LayoutStore(connection)
+        self.rules = RuleStore(connection, changes)
+        self.rule_states = RuleStateStore(connection, changes)
         self.segments = SegmentStore(connection, changes)
         self.chunks = ChunkStore(connection)
         self.settings = SettingStore(connection)

@@ -339,3 +339,48 @@ def upgrade() -> None:
         sqlite_where=sa.text("epoch IS NOT NULL"),
         postgresql_where=sa.text("epoch IS NOT NULL"),
     )
+    op.create_table(
+        "rules",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("uid", _SORTED, nullable=False),
+        sa.Column("name", _SORTED, nullable=False),
+        sa.Column("search", _SORTED, nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("score", sa.Integer(), nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("builtin", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.Column("failing_reason", sa.Text(), nullable=False),
+        sa.Column("failing_since_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rules")),
+        sa.UniqueConstraint("name", name=op.f("uq_rules_name")),
+        sa.UniqueConstraint("uid", name=op.f("uq_rules_uid")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "rule_states",
+        sa.Column("tenant_id", _NUMBER, nullable=False),
+        sa.Column("rule_id", _NUMBER, nullable=False),
+        sa.Column("series", sa.LargeBinary(), nullable=False),
+        sa.Column("labels", sa.Text(), nullable=False),
+        sa.Column("states", sa.Text(), nullable=False),
+        sa.Column("level", sa.Integer(), nullable=False),
+        sa.Column("level_since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("acted", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["rule_id"], ["rules.id"], name=op.f("fk_rule_states_rule_id")),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_rule_states_tenant_id")),
+        sa.PrimaryKeyConstraint("tenant_id", "rule_id", "series", name=op.f("pk_rule_states")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_rule_states_rule_id_level", "rule_states", ["rule_id", "level"], unique=False)
+    op.create_table(
+        "rule_holds",
+        sa.Column("tenant_id", _NUMBER, autoincrement=False, nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_rule_holds_tenant_id")),
+        sa.PrimaryKeyConstraint("tenant_id", name=op.f("pk_rule_holds")),
+    )

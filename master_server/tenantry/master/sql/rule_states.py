@@ -1,0 +1,148 @@
+"""Where the rules stand with the Tenants' series, and which Tenants they hold in Alert."""
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, bindparam, delete, distinct, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tenantry.detection.levels import Level
+from tenantry.master.domain.rules import Labels, RuleStatus, SeriesState
+from tenantry.master.sql.changes import ChangeLog
+from tenantry.master.sql.conditions import any_of, is_sqlite
+from tenantry.master.sql.conflicts import InsertMissing
+from tenantry.master.sql.documents import read_labels, read_states, write_labels, write_states
+from tenantry.master.sql.tables import rule_holds as holds
+from tenantry.master.sql.tables import rule_states as table
+
+_KEY: Final = ("tenant_id", "rule_id", "series")
+_MUTABLE: Final = ("states", "level", "level_since_ms", "acted")
+
+
+class SeriesKey(NamedTuple):
+    """One series of one Tenant, as one rule sees it."""
+
+    tenant_id: int
+    rule_id: int
+    labels: Labels
+
+
+StoredState = tuple[SeriesKey, SeriesState]
+
+
+def _upsert(dialect: Any) -> Any:
+    statement = dialect.insert(table)
+    return statement.on_conflict_do_update(
+        index_elements=_KEY, set_={name: statement.excluded[name] for name in _MUTABLE}
+    )
+
+
+_upsert_sqlite: Final = _upsert(sqlite)
+_upsert_postgresql: Final = _upsert(postgresql)
+_hold: Final = InsertMissing(holds)
+_all: Final = select(table)
+_of_rule: Final = _all.where(table.c.rule_id == bindparam("wanted")).order_by(table.c.tenant_id, table.c.series)
+_forget_rule: Final = delete(table).where(table.c.rule_id == bindparam("wanted"))
+_forget_one: Final = delete(table).where(
+    table.c.tenant_id == bindparam("tenant"), table.c.rule_id == bindparam("rule"), table.c.series == bindparam("key")
+)
+_held: Final = select(holds.c.tenant_id).where(holds.c.tenant_id == bindparam("wanted"))
+_statuses: Final = (
+    select(table.c.rule_id, func.count(), func.count(distinct(table.c.tenant_id)))
+    .where(table.c.level > Level.CLEARED)
+    .group_by(table.c.rule_id)
+)
+
+
+class RuleStateStore:
+    """States of series by Tenant, rule and labels; holds by Tenant."""
+
+    __slots__ = ("_changes", "_connection")
+
+    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
+        self._connection = connection
+        self._changes = changes
+
+    @property
+    def reset(self) -> Collection[int]:
+        """The Tenants whose states this transaction has taken away."""
+        return self._changes.rules_reset
+
+    def save(self, states: Iterable[StoredState]) -> None:
+        """Keep where series stand, new ones and known ones."""
+        rows = [
+            {
+                "tenant_id": key.tenant_id,
+                "rule_id": key.rule_id,
+                "series": _hash(key.labels),
+                "labels": write_labels(key.labels),
+                "states": write_states(state.states),
+                "level": int(state.level),
+                "level_since_ms": state.level_since_ms,
+                "acted": int(state.acted),
+            }
+            for key, state in states
+        ]
+        if rows:
+            self._connection.execute(_upsert_sqlite if is_sqlite(self._connection) else _upsert_postgresql, rows)
+
+    def all(self) -> list[StoredState]:
+        """All of them."""
+        return self._read(_all)
+
+    def of_rule(self, rule_id: int) -> list[StoredState]:
+        """Those of one rule."""
+        return [_state(row) for row in self._connection.execute(_of_rule, {"wanted": rule_id})]
+
+    def of_tenants(self, tenant_ids: Collection[int]) -> list[StoredState]:
+        """Those of these Tenants."""
+        return self._read(_all.where(any_of(self._connection, table.c.tenant_id, tenant_ids))) if tenant_ids else []
+
+    def statuses(self) -> dict[int, RuleStatus]:
+        """What each rule finds now; rules that find nothing are left out."""
+        return {rule: RuleStatus(found, tenants) for rule, found, tenants in self._connection.execute(_statuses)}
+
+    def forget(self, keys: Sequence[SeriesKey]) -> None:
+        """Take the states of single series away."""
+        if keys:
+            rows = [{"tenant": key.tenant_id, "rule": key.rule_id, "key": _hash(key.labels)} for key in keys]
+            self._connection.execute(_forget_one, rows)
+
+    def forget_rule(self, rule_id: int) -> None:
+        """Take the states of a rule away."""
+        self._connection.execute(_forget_rule, {"wanted": rule_id})
+        self._changes.rules = True
+
+    def forget_tenants(self, tenant_ids: Collection[int]) -> None:
+        """Take the states of these Tenants away."""
+        if tenant_ids:
+            self._connection.execute(delete(table).where(any_of(self._connection, table.c.tenant_id, tenant_ids)))
+            self._changes.rules_reset.update(tenant_ids)
+
+    def hold(self, tenant_id: int, now_ms: int) -> None:
+        """A rule has put the Tenant into Alert."""
+        self._connection.execute(_hold.on(self._connection), [{"tenant_id": tenant_id, "since_ms": now_ms}])
+
+    def holds(self, tenant_id: int) -> bool:
+        """Whether the Tenant is in Alert because of a rule."""
+        return self._connection.execute(_held, {"wanted": tenant_id}).first() is not None
+
+    def release(self, tenant_ids: Collection[int]) -> None:
+        """These Tenants are not in Alert because of a rule any more."""
+        if tenant_ids:
+            self._connection.execute(delete(holds).where(any_of(self._connection, holds.c.tenant_id, tenant_ids)))
+
+    def _read(self, query: Select[Any]) -> list[StoredState]:
+        return [_state(row) for row in self._connection.execute(query)]
+
+
+def _hash(labels: Labels) -> bytes:
+    return hashlib.sha256(write_labels(labels).encode()).digest()[:16]
+
+
+def _state(row: Row[Any]) -> StoredState:
+    return (
+        SeriesKey(row.tenant_id, row.rule_id, read_labels(row.labels)),
+        SeriesState(read_states(row.states), Level(row.level), row.level_since_ms, Level(row.acted)),
+    )
