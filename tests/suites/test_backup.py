@@ -12,7 +12,7 @@ from sqlalchemy import select
 from tenantry.master.domain.authorities import AuthorityState
 from tenantry.master.domain.certificates import Certificate, CertificateStatus
 from tenantry.master.domain.keys import EnrolmentKey
-from tenantry.master.domain.people import Group, Token
+from tenantry.master.domain.people import Group, MachineCertificate, Token
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.operations.administrators import ensure_administrator
 from tenantry.master.sql.authorities import StoredAuthority
@@ -45,6 +45,10 @@ def _fill(database: Database) -> None:
         transaction.keys.insert(EnrolmentKey("k", "h", tenants[0], NOW, NOW + 1, "admin", NOW, "spki"))
         administrator = ensure_administrator(transaction, "test", NOW)
         transaction.tokens.insert(Token("t", "h", "n", NOW, user_id=administrator.id))
+        transaction.machine_certificates.insert(
+            MachineCertificate("bb", administrator.id, "ca", "pk", NOW, NOW + 1, NOW, "test")
+        )
+        transaction.sign_in_sources.note(administrator.id, "192.0.2.1", NOW, 10)
         group = transaction.groups.insert(Group(0, "operators", "", "", NOW))
         transaction.groups.add(group.id, administrator.id, external=False)
         transaction.certificates.insert(

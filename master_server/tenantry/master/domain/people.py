@@ -1,6 +1,6 @@
 """Users, groups and tokens as they are kept: never a secret, only what it is checked by. Times are Unix milliseconds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tenantry.master.domain.access import Permission
@@ -22,11 +22,11 @@ class User:
     created_ms: int
     version: int = 1
     machine: bool = False
-    password: str | None = None
-    totp: str | None = None
+    password: str | None = field(default=None, repr=False)
+    totp: str | None = field(default=None, repr=False)
     totp_confirmed_ms: int | None = None
     totp_used_step: int | None = None
-    recovery_codes: tuple[str, ...] = ()
+    recovery_codes: tuple[str, ...] = field(default=(), repr=False)
     issuer: str | None = None
     subject: str | None = None
     disabled_ms: int | None = None
@@ -68,3 +68,18 @@ class Token:
     owners: frozenset[int] | None = None
     expires_ms: int | None = None
     last_used_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineCertificate:
+    """A client certificate that was issued to a machine's user. ``public_key`` is the SHA-256 of its key, hexadecimal."""
+
+    serial: str
+    user_id: int
+    authority: str
+    public_key: str
+    not_before_ms: int
+    not_after_ms: int
+    issued_ms: int
+    issued_by: str
+    revoked_ms: int | None = None

@@ -9,13 +9,15 @@ from tenantry.master.domain.records import StreamName
 class Changes:
     """Tenants whose row changed, by the store's number, streams that were appended to, and what evaluation has to know of.
 
-    ``rules``: a rule was changed. ``rules_reset``: Tenants whose states with the rules were taken away.
+    ``rules``: a rule was changed. ``rules_reset``: Tenants whose states with the rules were taken away. ``users``: users of whom
+    something changed that decides what they may do: their row, a token, a certificate.
     """
 
     tenants: frozenset[int]
     streams: frozenset[StreamName]
     rules: bool = False
     rules_reset: frozenset[int] = frozenset()
+    users: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -26,9 +28,15 @@ class ChangeLog:
     streams: set[StreamName] = field(default_factory=set)
     rules: bool = False
     rules_reset: set[int] = field(default_factory=set)
+    users: set[int] = field(default_factory=set)
 
     def take(self) -> Changes | None:
         """What was written down; None when nothing was."""
-        if not self.tenants and not self.streams and not self.rules and not self.rules_reset:
-            return None
-        return Changes(frozenset(self.tenants), frozenset(self.streams), self.rules, frozenset(self.rules_reset))
+        changed = Changes(
+            frozenset(self.tenants),
+            frozenset(self.streams),
+            self.rules,
+            frozenset(self.rules_reset),
+            frozenset(self.users),
+        )
+        return None if changed == Changes(frozenset(), frozenset()) else changed

@@ -197,6 +197,31 @@ tokens: Final = Table(
     Index("ix_tokens_user_id", "user_id"),
 )
 
+machine_certificates: Final = Table(
+    "machine_certificates",
+    metadata,
+    Column("serial", Text, primary_key=True),
+    Column("user_id", _Number, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("authority", Text, nullable=False),
+    Column("public_key", Text, nullable=False),
+    Column("not_before_ms", BigInteger, nullable=False),
+    Column("not_after_ms", BigInteger, nullable=False),
+    Column("issued_ms", BigInteger, nullable=False),
+    Column("issued_by", Text, nullable=False),
+    Column("revoked_ms", BigInteger),
+    Index("ix_machine_certificates_user_id", "user_id"),
+)
+
+# From where each user has signed in: guessing from elsewhere cannot shut these out.
+sign_in_sources: Final = Table(
+    "sign_in_sources",
+    metadata,
+    Column("user_id", _Number, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("user_id", "source"),
+)
+
 certificates: Final = Table(
     "certificates",
     metadata,

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 
 from tenantry.master.domain.access import Permission
 from tenantry.master.domain.people import Token, TokenKind
+from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.tables import tokens as table
 
 _COLUMNS: Final = tuple(table.c.keys())
@@ -18,6 +19,18 @@ _revoke: Final = (
     update(table)
     .where(table.c.id == bindparam("wanted"), table.c.revoked_ms.is_(None))
     .values(revoked_ms=bindparam("now"))
+    .returning(table.c.user_id)
+)
+_revoke_of_user: Final = (
+    update(table)
+    .where(
+        table.c.user_id == bindparam("owner_id"),
+        table.c.revoked_ms.is_(None),
+        table.c.kind.in_(bindparam("kinds", expanding=True)),
+        table.c.id != bindparam("spare"),
+    )
+    .values(revoked_ms=bindparam("now"))
+    .returning(table.c.id)
 )
 _used: Final = update(table).where(table.c.id == bindparam("wanted")).values(last_used_ms=bindparam("now"))
 _forget: Final = delete(table).where(table.c.kind == TokenKind.SESSION.value, table.c.expires_ms < bindparam("before"))
@@ -26,10 +39,11 @@ _forget: Final = delete(table).where(table.c.kind == TokenKind.SESSION.value, ta
 class TokenStore:
     """Tokens, by their public id."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_changes", "_connection")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
         self._connection = connection
+        self._changes = changes
 
     def insert(self, token: Token) -> None:
         """Keep a new token."""
@@ -38,6 +52,7 @@ class TokenStore:
         values["permissions"] = None if token.permissions is None else json.dumps(sorted(token.permissions))
         values["owners"] = None if token.owners is None else json.dumps(sorted(token.owners))
         self._connection.execute(_insert, values)
+        self._changes.users.add(token.user_id)
 
     def by_id(self, token_id: str) -> Token | None:
         """The token of this id, also a revoked one."""
@@ -54,7 +69,15 @@ class TokenStore:
 
     def revoke(self, token_id: str, now_ms: int) -> None:
         """Revoke a token; one that is revoked or unknown stays as it is."""
-        self._connection.execute(_revoke, {"wanted": token_id, "now": now_ms})
+        self._changes.users.update(self._connection.execute(_revoke, {"wanted": token_id, "now": now_ms}).scalars())
+
+    def revoke_of_user(self, user_id: int, now_ms: int, kind: TokenKind | None = None, spare: str = "") -> list[str]:
+        """Revoke what a user has, of one kind or of both, except the token ``spare``; the ids, sorted."""
+        query = {"owner_id": user_id, "kinds": [kind or one for one in TokenKind], "spare": spare, "now": now_ms}
+        revoked = sorted(self._connection.execute(_revoke_of_user, query).scalars())
+        if revoked:
+            self._changes.users.add(user_id)
+        return revoked
 
     def touch(self, last_used_ms: dict[str, int]) -> None:
         """Note when tokens were used last, by id."""

@@ -13,6 +13,7 @@ from tenantry.master.sql.gaps import GapStore
 from tenantry.master.sql.groups import GroupStore
 from tenantry.master.sql.keys import KeyStore
 from tenantry.master.sql.layouts import LayoutStore
+from tenantry.master.sql.machine_certificates import MachineCertificateStore
 from tenantry.master.sql.marks import MarkStore
 from tenantry.master.sql.records import RecordStore
 from tenantry.master.sql.role_bindings import RoleBindingStore
@@ -20,6 +21,7 @@ from tenantry.master.sql.rule_states import RuleStateStore
 from tenantry.master.sql.rules import RuleStore
 from tenantry.master.sql.segments import SegmentStore
 from tenantry.master.sql.settings import SettingStore
+from tenantry.master.sql.sign_in_sources import SignInSourceStore
 from tenantry.master.sql.tenants import TenantStore
 from tenantry.master.sql.tokens import TokenStore
 from tenantry.master.sql.users import UserStore
@@ -41,6 +43,7 @@ class Transaction:
         "groups",
         "keys",
         "layouts",
+        "machine_certificates",
         "marks",
         "records",
         "role_bindings",
@@ -48,6 +51,7 @@ class Transaction:
         "rules",
         "segments",
         "settings",
+        "sign_in_sources",
         "tenants",
         "tokens",
         "users",
@@ -58,10 +62,12 @@ class Transaction:
         self.connection = connection
         self.tenants = TenantStore(connection, changes)
         self.keys = KeyStore(connection)
-        self.users = UserStore(connection)
+        self.users = UserStore(connection, changes)
         self.groups = GroupStore(connection)
         self.role_bindings = RoleBindingStore(connection)
-        self.tokens = TokenStore(connection)
+        self.tokens = TokenStore(connection, changes)
+        self.machine_certificates = MachineCertificateStore(connection, changes)
+        self.sign_in_sources = SignInSourceStore(connection)
         self.certificates = CertificateStore(connection)
         self.authorities = AuthorityStore(connection)
         self.records = RecordStore(connection, changes)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from tenantry.master.domain.people import User
+from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.tables import users as table
 
 _COLUMNS: Final = tuple(table.c.keys())
@@ -20,21 +21,25 @@ _by_subject: Final = select(table).where(
 _page: Final = select(table).where(table.c.name > bindparam("after")).order_by(table.c.name).limit(bindparam("most"))
 _save: Final = update(table).where(table.c.id == bindparam("wanted"), table.c.version == bindparam("seen"))
 _delete: Final = delete(table).where(table.c.id == bindparam("wanted"))
+_count: Final = select(func.count()).select_from(table)
 
 
 class UserStore:
     """Users by number, name, or their subject at an OpenID provider. Names are kept as given: fold them first."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_changes", "_connection")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
         self._connection = connection
+        self._changes = changes
 
     def insert(self, user: User) -> User:
         """Keep a new user; the same with its number."""
         values = _values(user)
         del values["id"]
-        return replace(user, id=self._connection.execute(_insert, values).scalar_one())
+        kept = replace(user, id=self._connection.execute(_insert, values).scalar_one())
+        self._changes.users.add(kept.id)
+        return kept
 
     def by_id(self, user_id: int) -> User | None:
         """The user of this number."""
@@ -58,11 +63,19 @@ class UserStore:
         values = _values(changed)
         del values["id"]
         result = self._connection.execute(_save.values(values), {"wanted": user.id, "seen": user.version})
-        return changed if result.rowcount else None
+        if not result.rowcount:
+            return None
+        self._changes.users.add(user.id)
+        return changed
 
     def delete(self, user_id: int) -> None:
         """Erase a user, with tokens, roles and memberships."""
         self._connection.execute(_delete, {"wanted": user_id})
+        self._changes.users.add(user_id)
+
+    def count(self) -> int:
+        """How many users there are."""
+        return int(self._connection.execute(_count).scalar_one())
 
     def _one(self, statement: Any, values: dict[str, Any]) -> User | None:
         row = self._connection.execute(statement, values).one_or_none()

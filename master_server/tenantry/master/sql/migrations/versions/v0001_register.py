@@ -201,6 +201,31 @@ def upgrade() -> None:
     )
     op.create_index("ix_tokens_user_id", "tokens", ["user_id"], unique=False)
     op.create_table(
+        "machine_certificates",
+        sa.Column("serial", sa.Text(), nullable=False),
+        sa.Column("user_id", _NUMBER, nullable=False),
+        sa.Column("authority", sa.Text(), nullable=False),
+        sa.Column("public_key", sa.Text(), nullable=False),
+        sa.Column("not_before_ms", sa.BigInteger(), nullable=False),
+        sa.Column("not_after_ms", sa.BigInteger(), nullable=False),
+        sa.Column("issued_ms", sa.BigInteger(), nullable=False),
+        sa.Column("issued_by", sa.Text(), nullable=False),
+        sa.Column("revoked_ms", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_machine_certificates_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("serial", name=op.f("pk_machine_certificates")),
+    )
+    op.create_index("ix_machine_certificates_user_id", "machine_certificates", ["user_id"], unique=False)
+    op.create_table(
+        "sign_in_sources",
+        sa.Column("user_id", _NUMBER, nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("last_ms", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sign_in_sources_user_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("user_id", "source", name=op.f("pk_sign_in_sources")),
+    )
+    op.create_table(
         "totals",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("records", sa.BigInteger(), nullable=False),
