@@ -294,6 +294,36 @@ class NotSignedIn(Failure):
     exit_code = EXIT_DENIED
 
 
+class OpenIdNotOffered(Failure):
+    """This Master signs nobody in through an OpenID provider."""
+
+    reason = "OPENID_NOT_OFFERED"
+    code = "FAILED_PRECONDITION"
+    message = "this Master has no OpenID provider"
+    hint = "Sign in with a password or a token, or have the administrator set `openid.issuer`."
+    exit_code = EXIT_WRONG_STATE
+
+
+class OpenIdSignInFailed(Failure):
+    """The OpenID provider's answer does not sign anybody in. Metadata: ``cause``."""
+
+    reason = "OPENID_SIGN_IN_FAILED"
+    code = "UNAUTHENTICATED"
+    message = "the sign-in through the OpenID provider failed: {cause}"
+    hint = "Start again with `tenantry login --openid`; when it keeps failing, the settings below `openid` need a look."
+    exit_code = EXIT_DENIED
+
+
+class OpenIdProviderUnreachable(Failure):
+    """The OpenID provider does not answer. Metadata: ``issuer``, ``cause``."""
+
+    reason = "OPENID_PROVIDER_UNREACHABLE"
+    code = "UNAVAILABLE"
+    message = "the OpenID provider {issuer} does not answer: {cause}"
+    hint = "Try again later; until then a password or a token signs in."
+    exit_code = EXIT_UNREACHABLE
+
+
 class NotAllowed(Failure):
     """Signed in, but this call is not among the caller's rights. Metadata: ``permission``."""
 
@@ -392,6 +422,65 @@ class IncarnationStale(Failure):
     message = "a newer link of this Tenant has taken over (incarnation {incarnation})"
     hint = "Reconnect."
     exit_code = EXIT_CONFLICT
+
+
+# --- licences -----------------------------------------------------------------------------------------------------------
+
+
+class LicenceInvalid(Failure):
+    """A licence, a request for one, or an issuer's key cannot be taken. Metadata: ``problem``."""
+
+    reason = "LICENCE_INVALID"
+    code = "INVALID_ARGUMENT"
+    message = "the licence is refused: {problem}"
+    hint = "Ask whoever issued it; files of this kind are taken as they are, to the byte, or not at all."
+    exit_code = EXIT_USAGE
+
+
+class LicenceMissing(Failure):
+    """No licence is in force that allows new registrations and joins. Metadata: ``cause``."""
+
+    reason = "LICENCE_MISSING"
+    code = "FAILED_PRECONDITION"
+    message = "there is no licence in force: {cause}"
+    hint = (
+        "Make a request (`tenantry license request`), have it issued, install what comes back (`tenantry license install`). "
+        "What runs already goes on."
+    )
+    exit_code = EXIT_WRONG_STATE
+
+
+class LicenceExpired(Failure):
+    """The licence has run out. Metadata: ``serial``, ``ended``."""
+
+    reason = "LICENCE_EXPIRED"
+    code = "FAILED_PRECONDITION"
+    message = "the licence {serial} ended at {ended}"
+    hint = (
+        "Request and install a new one (`tenantry license request`, `tenantry license install`). Nothing new is let in until then; "
+        "what runs already goes on."
+    )
+    exit_code = EXIT_WRONG_STATE
+
+
+class LicenceLimitReached(Failure):
+    """The licence allows no more Tenants. Metadata: ``serial``, ``limit``, ``used``."""
+
+    reason = "LICENCE_LIMIT_REACHED"
+    code = "RESOURCE_EXHAUSTED"
+    message = "the licence {serial} allows {limit} Tenants, and there are {used}"
+    hint = "Delete Tenants that nobody needs, or install a licence for more."
+    exit_code = EXIT_LIMIT
+
+
+class LicenceNotFound(Failure):
+    """No such licence is installed. Metadata: ``serial``."""
+
+    reason = "LICENCE_NOT_FOUND"
+    code = "NOT_FOUND"
+    message = "there is no licence {serial} here"
+    hint = "`tenantry license show` lists the licences that there are."
+    exit_code = EXIT_NOT_FOUND
 
 
 # --- limits and the Master's own trouble ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Durations are kept as whole milliseconds and written like ``30m``, sizes are kep
 
 from tenantry.master.config.kinds import is_host, split_listen
 from tenantry.master.config.loading import CONFIG_NAME, ConfigurationInvalid, Problem, load
-from tenantry.master.config.settings import DEFAULT_DATA_DIR, KEYS, Compaction, MasterConfig
+from tenantry.master.config.settings import DEFAULT_DATA_DIR, KEYS, Compaction, MasterConfig, OpenId
 
 __all__ = [
     "CONFIG_NAME",
@@ -15,6 +15,7 @@ __all__ = [
     "Compaction",
     "ConfigurationInvalid",
     "MasterConfig",
+    "OpenId",
     "Problem",
     "is_host",
     "load",

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tenantry.process.durations import InvalidDuration, format_milliseconds, parse_milliseconds
+from tenantry.process.redaction import redact_text
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.names import check_trust_domain
 
+LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+MAX_WORD: Final = 256
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _HOUR: Final = 3_600_000
 _DAY: Final = 24 * _HOUR
@@ -220,12 +224,52 @@ def _read_level(value: object) -> str:
     return level
 
 
+def _read_url(value: object) -> str:
+    text = _text(value).strip().removesuffix("/")
+    try:
+        parts = urlsplit(text)
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        raise Wrong("is no URL") from None
+    secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS)
+    if not secure or not parts.hostname or not port_is_right or parts.username or parts.query or parts.fragment:
+        raise Wrong(f"is {redact_text(text)[:80]!r}")
+    return text
+
+
+def _read_word(value: object) -> str:
+    text = _text(value).strip()
+    if not text or len(text) > MAX_WORD or not text.isprintable() or " " in text:
+        raise Wrong(f"is {text[:80]!r}")
+    return text
+
+
+def _read_words(value: object) -> tuple[str, ...]:
+    entries = value.split() if isinstance(value, str) else value
+    if not isinstance(entries, list | tuple):
+        raise Wrong("is no list of words")
+    return tuple(dict.fromkeys(_read_word(entry) for entry in entries))
+
+
+def _read_urls(value: object) -> tuple[str, ...]:
+    entries = value.split() if isinstance(value, str) else value
+    if not isinstance(entries, list | tuple):
+        raise Wrong("is no list of URLs")
+    return tuple(dict.fromkeys(_read_url(entry) for entry in entries))
+
+
+def _write_list(values: Any) -> str:
+    return f"[{', '.join(map(_quote, values))}]"
+
+
 BOOLEAN: Final = Kind(_read_boolean, "true or false", lambda value: "true" if value else "false")
 LISTEN: Final = Kind(_read_listen, "ADDRESS:PORT, like 0.0.0.0:7443 or [::]:7443 (port 0 takes a free one)", _quote)
-HOSTS: Final = Kind(
-    _read_hosts, "host names (without wildcards) and IP addresses", lambda v: f"[{', '.join(map(_quote, v))}]"
-)
+HOSTS: Final = Kind(_read_hosts, "host names (without wildcards) and IP addresses", _write_list)
 PATH: Final = Kind(_read_path, "a path", _quote)
 DSN: Final = Kind(_read_dsn, "sqlite:////PATH or postgresql://USER@HOST/DATABASE", _quote)
 TRUST_DOMAIN: Final = Kind(_read_trust_domain, "lower-case DNS labels, like tenantry.internal", _quote)
+URL: Final = Kind(_read_url, "https://HOST[:PORT]/PATH (plain http only to this machine)", _quote)
+URLS: Final = Kind(_read_urls, "a list of https:// URLs", _write_list)
+WORD: Final = Kind(_read_word, f"1 to {MAX_WORD} printable characters without spaces", _quote)
+WORDS: Final = Kind(_read_words, "a list of words", _write_list)
 LEVEL: Final = Kind(_read_level, f"one of {', '.join(LOG_LEVELS)}", _quote)

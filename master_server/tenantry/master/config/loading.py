@@ -16,8 +16,8 @@ from tenantry.master.config.settings import (
     DEFAULT_DATA_DIR,
     ENVIRONMENT_PREFIX,
     KINDS,
+    SECTIONS,
     VARIABLES,
-    Compaction,
     MasterConfig,
 )
 from tenantry.master.domain.records import StreamName
@@ -147,7 +147,7 @@ class _Merging:
             return
         for key, value in _flatten(document):
             self._take(key, value, str(path))
-        for key in ("data_dir", "dsn_file"):
+        for key in ("data_dir", "dsn_file", "openid.client_secret_file"):
             value = self._values.get(key)
             if isinstance(value, Path):
                 self._values[key] = path.absolute().parent / value
@@ -181,11 +181,7 @@ class _Merging:
 
     def _build(self) -> MasterConfig:
         plain: dict[str, Any] = {key: value for key, value in self._values.items() if "." not in key}
-        packing: dict[str, Any] = {
-            key.removeprefix("compaction."): value
-            for key, value in self._values.items()
-            if key.startswith("compaction.")
-        }
+        sections: dict[str, Any] = {table: kind(**self._section(table)) for table, kind in SECTIONS.items()}
         kept = {stream: self._values.get(f"retention.{stream}") for stream in StreamName}
         plain["data_dir"] = Path(plain.get("data_dir", DEFAULT_DATA_DIR)).absolute()
         if plain.get("dsn_file") is not None:
@@ -193,10 +189,13 @@ class _Merging:
         plain.setdefault("public_hosts", _default_hosts())
         return MasterConfig(
             **plain,
-            compaction=Compaction(**packing),
+            **sections,
             retention=MappingProxyType({stream: age if isinstance(age, int) else None for stream, age in kept.items()}),
             origins=MappingProxyType(self._origins),
         )
+
+    def _section(self, table: str) -> dict[str, Any]:
+        return {key.partition(".")[2]: value for key, value in self._values.items() if key.startswith(f"{table}.")}
 
     def _check_silence(self, config: MasterConfig) -> None:
         heartbeat = format_milliseconds(config.heartbeat_interval)

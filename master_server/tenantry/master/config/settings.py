@@ -15,6 +15,10 @@ from tenantry.master.config.kinds import (
     LISTEN,
     PATH,
     TRUST_DOMAIN,
+    URL,
+    URLS,
+    WORD,
+    WORDS,
     Kind,
     byte_size,
     duration,
@@ -55,6 +59,24 @@ class Compaction:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenId:
+    """The OpenID provider that people can sign in with; none without an issuer."""
+
+    issuer: str | None = _setting(None, optional(URL))
+    """Its issuer, below which `/.well-known/openid-configuration` is found."""
+    client_id: str = _setting("tenantry", WORD)
+    client_secret_file: Path | None = _setting(None, optional(PATH))  # noqa: RUF009 - `_setting` is dataclasses.field
+    """A file of mode 0600; None for a public client, which PKCE protects alone."""
+    scopes: tuple[str, ...] = _setting(("openid", "profile", "email"), WORDS)
+    groups_claim: str = _setting("groups", WORD)
+    """The claim that lists the user's groups: who is in a group here whose `external` name is listed, holds its roles."""
+    provision: bool = _setting(True, BOOLEAN)
+    """Whether who signs in for the first time becomes a user; without it only whom an administrator made beforehand."""
+    redirects: tuple[str, ...] = _setting((), URLS)
+    """Where the provider may send browsers back to, beside ports of the user's own machine."""
+
+
+@dataclass(frozen=True, slots=True)
 class MasterConfig:
     """Everything that can be set. Durations in milliseconds. `load` makes and checks it."""
 
@@ -89,6 +111,7 @@ class MasterConfig:
     channelz: bool = _setting(False, BOOLEAN)
     log_level: str = _setting("info", LEVEL)
     compaction: Compaction = field(default_factory=Compaction)
+    openid: OpenId = field(default_factory=OpenId)
     retention: Mapping[StreamName, int | None] = field(
         default_factory=lambda: MappingProxyType(dict.fromkeys(StreamName))
     )
@@ -124,6 +147,10 @@ class MasterConfig:
         return _write(self, keys, {})
 
 
+SECTIONS: Final[Mapping[str, type[Compaction | OpenId]]] = {"compaction": Compaction, "openid": OpenId}
+"""Tables of the configuration with settings of their own."""
+
+
 def _write(config: MasterConfig, keys: Collection[str], origins: Mapping[str, str]) -> str:
     lines: list[str] = []
     current = ""
@@ -143,8 +170,10 @@ def _settings(config: MasterConfig) -> Iterator[tuple[str, Kind, object]]:
     for setting in dataclasses.fields(config):
         if "kind" in setting.metadata:
             yield setting.name, setting.metadata["kind"], getattr(config, setting.name)
-    for setting in dataclasses.fields(config.compaction):
-        yield f"compaction.{setting.name}", setting.metadata["kind"], getattr(config.compaction, setting.name)
+    for table in SECTIONS:
+        section = getattr(config, table)
+        for setting in dataclasses.fields(section):
+            yield f"{table}.{setting.name}", setting.metadata["kind"], getattr(section, setting.name)
     for stream, value in config.retention.items():
         yield f"retention.{stream}", _RETENTION, value
 
