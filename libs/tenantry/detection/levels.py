@@ -85,11 +85,3 @@ class LevelledThreshold:
 def at_rest(states: LevelStates) -> bool:
     """Whether nothing fires and nothing waits: a quiet value would change nothing but the time of the newest one."""
     return all(state.phase is Phase.OK for state in states)
-
-
-def rest_until(states: LevelStates, timestamp_ms: int) -> LevelStates:
-    """The states of a series at rest that has seen quiet values up to this time."""
-    return tuple(
-        state if state.last_ms >= timestamp_ms else ThresholdState(state.phase, state.since_ms, timestamp_ms)
-        for state in states
-    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from tenantry.detection.levels import LEVELS, Level, LevelledThreshold, LevelStates
+from tenantry.detection.levels import LEVELS, Level, LevelledThreshold, LevelStates, at_rest
 from tenantry.detection.thresholds import Threshold
 from tenantry.master.domain.records import StreamName
 from tenantry.protocol.failures import FieldInvalid, RuleChanged
@@ -178,13 +178,17 @@ class SeriesState:
     """Where a rule stands with one series of one Tenant that has crossed a limit at least once.
 
     ``level`` is the one that fires now, since ``level_since_ms`` (event time). ``acted`` is the level at which the Tenant was moved or
-    would have been: it lags behind ``level`` while what is found is late.
+    would have been: it lags behind ``level`` while what is found is late. ``settled``: a quiet value has nothing to change.
     """
 
     states: LevelStates
     level: Level = Level.CLEARED
     level_since_ms: int = 0
     acted: Level = Level.CLEARED
+    settled: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settled", self.acted is self.level and at_rest(self.states))
 
 
 _UPWARD: Final = frozenset({">", ">="})

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from tenantry.master.domain.records import STORED_AS, JsonValue, NewGap, NewRecord
+from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.sql.marks import MarkMove, MarksMoved
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.segments import Frame, encode_segment
@@ -120,9 +121,16 @@ class _Plan:
 class Ingest:
     """Turns batches into rows. Not thread-safe: one committer owns it."""
 
-    def __init__(self, decoders: Decoders, layouts: LayoutDirectory, newest_received_ms: int = 0) -> None:
+    def __init__(
+        self,
+        decoders: Decoders,
+        layouts: LayoutDirectory,
+        newest_received_ms: int = 0,
+        rules: RuleEvaluator | None = None,
+    ) -> None:
         """``newest_received_ms`` is that of the newest segment in the store: times of commits only grow."""
         self._decoders = decoders
+        self._rules = rules
         self._layouts = layouts
         self._received_ms = newest_received_ms
         self._latest: list[_Plan] = []
@@ -139,6 +147,8 @@ class Ingest:
 
     def committed(self, outcomes: Iterable[Outcome]) -> None:
         """The transaction is durable: the links' marks and latest figures move."""
+        if self._rules is not None:
+            self._rules.committed()
         for outcome in outcomes:
             if outcome.after is not None:
                 outcome.item.session.marks[outcome.item.message.stream] = outcome.after
@@ -148,6 +158,8 @@ class Ingest:
 
     def refused(self, items: Sequence[DataItem], failure: Failure) -> list[Outcome]:
         """The transaction failed: nothing is acknowledged, the daemons shall try again."""
+        if self._rules is not None:
+            self._rules.refused()
         return [
             Outcome(
                 item,
@@ -210,6 +222,8 @@ class Ingest:
                 first_ms=segment.summary.first_timestamp,
                 last_ms=segment.summary.last_timestamp,
             )
+            if self._rules is not None:
+                self._rules.evaluate(transaction, plan.frames, plan.received_ms)
         if plan.records:
             transaction.records.append(plan.records)
         if plan.gaps:

@@ -10,6 +10,7 @@ from tenantry.master.domain.lifecycle import LifecycleEvent, move
 from tenantry.master.domain.tenants import Tenant, check_configuration, check_etag
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.findings import follow_moves
 from tenantry.master.sql.tenants import NewTenant
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, TenantInWrongState, TenantNotQuarantined
@@ -193,6 +194,7 @@ def move_tenant(
     tenant = _alive(transaction, guid)
     check_etag(tenant, etag)
     after = move(guid, tenant.state, event)
+    follow_moves(transaction, [(tenant.id, tenant.state)], after, now_ms)
     moved = replace(
         tenant,
         state=after,
@@ -266,6 +268,7 @@ def delete_tenant(transaction: Transaction, actor: Actor, guid: str, *, etag: st
     tenant = _alive(transaction, guid)
     check_etag(tenant, etag)
     after = move(guid, tenant.state, LifecycleEvent.DELETED)
+    follow_moves(transaction, [(tenant.id, tenant.state)], after, now_ms)
     transaction.certificates.revoke_all(tenant.id)
     transaction.keys.cancel_unused(tenant.id, now_ms)
     deleted = replace(

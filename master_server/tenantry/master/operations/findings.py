@@ -1,0 +1,193 @@
+"""What it brings about when a rule finds something: alerts, and moves of the life cycle. Work inside a transaction.
+
+A rule moves a Tenant to Alert when a series comes to a worse level, and back to Active only when a rule had put it there and no
+series holds it there any more. What an operator decides stands: a finding acts again after it was over, or got worse.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tenantry.detection.levels import Level
+from tenantry.master.domain.lifecycle import LIFECYCLE, SUPERVISED, LifecycleEvent
+from tenantry.master.domain.records import NewRecord
+from tenantry.master.domain.rules import LATE_AFTER_MS, ActionKind, Labels, Rule, severity_of
+from tenantry.master.domain.tenants import Tenant
+from tenantry.master.operations import journal
+from tenantry.master.operations.actors import Actor
+from tenantry.master.sql.rule_states import StoredState
+from tenantry.master.sql.transaction import Transaction
+from tenantry.process.durations import format_milliseconds
+from tenantry.protocol.messages import TenantState
+from tenantry.protocol.names import MAX_REASON, tidy_text
+
+_MOVES: Final = {
+    ActionKind.TO_ALERT: LifecycleEvent.RULE_ALERTED,
+    ActionKind.TO_ACTIVE: LifecycleEvent.RULE_CALMED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A series comes to another level (``before``, ``after``), or the Tenant is moved for it (``acted_before``, ``acted_after``).
+
+    ``value`` is None where no sample brought it about, and ``ended_by`` then says what did.
+    """
+
+    rule: Rule
+    tenant_id: int
+    labels: Labels
+    timestamp_ms: int
+    value: float | None
+    before: Level
+    after: Level
+    acted_before: Level
+    acted_after: Level
+    ended_by: str = ""
+
+    def describe(self) -> str:
+        """For people: what was found."""
+        condition = self.rule.draft.condition
+        subject = condition.metric + "".join(f" {name}={value}" for name, value in self.labels)
+        if self.value is None:
+            return tidy_text(f"{subject}: {self.ended_by}", MAX_REASON)
+        limit = condition.limits.get(self.after)
+        if limit is None:
+            return tidy_text(f"{subject} is {self.value:g}: over", MAX_REASON)
+        lasting = f" for {format_milliseconds(condition.for_ms)}" if condition.for_ms else ""
+        level = self.after.name.lower()
+        return tidy_text(
+            f"{subject} is {self.value:g} ({level}: {limit.operator} {limit.value:g}{lasting})", MAX_REASON
+        )
+
+
+def carry_out(
+    transaction: Transaction, findings: Sequence[Finding], held: Callable[[int], bool], received_ms: int
+) -> None:
+    """Write down and do what follows from findings, in their order.
+
+    ``held`` says whether a finding that stands now keeps the Tenant of this number in Alert.
+    """
+    tenants = {
+        tenant.id: tenant
+        for tenant in transaction.tenants.by_ids(sorted({finding.tenant_id for finding in findings}))
+        if tenant.state in SUPERVISED
+    }
+    moved: dict[int, Tenant] = {}
+    records: list[NewRecord] = []
+    for finding in findings:
+        tenant = moved.get(finding.tenant_id) or tenants.get(finding.tenant_id)
+        if tenant is None:
+            continue
+        records += _alerts(finding, tenant, received_ms)
+        kind = _move(finding)
+        if kind is None:
+            continue
+        if kind is ActionKind.TO_ACTIVE and (held(tenant.id) or not transaction.rule_states.holds(tenant.id)):
+            continue
+        after = LIFECYCLE.get((tenant.state, _MOVES[kind]))
+        if after is None:
+            continue
+        reason = finding.describe()
+        records.append(
+            journal.state_changed(tenant, tenant.state, after, Actor("rule", finding.rule.name), reason, received_ms)
+        )
+        moved[tenant.id] = replace(
+            tenant,
+            state=after,
+            state_since_ms=received_ms,
+            state_reason=reason,
+            version=tenant.version + 1,
+            updated_ms=received_ms,
+        )
+        if after is TenantState.ALERT:
+            transaction.rule_states.hold(tenant.id, received_ms)
+        else:
+            transaction.rule_states.release([tenant.id])
+    for tenant in moved.values():
+        transaction.tenants.save(tenant, renamed=False)
+    if records:
+        transaction.records.append(records)
+
+
+def end_findings(states: Iterable[StoredState], rules: Mapping[int, Rule], why: str, now_ms: int) -> list[Finding]:
+    """The findings that end these states for another reason than a value. The states themselves stay."""
+    return [
+        Finding(
+            rules[key.rule_id],
+            key.tenant_id,
+            key.labels,
+            now_ms,
+            None,
+            state.level,
+            Level.CLEARED,
+            state.acted,
+            Level.CLEARED,
+            why,
+        )
+        for key, state in states
+        if key.rule_id in rules and (state.level is not Level.CLEARED or state.acted is not Level.CLEARED)
+    ]
+
+
+def follow_moves(
+    transaction: Transaction, moves: Sequence[tuple[int, TenantState]], after: TenantState, now_ms: int
+) -> None:
+    """Operators have moved Tenants (the store's number, the state before): no rule holds these in Alert any more.
+
+    In Maintenance nothing is judged: what was found there is over, and what waits begins anew when it is left. To be called before the
+    new state is saved.
+    """
+    transaction.rule_states.release([tenant_id for tenant_id, _ in moves])
+    around = {TenantState.MAINTENANCE, TenantState.DELETED}
+    reset = [tenant_id for tenant_id, before in moves if before in around or after in around]
+    states = transaction.rule_states.of_tenants(reset)
+    if states:
+        rules = {rule.id: rule for rule in transaction.rules.active()}
+        findings = end_findings(states, rules, f"the Tenant was moved to {after.value}", now_ms)
+        carry_out(
+            transaction, [replace(finding, acted_after=finding.acted_before) for finding in findings], _anybody, now_ms
+        )
+    transaction.rule_states.forget_tenants(reset)
+
+
+def _anybody(_tenant_id: int) -> bool:
+    return True
+
+
+def _move(finding: Finding) -> ActionKind | None:
+    rule, after = finding.rule, finding.acted_after
+    if after is finding.acted_before:
+        return None
+    if after > finding.acted_before and rule.acts(ActionKind.TO_ALERT, after):
+        return ActionKind.TO_ALERT
+    return ActionKind.TO_ACTIVE if rule.acts(ActionKind.TO_ACTIVE, after) else None
+
+
+def _alerts(finding: Finding, tenant: Tenant, received_ms: int) -> list[NewRecord]:
+    rule, condition = finding.rule, finding.rule.draft.condition
+    stood, stands = (rule.acts(ActionKind.RAISE_ALERT, level) for level in (finding.before, finding.after))
+    if finding.before is finding.after or not (stood or stands):
+        return []
+    limit = condition.limits.get(finding.after)
+    record = journal.alert(
+        tenant,
+        rule.name,
+        severity_of(rule.draft.score),
+        finding.describe(),
+        received_ms,
+        firing=stands,
+        rule_id=rule.uid,
+        level=finding.after.name.lower(),
+        metric=condition.metric,
+        labels=dict(finding.labels),
+        value=_finite(finding.value),
+        threshold=None if limit is None else limit.value,
+        late=received_ms - finding.timestamp_ms > LATE_AFTER_MS,
+    )
+    return [replace(record, timestamp_ms=finding.timestamp_ms)]
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity."""
+    return value if value is not None and value - value == 0.0 else None
