@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from tenantry.master.domain.people import Group
+from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.tables import group_members as members
 from tenantry.master.sql.tables import groups as table
 
@@ -31,10 +32,11 @@ _remove: Final = delete(members).where(
 class GroupStore:
     """Groups by name, and who is in them. Names are kept as given: fold them first."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_changes", "_connection")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
         self._connection = connection
+        self._changes = changes
 
     def insert(self, group: Group) -> Group:
         """Keep a new group; the same with its number."""
@@ -56,25 +58,28 @@ class GroupStore:
 
     def delete(self, group_id: int) -> None:
         """Erase a group, with its roles and memberships."""
+        self._changes.users.update(self.members(group_id))
         self._connection.execute(_delete, {"wanted": group_id})
 
     def members(self, group_id: int) -> dict[int, bool]:
         """Who is in a group, and whether the OpenID provider put them there."""
         rows = self._connection.execute(_members, {"wanted": group_id})
-        return dict(rows.tuples())
+        return {row[0]: row[1] for row in rows}
 
     def of_user(self, user_id: int) -> dict[int, bool]:
         """In which groups a user is, and whether the OpenID provider put the user there."""
         rows = self._connection.execute(_of_user, {"member": user_id})
-        return dict(rows.tuples())
+        return {row[0]: row[1] for row in rows}
 
     def add(self, group_id: int, user_id: int, *, external: bool) -> None:
         """Put a user into a group where the user is not."""
         self._connection.execute(_add, {"group_id": group_id, "user_id": user_id, "external": external})
+        self._changes.users.add(user_id)
 
     def remove(self, group_id: int, user_id: int) -> None:
         """Take a user out of a group."""
         self._connection.execute(_remove, {"wanted": group_id, "member": user_id})
+        self._changes.users.add(user_id)
 
 
 def _values(group: Group) -> dict[str, Any]:
