@@ -1,4 +1,4 @@
-"""A TCP proxy between daemons and their Master that cuts connections after random bytes, or lets nothing through in one direction."""
+"""A TCP proxy between daemons and their Master: cuts connections after random bytes, delays, lets nothing through in one direction."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,8 @@ class FaultyProxy:
     port: int = 0
     allowance: Callable[[random.Random], int] | None = None
     """Draws for each new connection how many bytes, of both directions together, pass before it is cut."""
+    delay_s: float = 0.0
+    """How long everything takes in each direction, as over a satellite."""
     cuts: int = 0
     connections: int = 0
     sent_up: int = 0
@@ -73,6 +75,7 @@ class FaultyProxy:
             data = await reader.read(_CHUNK)
             if not data:
                 raise _Cut
+            await asyncio.sleep(self.delay_s)
             if not up:
                 await self._answers_flow.wait()
             if 0 <= allowance[0] <= len(data):

@@ -61,7 +61,8 @@ def client_options(server_name: str | None = None) -> Options:
         *_BOTH,
         ("grpc.max_receive_message_length", MAX_SEND_BYTES),
         ("grpc.initial_reconnect_backoff_ms", 500),
-        ("grpc.min_reconnect_backoff_ms", 500),
+        # Not a pause: how long an attempt may take until TLS stands. A far way or a busy Master needs more than the first pause.
+        ("grpc.min_reconnect_backoff_ms", 20_000),
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
     if server_name is not None:
