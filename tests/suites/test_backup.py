@@ -18,12 +18,14 @@ from tenantry.master.operations.administrators import ensure_administrator
 from tenantry.master.sql.authorities import StoredAuthority
 from tenantry.master.sql.backup import copy_running, restore_into
 from tenantry.master.sql.database import Database
+from tenantry.master.sql.licences import StoredLicence
 from tenantry.master.sql.marks import MarkMove
 from tenantry.master.sql.refusals import BackupUnreadable, StoreNewer, StoreNotEmpty, StoreUnreachable
 from tenantry.master.sql.tables import metadata
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.compaction import Chunk
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
+from tenantry.protocol.licences import LicenceKind
 from tenantry.protocol.messages import LossReason, Stream
 from tests.suites.conftest import NOW, new_tenant
 
@@ -70,6 +72,9 @@ def _fill(database: Database) -> None:
                 os.urandom(50_000), received_ms=NOW + received, frames=1, samples=1, first_ms=NOW, last_ms=NOW
             )
         transaction.segments.delete([segment.id for segment in transaction.segments.oldest(99)][5:])
+        transaction.licences.insert(
+            StoredLicence("TL-12345678", LicenceKind.TENANT, "text", NOW, NOW, "test", tenants[4], 7)
+        )
         transaction.settings.set("instance_id", "i")
 
 

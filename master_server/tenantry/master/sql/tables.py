@@ -119,6 +119,21 @@ enrolment_keys: Final = Table(
 )
 
 users: Final = Table(
+# What was installed stays as it was signed; whether it is in force is judged anew each time. `tenant_id`: a Tenant's own licence.
+licences: Final = Table(
+    "licences",
+    metadata,
+    Column("serial", Text, primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("tenant_id", _Number, ForeignKey("tenants.id")),
+    Column("not_after_ms", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("installed_ms", BigInteger, nullable=False),
+    Column("installed_by", Text, nullable=False),
+    Column("warned_days", Integer),
+    Index("ix_licences_tenant_id", "tenant_id"),
+)
+
     "users",
     metadata,
     Column("id", _Number, primary_key=True),

@@ -14,6 +14,7 @@ from tenantry.master.sql.groups import GroupStore
 from tenantry.master.sql.keys import KeyStore
 from tenantry.master.sql.layouts import LayoutStore
 from tenantry.master.sql.machine_certificates import MachineCertificateStore
+from tenantry.master.sql.licences import LicenceStore
 from tenantry.master.sql.marks import MarkStore
 from tenantry.master.sql.records import RecordStore
 from tenantry.master.sql.role_bindings import RoleBindingStore
@@ -45,6 +46,7 @@ class Transaction:
         "layouts",
         "machine_certificates",
         "marks",
+        "licences",
         "records",
         "role_bindings",
         "rule_states",
@@ -78,6 +80,7 @@ class Transaction:
         self.rule_states = RuleStateStore(connection, changes)
         self.segments = SegmentStore(connection, changes)
         self.chunks = ChunkStore(connection)
+        self.licences = LicenceStore(connection)
         self.settings = SettingStore(connection)
 
     @contextmanager

@@ -111,6 +111,20 @@ def upgrade() -> None:
         postgresql_where=sa.text("state <> 'deleted'"),
     )
     op.create_table(
+        "licences",
+        sa.Column("serial", sa.Text(), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=True),
+        sa.Column("not_after_ms", sa.BigInteger(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("installed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("installed_by", sa.Text(), nullable=False),
+        sa.Column("warned_days", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_licences_tenant_id")),
+        sa.PrimaryKeyConstraint("serial", name=op.f("pk_licences")),
+    )
+    op.create_index("ix_licences_tenant_id", "licences", ["tenant_id"], unique=False)
+    op.create_table(
         "users",
         sa.Column("id", _NUMBER, nullable=False),
         sa.Column("name", _SORTED, nullable=False),

@@ -1,0 +1,1 @@
+"""Licences with keys and files: issuers' keys, signing and verifying, whom an instance trusts, the machine's fingerprint."""
