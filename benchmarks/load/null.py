@@ -1,12 +1,14 @@
 """The null server as a process, for as long as a block lasts."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import machine
+from tenantry.transport.settings import SERVER_ENVIRONMENT
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -18,6 +20,7 @@ def null_server(data: Path) -> Iterator[tuple[int, str]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.load.null_server", str(data)],
             cwd=CHECKOUT,
+            env={**SERVER_ENVIRONMENT, **os.environ},
             stdout=subprocess.PIPE,
             text=True,
         )

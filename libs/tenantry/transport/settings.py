@@ -5,6 +5,8 @@ Times are milliseconds. With keepalive every 5 s and a ping time-out of 3 s a fr
 
 from __future__ import annotations
 
+import os
+
 MAX_RECEIVE_BYTES = 1 << 20
 MAX_SEND_BYTES = 4 << 20
 LOOKAHEAD_BYTES = 256 * 1024
@@ -25,6 +27,19 @@ _BOTH: Options = [
     ("grpc.max_metadata_size", 8_192),
     ("grpc.absolute_max_metadata_size", 8_192),
 ]
+
+SERVER_ENVIRONMENT = {
+    # The thread that waits for gRPC's events reads and decrypts by itself. With gRPC's newer listeners threads of an engine of their
+    # own do so and hand each message over: two more changes of context, a third of all that a message costs.
+    "GRPC_EXPERIMENTS": "-event_engine_listener",
+}
+"""What a server's process should have in its environment when it imports gRPC."""
+
+
+def prepare_server_process() -> None:
+    """Set `SERVER_ENVIRONMENT`, except where somebody has chosen otherwise. To be called before gRPC is imported first."""
+    for name, value in SERVER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def server_options(*, file_descriptors: int, max_streams_per_connection: int) -> Options:

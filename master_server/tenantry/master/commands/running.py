@@ -26,6 +26,9 @@ def run(config: MasterConfig) -> None:
 
     Checks first what `config check` checks. What it listens on is written to run/endpoints.json in the data folder.
     """
+    from tenantry.transport.settings import prepare_server_process
+
+    prepare_server_process()
     from tenantry.master import bootstrap
     from tenantry.master.commands.checks import check_machine
     from tenantry.master.commands.findings import FAILED
