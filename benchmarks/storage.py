@@ -29,6 +29,7 @@ from tenantry.transport.records import decode_alert, decode_frame, decode_notifi
 from tenantry.v1 import link_service_pb2 as pb
 
 SERIES: Final = 100
+START_MS: Final = 1_700_000_000_000
 LEVEL: Final = 1
 
 
@@ -108,7 +109,7 @@ def _raw(folder: Path, source: FrameSource, frames: int, commits: int) -> _Cost:
 
 
 def _bytes(source: FrameSource, frames: int, commit: int) -> bytes:
-    stamp = (1_700_000_000_000 + commit).to_bytes(8, "little")
+    stamp = (START_MS + commit).to_bytes(8, "little")
     return b"".join(stamp + source.value(tenant, commit) for tenant in range(frames))
 
 
@@ -124,27 +125,24 @@ def _open(stage: Stage, folder: Path, count: int) -> tuple[list[LoadTenant], Dat
 
 def _segments(database: Database, tenants: Sequence[LoadTenant], source: FrameSource, commits: int) -> _Cost:
     """One segment row and the marks of each commit, all values at hand."""
+    groups = [
+        (
+            [
+                Frame(tenant.tenant_id, 1, commit + 1, 0, (START_MS + commit,), source.value(tenant.number, commit))
+                for tenant in tenants
+            ],
+            [
+                MarkMove(tenant.tenant_id, Stream.METRICS, tenant.epoch, 1, commit, commit + 1, tenant.chain)
+                for tenant in tenants
+            ],
+        )
+        for commit in range(commits)
+    ]
 
     def store() -> None:
-        for commit in range(commits):
-            frames = [
-                Frame(
-                    tenant.tenant_id,
-                    1,
-                    commit + 1,
-                    0,
-                    (1_700_000_000_000 + commit,),
-                    source.value(tenant.number, commit),
-                )
-                for tenant in tenants
-            ]
+        for commit, (frames, moves) in enumerate(groups):
             with database.write() as transaction:
-                transaction.marks.advance(
-                    [
-                        MarkMove(tenant.tenant_id, Stream.METRICS, tenant.epoch, 1, commit, commit + 1, tenant.chain)
-                        for tenant in tenants
-                    ]
-                )
+                transaction.marks.advance(moves)
                 segment = encode_segment(frames)
                 transaction.segments.append(
                     segment.data,
