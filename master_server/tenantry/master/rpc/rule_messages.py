@@ -1,0 +1,142 @@
+"""Rules on the wire: domain -> rule_service.proto, and the drafts and filters of requests back."""
+
+from collections.abc import Iterable
+
+from tenantry.detection.levels import Level
+from tenantry.master.domain.records import StreamName
+from tenantry.master.domain.rules import (
+    DEFAULT_SCORE,
+    Action,
+    ActionKind,
+    Condition,
+    LabelCondition,
+    Limit,
+    Rule,
+    RuleDraft,
+    RuleFilter,
+    RuleStatus,
+)
+from tenantry.protocol.failures import FieldInvalid
+from tenantry.transport.link_messages import WireEnum, from_duration, to_duration, to_timestamp
+from tenantry.v1 import rule_service_pb2 as pb
+
+MAX_FILTER_TEXT = 200
+
+LEVELS = WireEnum(Level, pb.RuleLevel.Value, "RULE_LEVEL")
+ACTIONS = WireEnum(ActionKind, pb.RuleActionKind.Value, "RULE_ACTION_KIND")
+_OPERATORS = {
+    ">": pb.RULE_OPERATOR_GREATER,
+    ">=": pb.RULE_OPERATOR_GREATER_OR_EQUAL,
+    "<": pb.RULE_OPERATOR_LESS,
+    "<=": pb.RULE_OPERATOR_LESS_OR_EQUAL,
+}
+_SIGNS = {number: sign for sign, number in _OPERATORS.items()}
+_THRESHOLDS = {Level.CRITICAL: "critical", Level.MAJOR: "major", Level.MINOR: "minor"}
+
+
+def encode_rule(rule: Rule, status: RuleStatus) -> pb.Rule:
+    """The rule with what it finds now."""
+    draft, condition = rule.draft, rule.draft.condition
+    message = pb.Rule(
+        id=rule.uid,
+        name=draft.name,
+        description=draft.description,
+        active=draft.active,
+        tags=draft.tags,
+        score=draft.score,
+        stream=condition.stream,
+        metric=condition.metric,
+        labels=[
+            pb.RuleLabel(name=label.name, values=label.values, negated=label.negated) for label in condition.labels
+        ],
+        thresholds=pb.RuleThresholds(
+            **{
+                _THRESHOLDS[level]: pb.RuleThreshold(operator=_OPERATORS[limit.operator], value=limit.value)
+                for level, limit in condition.limits.items()
+            }
+        ),
+        margin=condition.margin,
+        for_duration=to_duration(condition.for_ms),
+        clear_for_duration=to_duration(condition.clear_for_ms),
+        actions=[
+            pb.RuleAction(
+                kind=ACTIONS.number(action.kind),
+                levels=[LEVELS.number(level) for level in sorted(action.levels, reverse=True)],
+            )
+            for action in draft.actions
+        ],
+        builtin=rule.builtin,
+        etag=rule.etag,
+        create_time=to_timestamp(rule.created_ms),
+        update_time=to_timestamp(rule.updated_ms),
+        status=pb.RuleStatus(findings=status.findings, tenants=status.tenants, failing_reason=rule.failing_reason),
+    )
+    if rule.failing_since_ms is not None:
+        message.status.failing_since.CopyFrom(to_timestamp(rule.failing_since_ms))
+    return message
+
+
+def decode_draft(rule: pb.Rule) -> RuleDraft:
+    """What a request says of a rule, unchecked where the domain checks it. Raises FieldInvalid."""
+    return RuleDraft(
+        name=rule.name,
+        condition=Condition(
+            metric=rule.metric,
+            limits=_decode_limits(rule.thresholds),
+            labels=tuple(LabelCondition(label.name, tuple(label.values), label.negated) for label in rule.labels),
+            margin=rule.margin,
+            for_ms=from_duration(rule.for_duration),
+            clear_for_ms=from_duration(rule.clear_for_duration),
+            stream=_decode_stream(rule.stream),
+        ),
+        actions=tuple(_decode_actions(rule.actions)),
+        description=rule.description,
+        tags=tuple(rule.tags),
+        score=rule.score or DEFAULT_SCORE,
+        active=rule.active,
+    )
+
+
+def decode_filter(wanted: pb.RuleFilter) -> RuleFilter:
+    """A filter of a request. Raises FieldInvalid."""
+    if len(wanted.text) > MAX_FILTER_TEXT:
+        raise FieldInvalid(
+            field="filter.text",
+            problem=f"has {len(wanted.text)} characters",
+            expected=f"at most {MAX_FILTER_TEXT} characters",
+        )
+    active = wanted.active if wanted.HasField("active") else None
+    return RuleFilter(wanted.name, wanted.text, tuple(wanted.tags), active)
+
+
+def _decode_stream(name: str) -> StreamName:
+    if name not in ("", StreamName.METRICS_MASTER):
+        raise FieldInvalid(field="stream", problem="is not one that rules judge", expected=StreamName.METRICS_MASTER)
+    return StreamName.METRICS_MASTER
+
+
+def _decode_limits(thresholds: pb.RuleThresholds) -> dict[Level, Limit]:
+    limits: dict[Level, Limit] = {}
+    for level, message in (
+        (Level.CRITICAL, thresholds.critical if thresholds.HasField("critical") else None),
+        (Level.MAJOR, thresholds.major if thresholds.HasField("major") else None),
+        (Level.MINOR, thresholds.minor if thresholds.HasField("minor") else None),
+    ):
+        if message is None:
+            continue
+        sign = _SIGNS.get(message.operator)
+        if sign is None:
+            raise FieldInvalid(
+                field=f"thresholds.{_THRESHOLDS[level]}.operator",
+                problem=f"has the value {message.operator}",
+                expected="one of the named values",
+            )
+        limits[level] = Limit(sign, message.value)
+    return limits
+
+
+def _decode_actions(actions: Iterable[pb.RuleAction]) -> Iterable[Action]:
+    for action in actions:
+        yield Action(
+            ACTIONS.member(action.kind, ActionKind), frozenset(LEVELS.member(level, Level) for level in action.levels)
+        )
