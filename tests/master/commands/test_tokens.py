@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tenantry.master.commands.program import execute
 from tenantry.master.sql.database import Database
@@ -65,4 +66,12 @@ def test_the_root_key_can_be_elsewhere(folder: Path, tmp_path: Path, capsys: pyt
     assert execute(["ca", "renew-intermediate", "--data", str(folder)]) == EXIT_LOCAL
     assert "--root-key" in capsys.readouterr().err
     assert execute(["ca", "renew-intermediate", "--data", str(folder), "--root-key", str(tmp_path / "safe.key")]) == 0
-    assert next((folder / "pki").glob("*/intermediate.pem")).read_bytes() != before
+    renewed = next((folder / "pki").glob("*/intermediate.pem")).read_bytes()
+    assert renewed != before
+    end_ms = int(x509.load_pem_x509_certificate(renewed).not_valid_after_utc.timestamp() * 1000)
+    database = Database.open(f"sqlite:///{folder / 'master.db'}")
+    try:
+        with database.read() as transaction:
+            assert [authority.intermediate_not_after_ms for authority in transaction.authorities.load()] == [end_ms]
+    finally:
+        database.close()

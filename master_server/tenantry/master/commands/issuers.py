@@ -38,6 +38,7 @@ def renew_intermediate(config: MasterConfig, root_key: Path | None) -> None:
             issuing = standings(transaction).issuing
         renewed = AuthorityFolder(config.pki_dir).renew_intermediate(issuing, config.trust_domain, now, root_key)
         with database.write() as transaction:
+            transaction.authorities.set_intermediate_end(issuing, renewed.intermediate_not_after)
             transaction.records.append([audited("authority.renew_intermediate", now, authority=issuing)])
     end = renewed.intermediate.not_valid_after_utc.date().isoformat()
     click.echo(f"authority {issuing} issues until {end}", err=True)

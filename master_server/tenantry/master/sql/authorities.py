@@ -12,6 +12,10 @@ _insert: Final = insert(table)
 _load: Final = select(table).order_by(table.c.created_ms, table.c.id)
 _set_state: Final = update(table).where(table.c.id == bindparam("wanted")).values(state=bindparam("after"))
 
+_set_end: Final = (
+    update(table).where(table.c.id == bindparam("wanted")).values(intermediate_not_after_ms=bindparam("end_ms"))
+)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredAuthority:
@@ -51,6 +55,10 @@ class AuthorityStore:
         """Keep a new authority."""
         values = {column.name: getattr(authority, column.name) for column in table.c}
         self._connection.execute(_insert, {**values, "state": authority.state.value})
+
+    def set_intermediate_end(self, authority: str, not_after_ms: int) -> None:
+        """Keep when the intermediate of one authority ends, after it was replaced."""
+        self._connection.execute(_set_end, {"wanted": authority, "end_ms": not_after_ms})
 
     def set_state(self, authority: str, state: AuthorityState) -> None:
         """Change the state of one authority."""
