@@ -196,6 +196,46 @@ class RuleNameTaken(Failure):
     exit_code = EXIT_CONFLICT
 
 
+class UserNotFound(Failure):
+    """No such user. Metadata: ``user``."""
+
+    reason = "USER_NOT_FOUND"
+    code = "NOT_FOUND"
+    message = "there is no user {user}"
+    hint = "`tenantry user list` shows the users that there are."
+    exit_code = EXIT_NOT_FOUND
+
+
+class TokenNotFound(Failure):
+    """No such token, or one that is not the caller's to see. Metadata: ``token``."""
+
+    reason = "TOKEN_NOT_FOUND"
+    code = "NOT_FOUND"
+    message = "there is no token {token}"
+    hint = "`tenantry token list` shows the tokens that there are."
+    exit_code = EXIT_NOT_FOUND
+
+
+class MachineCertificateNotFound(Failure):
+    """No such certificate of a machine. Metadata: ``serial``."""
+
+    reason = "CERTIFICATE_NOT_FOUND"
+    code = "NOT_FOUND"
+    message = "there is no certificate {serial}"
+    hint = "`tenantry user certificates NAME` shows those of a user."
+    exit_code = EXIT_NOT_FOUND
+
+
+class UserNameTaken(Failure):
+    """Another user has the name. Metadata: ``name``."""
+
+    reason = "USER_NAME_TAKEN"
+    code = "ALREADY_EXISTS"
+    message = "there is a user {name} already"
+    hint = "Choose another name, or edit the user that is there."
+    exit_code = EXIT_CONFLICT
+
+
 class TenantNameTaken(Failure):
     """Another Tenant has both names already. Metadata: ``tenant_name``, ``instance_name``."""
 
@@ -246,6 +286,66 @@ class RuleBuiltIn(Failure):
     code = "FAILED_PRECONDITION"
     message = "the rule {rule} comes with the program and cannot be deleted"
     hint = "Disable it; a disabled rule does nothing."
+    exit_code = EXIT_WRONG_STATE
+
+
+class UserChanged(Failure):
+    """The etag is not the current one, or somebody was faster. Metadata: ``user``, ``etag``."""
+
+    reason = "USER_CHANGED"
+    code = "ABORTED"
+    message = "somebody else has changed the user in the meantime"
+    hint = "Read it again (its etag is now {etag}) and repeat what you want to change."
+    exit_code = EXIT_CONFLICT
+
+
+class LastAdministrator(Failure):
+    """Nobody would be left who may do everything. Metadata: ``user``."""
+
+    reason = "LAST_ADMINISTRATOR"
+    code = "FAILED_PRECONDITION"
+    message = "{user} is the last general administrator"
+    hint = "Make somebody else a general administrator first."
+    exit_code = EXIT_WRONG_STATE
+
+
+class NotASession(Failure):
+    """Signing out with an API token."""
+
+    reason = "NOT_A_SESSION"
+    code = "FAILED_PRECONDITION"
+    message = "this is an API token, not a session"
+    hint = "`tenantry token revoke ID` ends a token."
+    exit_code = EXIT_WRONG_STATE
+
+
+class NotAMachine(Failure):
+    """What only machines have, asked for a person, or the other way round. Metadata: ``user``, ``wanted``."""
+
+    reason = "NOT_A_MACHINE"
+    code = "FAILED_PRECONDITION"
+    message = "{user} cannot have {wanted}"
+    hint = "Machines have client certificates, people have passwords; `tenantry user create --machine` makes a machine."
+    exit_code = EXIT_WRONG_STATE
+
+
+class SecondFactorInForce(Failure):
+    """A second factor is enrolled where there is one. Metadata: ``user``."""
+
+    reason = "SECOND_FACTOR_IN_FORCE"
+    code = "FAILED_PRECONDITION"
+    message = "{user} has a second factor already"
+    hint = "`tenantry user second-factor remove` takes it away first."
+    exit_code = EXIT_WRONG_STATE
+
+
+class SecondFactorNotEnrolled(Failure):
+    """A second factor is confirmed or removed that is not there. Metadata: ``user``."""
+
+    reason = "SECOND_FACTOR_NOT_ENROLLED"
+    code = "FAILED_PRECONDITION"
+    message = "{user} has no second factor to confirm or to remove"
+    hint = "`tenantry user second-factor enrol` begins one."
     exit_code = EXIT_WRONG_STATE
 
 
@@ -324,6 +424,36 @@ class OpenIdProviderUnreachable(Failure):
     exit_code = EXIT_UNREACHABLE
 
 
+class SignInRefused(Failure):
+    """Name, password or code is wrong, or the user may not sign in; the answer never tells which."""
+
+    reason = "SIGN_IN_REFUSED"
+    code = "UNAUTHENTICATED"
+    message = "the Master refuses this name, password or code"
+    hint = "A code works once; an administrator can set a new password with `tenantry user set-password`."
+    exit_code = EXIT_DENIED
+
+
+class SecondFactorRequired(Failure):
+    """The password is right; the user has a second factor, and no code was sent."""
+
+    reason = "SECOND_FACTOR_REQUIRED"
+    code = "UNAUTHENTICATED"
+    message = "a code of the second factor is needed"
+    hint = "Send the code that the authenticator shows, or a recovery code."
+    exit_code = EXIT_DENIED
+
+
+class SessionEnded(Failure):
+    """The session of a token that is right: it came to its end, was not used for too long, or was ended. Metadata: ``cause``."""
+
+    reason = "SESSION_ENDED"
+    code = "UNAUTHENTICATED"
+    message = "the session has ended: {cause}"
+    hint = "`tenantry login` signs in again."
+    exit_code = EXIT_DENIED
+
+
 class NotAllowed(Failure):
     """Signed in, but this call is not among the caller's rights. Metadata: ``permission``."""
 
@@ -331,6 +461,16 @@ class NotAllowed(Failure):
     code = "PERMISSION_DENIED"
     message = "this call needs the permission {permission}"
     hint = "Ask an administrator."
+    exit_code = EXIT_DENIED
+
+
+class RightsChanged(Failure):
+    """What the caller may do has changed while a call was open; what it still may, it may at once again."""
+
+    reason = "RIGHTS_CHANGED"
+    code = "UNAVAILABLE"
+    message = "your rights have changed, which ends what you had open"
+    hint = "Call again: the answer follows your rights as they are now."
     exit_code = EXIT_DENIED
 
 

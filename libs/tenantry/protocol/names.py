@@ -16,6 +16,7 @@ MAX_TAG = 64
 MAX_RECIPIENTS = 32
 
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_MACHINE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DOMAIN = re.compile(r"(?=.{1,200}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _MAIL = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]{1,255}")
 # Characters that look like nothing or turn the text around them (Unicode Cf) are as dangerous in a terminal or a log as
@@ -94,9 +95,15 @@ def check_recipients(values: Sequence[str]) -> tuple[str, ...]:
             field="recipients", problem=f"has {len(addresses)} entries", expected=f"at most {MAX_RECIPIENTS}"
         )
     for address in addresses:
-        if not _MAIL.fullmatch(address) or first_forbidden(address):
-            raise FieldInvalid(field="recipients", problem="holds no mail address", expected="name@host")
+        check_mail(address, "recipients")
     return addresses
+
+
+def check_mail(value: str, field: str) -> str:
+    """A mail address. Raises FieldInvalid."""
+    if not _MAIL.fullmatch(value) or first_forbidden(value):
+        raise FieldInvalid(field=field, problem="holds no mail address", expected="name@host")
+    return value
 
 
 def check_trust_domain(value: str, field: str = "trust_domain") -> str:
@@ -111,13 +118,18 @@ def tenant_identity(trust_domain: str, guid: str) -> str:
     return f"spiffe://{trust_domain}/tenant/{guid}"
 
 
+def machine_identity(trust_domain: str, name: str) -> str:
+    """The SPIFFE id in the certificate of a machine's user."""
+    return f"spiffe://{trust_domain}/user/{name}"
+
+
 def master_identity(trust_domain: str) -> str:
     """The SPIFFE id in a Master's certificate."""
     return f"spiffe://{trust_domain}/master"
 
 
 def listener_name(listener: str, trust_domain: str) -> str:
-    """The DNS name by which clients verify a listener (``api`` or ``link``), whatever address they dial."""
+    """The DNS name by which clients verify a listener (``api``, ``link`` or ``machines``), whatever address they dial."""
     return f"{listener}.{trust_domain}"
 
 
@@ -128,3 +140,12 @@ def parse_tenant_identity(identity: str, trust_domain: str) -> str:
     if not identity.startswith(prefix) or not _GUID.fullmatch(guid):
         raise PeerCertificateInvalid(cause="its identity is not that of a Tenant of this Master")
     return guid
+
+
+def parse_machine_identity(identity: str, trust_domain: str) -> str:
+    """The user's name in a machine's SPIFFE id. Raises PeerCertificateInvalid unless it is exactly one of this domain's."""
+    prefix = machine_identity(trust_domain, "")
+    name = identity[len(prefix) :]
+    if not identity.startswith(prefix) or not _MACHINE.fullmatch(name):
+        raise PeerCertificateInvalid(cause="its identity is not that of a machine's user of this Master")
+    return name

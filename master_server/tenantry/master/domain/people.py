@@ -1,9 +1,22 @@
 """Users, groups and tokens as they are kept: never a secret, only what it is checked by. Times are Unix milliseconds."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from tenantry.master.domain.access import Permission
+from tenantry.protocol.failures import FieldInvalid, UserChanged
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
+_MACHINE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+MIN_TOKEN_LIFETIME_MS: Final = 60_000
+DEFAULT_TOKEN_LIFETIME_MS: Final = 90 * 86_400_000
+MAX_TOKEN_LIFETIME_MS: Final = 366 * 86_400_000
+MIN_MACHINE_LIFETIME_MS: Final = 86_400_000
+DEFAULT_MACHINE_LIFETIME_MS: Final = 30 * 86_400_000
+MAX_MACHINE_LIFETIME_MS: Final = 90 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,46 @@ class User:
     subject: str | None = None
     disabled_ms: int | None = None
     last_sign_in_ms: int | None = None
+
+    @property
+    def etag(self) -> str:
+        """What a change is based on."""
+        return f"{self.version:x}"
+
+    @property
+    def second_factor(self) -> bool:
+        """Whether signing in needs a code."""
+        return self.totp_confirmed_ms is not None
+
+
+def fold_user_name(name: str) -> str:
+    """A user's name as it is kept: people write capitals as they like."""
+    return name.strip().casefold()
+
+
+def check_user_name(name: str, *, machine: bool = False) -> str:
+    """The name of a new user as it is kept. Raises FieldInvalid."""
+    folded = fold_user_name(name)
+    # A machine's name becomes the last part of a SPIFFE id, which holds fewer characters.
+    if not (_MACHINE_NAME if machine else _NAME).fullmatch(folded):
+        allowed = ". _ -" if machine else ". _ @ + -"
+        expected = f"1 to 64 ASCII letters, digits and {allowed}, beginning with a letter or digit"
+        raise FieldInvalid(field="name", problem="cannot be the name of a user", expected=expected)
+    return folded
+
+
+def check_user_etag(user: User, etag: str) -> None:
+    """Refuse a change that is based on another version; an empty etag fits every one. Raises UserChanged."""
+    if etag and etag != user.etag:
+        raise UserChanged(user=user.name, etag=user.etag)
+
+
+def check_lifetime(lifetime_ms: int, least_ms: int, most_ms: int, field_name: str = "lifetime") -> int:
+    """The lifetime of what is made. Raises FieldInvalid."""
+    if not least_ms <= lifetime_ms <= most_ms:
+        expected = f"{least_ms / 3_600_000:g} h to {most_ms / 86_400_000:g} d"
+        raise FieldInvalid(field=field_name, problem=f"is {lifetime_ms / 1000:g} s", expected=expected)
+    return lifetime_ms
 
 
 @dataclass(frozen=True, slots=True)

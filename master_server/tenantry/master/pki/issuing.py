@@ -32,6 +32,7 @@ from tenantry.protocol.names import (
     check_guid,
     check_trust_domain,
     listener_name,
+    machine_identity,
     master_identity,
     tenant_identity,
 )
@@ -39,7 +40,7 @@ from tenantry.protocol.names import (
 REQUEST_LIMIT: Final = 8 * 1024
 TENANT_LIFETIME_MS: Final = 7 * DAY_MS
 SERVER_LIFETIME_MS: Final = 30 * DAY_MS
-_LISTENERS: Final = ("api", "link")
+_LISTENERS: Final = ("api", "link", "machines")
 _STRONG_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
@@ -59,7 +60,7 @@ class AuthorityOutOfTime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class IssuedCertificate:
-    """A Tenant's new certificate. Times in Unix milliseconds."""
+    """The new certificate of a Tenant or a machine's user. Times in Unix milliseconds."""
 
     authority_id: str
     serial: str
@@ -105,13 +106,26 @@ def issue_tenant_certificate(
     domain that is none, AuthorityOutOfTime, ValueError for a lifetime under a second.
     """
     check_guid(guid)
-    check_trust_domain(trust_domain)
+    return _issue_for(authority, csr_der, guid, tenant_identity(check_trust_domain(trust_domain), guid), now, lifetime)
+
+
+def issue_machine_certificate(
+    authority: Authority, csr_der: bytes, name: str, trust_domain: str, now: int, lifetime: int
+) -> IssuedCertificate:
+    """Issue the certificate of the machine's user ``name``, which is checked already. As `issue_tenant_certificate` does."""
+    identity = machine_identity(check_trust_domain(trust_domain), name)
+    return _issue_for(authority, csr_der, name, identity, now, lifetime)
+
+
+def _issue_for(
+    authority: Authority, csr_der: bytes, common_name: str, identity: str, now: int, lifetime: int
+) -> IssuedCertificate:
     public_key = _read_request(csr_der)
     certificate = _issue(
         authority,
         public_key,
-        guid,
-        [x509.UniformResourceIdentifier(tenant_identity(trust_domain, guid))],
+        common_name,
+        [x509.UniformResourceIdentifier(identity)],
         ExtendedKeyUsageOID.CLIENT_AUTH,
         now,
         lifetime,
@@ -135,7 +149,7 @@ def issue_server_certificate(
 ) -> IssuedServerCertificate:
     """Issue a certificate and a new key to the Master's listeners.
 
-    It stands for `api.` and `link.` of the trust domain, the host names and IP addresses in `names`, localhost, and the
+    It stands for `api.`, `link.` and `machines.` of the trust domain, the host names and IP addresses in `names`, localhost, and the
     Master's SPIFFE id. `now` is in Unix milliseconds, `lifetime` in milliseconds. Raises FieldInvalid for a name that
     is neither a host name nor an address, AuthorityOutOfTime, ValueError for a lifetime under a second.
     """

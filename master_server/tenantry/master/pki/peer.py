@@ -1,6 +1,6 @@
-"""Who a peer is, by its certificate: the one place where a client certificate becomes a Tenant's GUID.
+"""Who a peer is, by its certificate: the one place where it becomes a Tenant's GUID or the name of a machine's user.
 
-TLS has verified the chain already. This checks what TLS does not: that the certificate names exactly one Tenant of this
+TLS has verified the chain already. This checks what TLS does not: that the certificate names exactly one identity of this
 trust domain and nothing else, and that it is valid at this moment, since an open connection outlives its certificate.
 """
 
@@ -12,7 +12,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tenantry.master.pki.certificates import to_datetime, valid_from, valid_until, write_serial
 from tenantry.protocol.failures import CertificateExpired, PeerCertificateInvalid
-from tenantry.protocol.names import parse_tenant_identity
+from tenantry.protocol.names import parse_machine_identity, parse_tenant_identity
+
+
+@dataclass(frozen=True, slots=True)
+class MachineIdentity:
+    """A machine's user as its certificate names it."""
+
+    name: str
+    serial: str
+    """32 lower-case hexadecimal digits, as in IssuedCertificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,21 @@ def identify(peer_certificate_pem: bytes, trust_domain: str, now: int) -> PeerId
     Raises CertificateExpired, and PeerCertificateInvalid for everything else that is not a Tenant's valid certificate:
     other than exactly one name, a foreign name, other than exactly client authentication, a CA, not valid yet.
     """
+    certificate, identity = _read(peer_certificate_pem)
+    guid = parse_tenant_identity(identity, trust_domain)
+    serial = _check_time(certificate, now)
+    return PeerIdentity(guid, serial, valid_from(certificate), valid_until(certificate))
+
+
+def identify_machine(peer_certificate_pem: bytes, trust_domain: str, now: int) -> MachineIdentity:
+    """Return the machine's user that the certificate names. As strict as `identify`, and raises the same."""
+    certificate, identity = _read(peer_certificate_pem)
+    name = parse_machine_identity(identity, trust_domain)
+    return MachineIdentity(name, _check_time(certificate, now))
+
+
+def _read(peer_certificate_pem: bytes) -> tuple[x509.Certificate, str]:
+    """The certificate, when it is for client authentication alone, and the one name that it has."""
     try:
         certificate = x509.load_pem_x509_certificate(peer_certificate_pem)
         key = certificate.public_key()
@@ -53,7 +77,11 @@ def identify(peer_certificate_pem: bytes, trust_domain: str, now: int) -> PeerId
     name = names[0]
     if not isinstance(name, x509.UniformResourceIdentifier):
         raise PeerCertificateInvalid(cause="its name is not a URI")
-    guid = parse_tenant_identity(name.value, trust_domain)
+    return certificate, name.value
+
+
+def _check_time(certificate: x509.Certificate, now: int) -> str:
+    """The serial, when the certificate is valid now."""
     serial = write_serial(certificate)
     if now < valid_from(certificate):
         begin = certificate.not_valid_before_utc.isoformat()
@@ -65,7 +93,7 @@ def identify(peer_certificate_pem: bytes, trust_domain: str, now: int) -> PeerId
             not_after=certificate.not_valid_after_utc.isoformat(),
             server_time=to_datetime(now).isoformat(),
         )
-    return PeerIdentity(guid, serial, valid_from(certificate), valid_until(certificate))
+    return serial
 
 
 def _check_purpose(

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, or_, select, update
 
 from tenantry.master.domain.access import Permission
 from tenantry.master.domain.people import Token, TokenKind
@@ -66,6 +66,22 @@ class TokenStore:
     def of_user(self, user_id: int) -> list[Token]:
         """A user's tokens, oldest first."""
         return [_token(row) for row in self._connection.execute(_of_user, {"owner_id": user_id})]
+
+    def page(self, after: tuple[int, str], most: int, *, user_id: int | None, living_at_ms: int | None) -> list[Token]:
+        """Tokens of a user (None: of all) behind this time of creation and id, oldest first, at most so many.
+
+        ``living_at_ms``: only those that are not revoked and not over at that time.
+        """
+        created_ms, token_id = after
+        query = _all.where(
+            or_(table.c.created_ms > created_ms, and_(table.c.created_ms == created_ms, table.c.id > token_id))
+        ).limit(most)
+        if user_id is not None:
+            query = query.where(table.c.user_id == user_id)
+        if living_at_ms is not None:
+            living = or_(table.c.expires_ms.is_(None), table.c.expires_ms > living_at_ms)
+            query = query.where(table.c.revoked_ms.is_(None), living)
+        return [_token(row) for row in self._connection.execute(query)]
 
     def revoke(self, token_id: str, now_ms: int) -> None:
         """Revoke a token; one that is revoked or unknown stays as it is."""

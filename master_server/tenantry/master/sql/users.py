@@ -19,7 +19,9 @@ _by_subject: Final = select(table).where(
     table.c.issuer == bindparam("wanted_issuer"), table.c.subject == bindparam("wanted_subject")
 )
 _page: Final = select(table).where(table.c.name > bindparam("after")).order_by(table.c.name).limit(bindparam("most"))
+_ids: Final = select(table.c.id).order_by(table.c.id)
 _save: Final = update(table).where(table.c.id == bindparam("wanted"), table.c.version == bindparam("seen"))
+_note: Final = update(table).where(table.c.id == bindparam("wanted"))
 _delete: Final = delete(table).where(table.c.id == bindparam("wanted"))
 _count: Final = select(func.count()).select_from(table)
 
@@ -57,6 +59,10 @@ class UserStore:
         """Users by name, behind ``after``, at most so many."""
         return [_user(row) for row in self._connection.execute(_page, {"after": after, "most": most})]
 
+    def ids(self) -> list[int]:
+        """The numbers of all users."""
+        return list(self._connection.execute(_ids).scalars())
+
     def save(self, user: User) -> User | None:
         """Keep a changed user, with its version one higher; None when it was changed or deleted meanwhile."""
         changed = replace(user, version=user.version + 1)
@@ -67,6 +73,16 @@ class UserStore:
             return None
         self._changes.users.add(user.id)
         return changed
+
+    def note_sign_in(self, user: User) -> None:
+        """Keep what a sign-in leaves behind: its time, the code that was used, a hash made anew. The version stays."""
+        values = {
+            "last_sign_in_ms": user.last_sign_in_ms,
+            "totp_used_step": user.totp_used_step,
+            "recovery_codes": json.dumps(user.recovery_codes),
+            "password": user.password,
+        }
+        self._connection.execute(_note.values(values), {"wanted": user.id})
 
     def delete(self, user_id: int) -> None:
         """Erase a user, with tokens, roles and memberships."""

@@ -1,0 +1,90 @@
+"""Passwords become hashes and are compared with them: argon2id in a few threads, and no more of it than fits."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from tenantry.protocol.failures import TooManyAttempts
+
+T = TypeVar("T")
+
+PASSES: Final = 3
+MEMORY_KIB: Final = 64 * 1024
+LANES: Final = 1
+THREADS: Final = 2
+WAITING: Final = 12
+RESERVED: Final = 4
+"""Places that strangers cannot take: for users who come from where they have signed in before, and for those signed in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a password was right, and, where its hash was made with other parameters than today's, the new hash."""
+
+    right: bool
+    renewed: str | None = None
+
+
+class PasswordHashing:
+    """A pool of threads with a bounded queue. What does not fit is refused at once, at the price of a comparison of numbers."""
+
+    def __init__(
+        self,
+        hasher: PasswordHasher | None = None,
+        *,
+        threads: int = THREADS,
+        waiting: int = WAITING,
+        reserved: int = RESERVED,
+    ) -> None:
+        """``waiting``: attempts under way or in the queue; ``reserved``: so many more for those who are known."""
+        self._hasher = hasher or PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password")
+        self._waiting = waiting
+        self._reserved = reserved
+        self._under_way = 0
+        self.computed = 0
+        """Hashes that were computed so far: what guessing costs."""
+        # What a password is compared with where there is none: the answer takes as long.
+        self._nobody = self._hasher.hash("nobody's password")
+
+    async def hash(self, password: str) -> str:
+        """The hash in PHC form. Raises TooManyAttempts when there is no room."""
+        return await self._run(lambda: self._hasher.hash(password), known=True)
+
+    async def verify(self, kept: str | None, password: str, *, known: bool) -> Verdict:
+        """Compare with the hash that is kept; None costs as much and is never right. Raises TooManyAttempts."""
+        return await self._run(lambda: self._verify(kept, password), known=known)
+
+    def close(self) -> None:
+        """End the threads, after what is under way."""
+        self._executor.shutdown(cancel_futures=True)
+
+    async def _run(self, function: Callable[[], T], *, known: bool) -> T:
+        if self._under_way >= self._waiting + (self._reserved if known else 0):
+            raise TooManyAttempts(retry_after_s=1)
+        self._under_way += 1
+        self.computed += 1
+        future = asyncio.get_running_loop().run_in_executor(self._executor, function)
+        # Who hangs up does not make room: the thread still works for them.
+        future.add_done_callback(self._finished)
+        return await asyncio.shield(future)
+
+    def _finished(self, future: "asyncio.Future[T]") -> None:
+        self._under_way -= 1
+        if not future.cancelled():
+            future.exception()
+
+    def _verify(self, kept: str | None, password: str) -> Verdict:
+        try:
+            self._hasher.verify(kept or self._nobody, password)
+        except (VerificationError, InvalidHashError):
+            return Verdict(right=False)
+        if kept is None:
+            return Verdict(right=False)
+        renewed = self._hasher.hash(password) if self._hasher.check_needs_rehash(kept) else None
+        return Verdict(right=True, renewed=renewed)

@@ -1,0 +1,191 @@
+"""Signing in with a password, and proving a password or a code again before something that matters.
+
+Every attempt is counted, costs one hash whoever is named, and is answered alike whether the name, the password or the code is
+wrong or the user is disabled.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final, NoReturn
+
+import structlog
+
+from tenantry.master.domain.passwords import MAX_LENGTH
+from tenantry.master.domain.people import User, fold_user_name
+from tenantry.master.operations import journal
+from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.clocks import Clocks
+from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.hashing import PasswordHashing, Verdict
+from tenantry.master.operations.sealing import Seal, SealBroken
+from tenantry.master.operations.second_factors import CodeUse, use_code
+from tenantry.master.operations.sessions import OpenedSession, SessionTerms, new_token_secret, open_session
+from tenantry.master.operations.sign_in_limits import Attempt, SignInLimits, source_of
+from tenantry.master.sql.transaction import Transaction
+from tenantry.protocol.failures import Failure, SecondFactorRequired, SignInRefused
+
+Read = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
+MAX_NAME: Final = 256
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A sign-in that succeeded, and how many recovery codes are left where it took one."""
+
+    session: OpenedSession
+    recovery_codes_left: int | None
+
+
+class SignInDesk:
+    """Where people prove who they are."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        read: Read,
+        hashing: PasswordHashing,
+        limits: SignInLimits,
+        seal: Seal,
+        terms: SessionTerms,
+        clocks: Clocks,
+    ) -> None:
+        """``read`` runs a function with a read transaction, off the event loop."""
+        self._committer = committer
+        self._read = read
+        self._hashing = hashing
+        self._limits = limits
+        self._seal = seal
+        self._clocks = clocks
+        self.terms = terms
+
+    async def sign_in(self, name: str, password: str, code: str, address: str, host: str, request_id: str) -> Passed:
+        """A session. ``address`` is for the audit, ``host`` is what attempts are counted by.
+
+        Raises SignInRefused, SecondFactorRequired, TooManyAttempts.
+        """
+        folded, source = fold_user_name(name[:MAX_NAME]), source_of(host)
+
+        def find(transaction: Transaction) -> tuple[User | None, bool]:
+            user = transaction.users.by_name(folded)
+            return user, user is not None and source in transaction.sign_in_sources.of_user(user.id)
+
+        user, known = await self._read(find)
+        # What is typed as a name may be a password: only names that there are stand in the audit.
+        actor = Actor("user", folded if user is not None else "unknown", address, request_id)
+        attempt = self._limits.begin(folded, source, self._clocks.steady_ms(), known=known)
+        verdict = await self._verify(user.password if user is not None else None, password, known=known)
+        if not verdict.right or user is None or user.disabled_ms is not None or user.machine:
+            await self._refuse(actor, "session.open")
+        if user.second_factor and not code.strip():
+            self._limits.half_way(attempt)
+            raise SecondFactorRequired
+        secret, now_ms = new_token_secret(), self._clocks.wall_ms()
+        user_id, checked = user.id, user.password
+
+        def work(transaction: Transaction) -> Passed | None:
+            present = transaction.users.by_id(user_id)
+            if present is None or present.disabled_ms is not None or present.password != checked:
+                return None
+            left = None
+            if present.second_factor:
+                use = self._use(present, code, now_ms)
+                if use is None:
+                    return None
+                present = replace(present, totp_used_step=use.used_step, recovery_codes=use.recovery_codes)
+                left = len(use.recovery_codes) if use.by_recovery else None
+            if verdict.renewed is not None:
+                present = replace(present, password=verdict.renewed)
+            opened = open_session(
+                transaction,
+                actor,
+                present,
+                secret,
+                method="password",
+                source=source,
+                terms=self.terms,
+                now_ms=now_ms,
+            )
+            return Passed(opened, left)
+
+        passed = await self._committer.run(work)
+        if passed is None:
+            await self._refuse(actor, "session.open")
+        self._limits.succeeded(attempt)
+        return passed
+
+    async def prove_password(self, user: User, password: str, actor: Actor, host: str, action: str) -> None:
+        """Let a user who is signed in go on who knows the own password. Raises SignInRefused, TooManyAttempts."""
+        attempt = await self._begin(user, host)
+        verdict = await self._verify(user.password, password, known=True)
+        if not verdict.right:
+            await self._refuse(actor, action)
+        self._limits.succeeded(attempt)
+
+    async def spend_code(
+        self,
+        user: User,
+        code: str,
+        actor: Actor,
+        host: str,
+        action: str,
+        then: Callable[[Transaction, User, CodeUse, int], User],
+    ) -> User:
+        """Use up a code of a user who is signed in, and do in the same transaction what it was for.
+
+        ``then`` gets the user with the code used up, what was used, and the time. Raises SignInRefused, TooManyAttempts, and
+        what ``then`` raises.
+        """
+        attempt = await self._begin(user, host)
+        now_ms = self._clocks.wall_ms()
+
+        def work(transaction: Transaction) -> User | None:
+            present = transaction.users.by_id(user.id)
+            use = self._use(present, code, now_ms) if present is not None else None
+            if present is None or use is None:
+                return None
+            used = replace(present, totp_used_step=use.used_step, recovery_codes=use.recovery_codes)
+            return then(transaction, used, use, now_ms)
+
+        done = await self._committer.run(work)
+        if done is None:
+            await self._refuse(actor, action)
+        self._limits.succeeded(attempt)
+        return done
+
+    async def hash(self, password: str) -> str:
+        """The hash of a new password. Raises TooManyAttempts."""
+        return await self._hashing.hash(password)
+
+    def seal(self, user_id: int, secret: str) -> str:
+        """A second factor's secret as the store keeps it."""
+        return self._seal.seal(user_id, secret)
+
+    async def _begin(self, user: User, host: str) -> Attempt:
+        source = source_of(host)
+        sources = await self._read(lambda transaction: transaction.sign_in_sources.of_user(user.id))
+        return self._limits.begin(user.name, source, self._clocks.steady_ms(), known=source in sources)
+
+    async def _verify(self, kept: str | None, password: str, *, known: bool) -> Verdict:
+        # A password that could not have been set is not hashed, however long it is; the answer takes as long all the same.
+        too_long = len(password) > MAX_LENGTH
+        return await self._hashing.verify(None if too_long else kept, "" if too_long else password, known=known)
+
+    def _use(self, user: User, code: str, now_ms: int) -> CodeUse | None:
+        try:
+            return use_code(user, self._seal, code[:MAX_NAME], now_ms)
+        except SealBroken as broken:
+            # Recovery codes still work, and an administrator can take the second factor away.
+            log.error("second factor cannot be read", error=str(broken))
+            return None
+
+    async def _refuse(self, actor: Actor, action: str) -> NoReturn:
+        """Write down that somebody was refused, and say so. Raises SignInRefused."""
+        refusal = SignInRefused()
+        record = journal.audit(actor, action, self._clocks.wall_ms(), None, refusal)
+        try:
+            await self._committer.run(lambda transaction: transaction.records.append([record]))
+        except Failure as error:
+            log.error("refusal not audited", reason=error.reason)
+        raise refusal
