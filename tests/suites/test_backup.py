@@ -24,6 +24,7 @@ from tenantry.master.sql.refusals import BackupUnreadable, StoreNewer, StoreNotE
 from tenantry.master.sql.tables import metadata
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.compaction import Chunk
+from tenantry.protocol.audit_chain import Head
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.licences import LicenceKind
 from tenantry.protocol.messages import LossReason, Stream
@@ -60,6 +61,10 @@ def _fill(database: Database) -> None:
         transaction.records.append(
             [NewRecord(StreamName.ALERTS_MASTER, NOW, NOW, tenants[2], {"n": n}, EPOCH, n) for n in range(1_200)]
         )
+        transaction.records.append([NewRecord(StreamName.AUDIT_MESSAGES, NOW, NOW, tenants[2], {"action": "a"})])
+        head = Head("i", 1, transaction.audit.state().tip.hash, NOW)
+        transaction.audit.append_head(head, "token")
+        transaction.audit.contradict(tenants[2], head, "token", declared=True, now_ms=NOW)
         transaction.gaps.append([NewGap(tenants[3], Stream.METRICS, EPOCH, 1, 2, LossReason.UNKNOWN, "d", NOW)])
         transaction.marks.open(tenants[2], EPOCH, 1)
         transaction.marks.advance([MarkMove(tenants[2], Stream.ALERTS, EPOCH, 1, 0, 1_200, b"c" * 32)])

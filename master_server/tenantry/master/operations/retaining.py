@@ -21,6 +21,7 @@ class Retainer:
         """Erase at most `rows_a_step` rows of each stream; True if there may be more. Raises StoreUnavailable.
 
         Metrics go a chunk at a time, once its newest tick is too old; those that no chunk holds yet stay until one does.
+        Of the audit goes what a signed head has seen.
         """
         more = False
         for stream, kept in self._retention.items():
@@ -28,6 +29,8 @@ class Retainer:
             with database.write() as transaction:
                 if stream is StreamName.METRICS_MASTER:
                     erased = transaction.chunks.erase_before(before, self._rows)
+                elif stream is StreamName.AUDIT_MESSAGES:
+                    erased = transaction.audit.erase_before(before, self._rows)
                 else:
                     erased = transaction.records.erase_before(stream, before, self._rows)
             more = more or erased >= self._rows

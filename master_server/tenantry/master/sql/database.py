@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from tenantry.master.sql.audit_chain import Link
 from tenantry.master.sql.changes import ChangeLog, Changes
 from tenantry.master.sql.engines import Kind, create_private_file, kind_of, make_engine, parse_dsn, sqlite_path
 from tenantry.master.sql.lease import lease_file
@@ -46,6 +47,7 @@ class Database:
         self._lease = lease
         self._on_commit = on_commit
         self._turns = FairLock()
+        self._audit_tip: Link | None = None
 
     @classmethod
     def open(
@@ -104,9 +106,13 @@ class Database:
         changes = ChangeLog()
         with self._turns:
             connection = self._writer.connection()
+            tip, self._audit_tip = self._audit_tip, None
             try:
                 with unavailable_on_trouble(), connection.begin():
-                    yield Transaction(connection, changes)
+                    transaction = Transaction(connection, changes, tip)
+                    yield transaction
+                    transaction.finish()
+                self._audit_tip = transaction.audit.tip
             except Exception as error:
                 if isinstance(error, (StoreUnavailable, SQLAlchemyError)):
                     self._writer.recover()

@@ -1,12 +1,14 @@
 """Records of all streams but the metrics."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, or_, select, tuple_
 
+from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.domain.records import NewRecord, StoredRecord, StreamName
+from tenantry.master.sql.audit_chain import AuditChainStore
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.conflicts import InsertMissing
@@ -22,6 +24,7 @@ _columns: Final = (
     table.c.tenant_id,
     table.c.fields,
 )
+_UNCHAINED: Final = {"chain_sequence": None, "chain_salt": None, "chain_hash": None}
 _insert: Final = InsertMissing(table)
 _last_position: Final = select(func.coalesce(func.max(table.c.position), 0))
 _newest_position: Final = _last_position.where(table.c.stream == bindparam("wanted"))
@@ -32,6 +35,12 @@ _appended: Final = (
 )
 _oldest: Final = select(func.min(table.c.timestamp_ms)).where(table.c.stream == bindparam("wanted"))
 _newest: Final = select(func.max(table.c.timestamp_ms)).where(table.c.stream == bindparam("wanted"))
+_summary: Final = select(
+    func.count(),
+    func.coalesce(func.sum(func.length(table.c.fields)), 0),
+    func.min(table.c.timestamp_ms),
+    func.max(table.c.timestamp_ms),
+)
 _erase: Final = (
     delete(table)
     .where(
@@ -59,14 +68,15 @@ class StreamSummary:
 class RecordStore:
     """Append-only records. A record's position is above those of all that were stored before it, in every stream."""
 
-    __slots__ = ("_changes", "_connection")
+    __slots__ = ("_audit", "_changes", "_connection")
 
-    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
+    def __init__(self, connection: Connection, changes: ChangeLog, audit: AuditChainStore) -> None:
         self._connection = connection
         self._changes = changes
+        self._audit = audit
 
     def append(self, records: Sequence[NewRecord]) -> int:
-        """Store records; one whose Tenant, stream, epoch and seq are there already is left out.
+        """Store records; one whose Tenant, stream, epoch and seq are there already is left out. Those of the audit enter its chain.
 
         Gives the last position of the store, whether or not it is new.
         """
@@ -84,7 +94,7 @@ class RecordStore:
                     "tenant_id": record.tenant_id,
                     "epoch": record.epoch,
                     "seq": record.seq,
-                    "fields": write_fields(record.fields),
+                    **self._payload(record),
                 }
                 for record in records
             ],
@@ -96,17 +106,20 @@ class RecordStore:
             last = max(last, position)
         return last
 
-    def after(
-        self, stream: StreamName, position: int, limit: int, tenant_ids: Collection[int] | None = None
-    ) -> list[StoredRecord]:
+    def _payload(self, record: NewRecord) -> dict[str, Any]:
+        if record.stream is StreamName.AUDIT_MESSAGES:
+            return self._audit.link(record)
+        return {"fields": write_fields(record.fields), **_UNCHAINED}
+
+    def after(self, stream: StreamName, position: int, limit: int, sight: Sight = EVERYTHING) -> list[StoredRecord]:
         """At most ``limit`` records behind a position, in the order of storing."""
-        query = self._of(stream, tenant_ids).where(table.c.position > position).order_by(table.c.position)
+        query = self._of(stream, sight).where(table.c.position > position).order_by(table.c.position)
         return self._read(query.limit(limit))
 
     def page(
         self,
         stream: StreamName,
-        tenant_ids: Collection[int] | None,
+        sight: Sight,
         start_ms: int | None,
         end_ms: int | None,
         ascending: bool,
@@ -118,7 +131,7 @@ class RecordStore:
         ``after`` is (timestamp_ms, position) of the last record of the page before.
         """
         place = tuple_(table.c.timestamp_ms, table.c.position)
-        query = self._of(stream, tenant_ids)
+        query = self._of(stream, sight)
         if start_ms is not None:
             query = query.where(table.c.timestamp_ms >= start_ms)
         if end_ms is not None:
@@ -130,17 +143,21 @@ class RecordStore:
             order = tuple(column.desc() for column in order)
         return self._read(query.order_by(*order).limit(limit))
 
-    def last(self, stream: StreamName, n: int, tenant_ids: Collection[int] | None = None) -> list[StoredRecord]:
+    def last(self, stream: StreamName, n: int, sight: Sight = EVERYTHING) -> list[StoredRecord]:
         """The ``n`` records that were stored last, in the order of storing."""
-        query = self._of(stream, tenant_ids).order_by(table.c.position.desc()).limit(n)
+        query = self._of(stream, sight).order_by(table.c.position.desc()).limit(n)
         return self._read(query)[::-1]
 
     def newest_position(self, stream: StreamName) -> int:
         """The position of the record that was stored last; 0 when there is none."""
         return int(self._connection.execute(_newest_position, {"wanted": stream.value}).scalar_one())
 
-    def summary(self, stream: StreamName) -> StreamSummary:
-        """What the stream holds, without counting."""
+    def summary(self, stream: StreamName, sight: Sight = EVERYTHING) -> StreamSummary:
+        """What the stream holds of what is seen: counted, unless all is seen."""
+        if sight != EVERYTHING:
+            conditions = (table.c.stream == stream.value, *self._seen(sight))
+            records, octets, oldest, newest = self._connection.execute(_summary.where(*conditions)).one()
+            return StreamSummary(records, int(octets), oldest, newest)
         wanted = {"wanted": stream.value}
         total = read_total(self._connection, stream.value)
         oldest = self._connection.execute(_oldest, wanted).scalar_one()
@@ -148,7 +165,10 @@ class RecordStore:
         return StreamSummary(total.records, total.bytes, oldest, newest)
 
     def erase_before(self, stream: StreamName, timestamp_ms: int, limit: int) -> int:
-        """Erase at most ``limit`` records whose event time is before this; gives how many."""
+        """Erase at most ``limit`` records whose event time is before this; gives how many.
+
+        Not for the audit, of which only the begin may go: see `AuditChainStore.erase_before`.
+        """
         sizes = (
             self._connection.execute(_erase, {"wanted": stream.value, "before": timestamp_ms, "most": limit})
             .scalars()
@@ -158,11 +178,18 @@ class RecordStore:
             add_total(self._connection, stream.value, -len(sizes), -sum(sizes))
         return len(sizes)
 
-    def _of(self, stream: StreamName, tenant_ids: Collection[int] | None) -> Select[Any]:
-        query = select(*_columns).where(table.c.stream == stream.value)
-        if tenant_ids is not None:
-            query = query.where(any_of(self._connection, table.c.tenant_id, tenant_ids))
-        return query
+    def _of(self, stream: StreamName, sight: Sight) -> Select[Any]:
+        return select(*_columns).where(table.c.stream == stream.value, *self._seen(sight))
+
+    def _seen(self, sight: Sight) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = []
+        if sight.tenant_ids is not None:
+            conditions.append(any_of(self._connection, table.c.tenant_id, sight.tenant_ids))
+            if sight.main:
+                conditions = [or_(*conditions, table.c.tenant_id.is_(None))]
+        elif not sight.main:
+            conditions.append(table.c.tenant_id.is_not(None))
+        return conditions
 
     def _read(self, query: Select[Any]) -> list[StoredRecord]:
         return [_record(row) for row in self._connection.execute(query)]

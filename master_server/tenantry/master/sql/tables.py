@@ -41,6 +41,7 @@ _Sorted: Final = Text().with_variant(Text(collation="C"), "postgresql")
 _NOT_DELETED: Final = text(f"state <> '{TenantState.DELETED.value}'")
 _IN_USE: Final = text(f"status = '{CertificateStatus.CURRENT.value}'")
 _KEYED: Final = text("epoch IS NOT NULL")
+_CHAINED: Final = text("chain_sequence IS NOT NULL")
 _EXTERNAL: Final = text("external <> ''")
 _REQUESTED: Final = text("request_id <> ''")
 
@@ -118,7 +119,6 @@ enrolment_keys: Final = Table(
     Index("ix_enrolment_keys_tenant_id_created_ms", "tenant_id", "created_ms"),
 )
 
-users: Final = Table(
 # What was installed stays as it was signed; whether it is in force is judged anew each time. `tenant_id`: a Tenant's own licence.
 licences: Final = Table(
     "licences",
@@ -134,6 +134,7 @@ licences: Final = Table(
     Index("ix_licences_tenant_id", "tenant_id"),
 )
 
+users: Final = Table(
     "users",
     metadata,
     Column("id", _Number, primary_key=True),
@@ -276,6 +277,9 @@ records: Final = Table(
     Column("epoch", LargeBinary),
     Column("seq", BigInteger),
     Column("fields", Text, nullable=False),  # JSON
+    Column("chain_sequence", BigInteger),  # of the audit, as are the next two
+    Column("chain_salt", LargeBinary),
+    Column("chain_hash", LargeBinary),
     Index("ix_records_stream_position", "stream", "position"),
     Index("ix_records_stream_timestamp_ms_position", "stream", "timestamp_ms", "position"),
     Index("ix_records_tenant_id_stream_timestamp_ms", "tenant_id", "stream", "timestamp_ms", "position"),
@@ -289,6 +293,43 @@ records: Final = Table(
         sqlite_where=_KEYED,
         postgresql_where=_KEYED,
     ),
+    Index("uq_records_chain_sequence", "chain_sequence", unique=True, sqlite_where=_CHAINED, postgresql_where=_CHAINED),
+    sqlite_autoincrement=True,
+)
+
+# One row: where the audit's chain ends, and the link behind which its records are kept (what was before is erased).
+audit_chain: Final = Table(
+    "audit_chain",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("anchor_sequence", BigInteger, nullable=False),
+    Column("anchor_hash", LargeBinary, nullable=False),
+)
+
+audit_heads: Final = Table(
+    "audit_heads",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("token", Text, nullable=False),  # a compact JWS
+    Index("ix_audit_heads_time_ms", "time_ms"),
+)
+
+# Heads that Tenants have witnessed and this store does not contain.
+audit_contradictions: Final = Table(
+    "audit_contradictions",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("declared", Boolean, nullable=False),  # explained by a restore from a backup
+    Column("found_ms", BigInteger, nullable=False),
+    UniqueConstraint("tenant_id", "sequence", "hash"),
     sqlite_autoincrement=True,
 )
 

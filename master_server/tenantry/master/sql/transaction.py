@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
+from tenantry.master.sql.audit_chain import AuditChainStore, Link
 from tenantry.master.sql.authorities import AuthorityStore
 from tenantry.master.sql.certificates import CertificateStore
 from tenantry.master.sql.changes import ChangeLog
@@ -13,8 +14,8 @@ from tenantry.master.sql.gaps import GapStore
 from tenantry.master.sql.groups import GroupStore
 from tenantry.master.sql.keys import KeyStore
 from tenantry.master.sql.layouts import LayoutStore
-from tenantry.master.sql.machine_certificates import MachineCertificateStore
 from tenantry.master.sql.licences import LicenceStore
+from tenantry.master.sql.machine_certificates import MachineCertificateStore
 from tenantry.master.sql.marks import MarkStore
 from tenantry.master.sql.records import RecordStore
 from tenantry.master.sql.role_bindings import RoleBindingStore
@@ -36,6 +37,7 @@ class Transaction:
 
     __slots__ = (
         "_connection",
+        "audit",
         "authorities",
         "certificates",
         "chunks",
@@ -44,9 +46,9 @@ class Transaction:
         "groups",
         "keys",
         "layouts",
+        "licences",
         "machine_certificates",
         "marks",
-        "licences",
         "records",
         "role_bindings",
         "rule_states",
@@ -59,32 +61,43 @@ class Transaction:
         "users",
     )
 
-    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
+    def __init__(self, connection: Connection, changes: ChangeLog, audit_tip: Link | None = None) -> None:
+        """``audit_tip``: where the chain of the audit ends, if the last transaction has left it there."""
         self._connection = connection
         self.connection = connection
         self.tenants = TenantStore(connection, changes)
         self.keys = KeyStore(connection)
         self.users = UserStore(connection, changes)
-        self.groups = GroupStore(connection)
-        self.role_bindings = RoleBindingStore(connection)
+        self.groups = GroupStore(connection, changes)
+        self.role_bindings = RoleBindingStore(connection, changes)
         self.tokens = TokenStore(connection, changes)
         self.machine_certificates = MachineCertificateStore(connection, changes)
         self.sign_in_sources = SignInSourceStore(connection)
         self.certificates = CertificateStore(connection)
         self.authorities = AuthorityStore(connection)
-        self.records = RecordStore(connection, changes)
+        self.audit = AuditChainStore(connection, audit_tip)
+        self.records = RecordStore(connection, changes, self.audit)
         self.gaps = GapStore(connection)
         self.marks = MarkStore(connection)
         self.layouts = LayoutStore(connection)
+        self.licences = LicenceStore(connection)
         self.rules = RuleStore(connection, changes)
         self.rule_states = RuleStateStore(connection, changes)
         self.segments = SegmentStore(connection, changes)
         self.chunks = ChunkStore(connection)
-        self.licences = LicenceStore(connection)
         self.settings = SettingStore(connection)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part of the transaction that is undone alone when its block raises."""
-        with self._connection.begin_nested():
-            yield
+        tip = self.audit.tip
+        try:
+            with self._connection.begin_nested():
+                yield
+        except BaseException:
+            self.audit.rewind(tip)
+            raise
+
+    def finish(self) -> None:
+        """Write down what waits for the end, before COMMIT. Raises StoreUnavailable."""
+        self.audit.finish()

@@ -356,6 +356,9 @@ def upgrade() -> None:
         sa.Column("epoch", sa.LargeBinary(), nullable=True),
         sa.Column("seq", sa.BigInteger(), nullable=True),
         sa.Column("fields", sa.Text(), nullable=False),
+        sa.Column("chain_sequence", sa.BigInteger(), nullable=True),
+        sa.Column("chain_salt", sa.LargeBinary(), nullable=True),
+        sa.Column("chain_hash", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_records_tenant_id")),
         sa.PrimaryKeyConstraint("position", name=op.f("pk_records")),
         sqlite_autoincrement=True,
@@ -377,6 +380,48 @@ def upgrade() -> None:
         unique=True,
         sqlite_where=sa.text("epoch IS NOT NULL"),
         postgresql_where=sa.text("epoch IS NOT NULL"),
+    )
+    op.create_index(
+        "uq_records_chain_sequence",
+        "records",
+        ["chain_sequence"],
+        unique=True,
+        sqlite_where=sa.text("chain_sequence IS NOT NULL"),
+        postgresql_where=sa.text("chain_sequence IS NOT NULL"),
+    )
+    op.create_table(
+        "audit_chain",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("anchor_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("anchor_hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_chain")),
+    )
+    op.create_table(
+        "audit_heads",
+        sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("time_ms", sa.BigInteger(), nullable=False),
+        sa.Column("token", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("sequence", name=op.f("pk_audit_heads")),
+    )
+    op.create_index("ix_audit_heads_time_ms", "audit_heads", ["time_ms"], unique=False)
+    op.create_table(
+        "audit_contradictions",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("token", sa.Text(), nullable=False),
+        sa.Column("declared", sa.Boolean(), nullable=False),
+        sa.Column("found_ms", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_audit_contradictions_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_contradictions")),
+        sa.UniqueConstraint(
+            "tenant_id", "sequence", "hash", name=op.f("uq_audit_contradictions_tenant_id_sequence_hash")
+        ),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "rules",
