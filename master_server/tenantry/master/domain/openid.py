@@ -23,6 +23,18 @@ class ExternalIdentity:
     groups: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceCode:
+    """What a user types elsewhere (``user_code`` at ``verification_uri``) while the program polls with ``code``."""
+
+    code: str
+    user_code: str
+    verification_uri: str
+    complete_uri: str
+    expires_in_s: int
+    interval_s: int
+
+
 def identity_of(claims: Mapping[str, Any], issuer: str, groups_claim: str) -> ExternalIdentity:
     """The identity in the verified claims of an ID token (OpenID Connect Core 1.0, sections 2 and 5.1).
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx2
@@ -11,7 +10,7 @@ from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 from tenantry.master.config import OpenId
-from tenantry.master.domain.openid import ExternalIdentity, identity_of
+from tenantry.master.domain.openid import DeviceCode, ExternalIdentity, identity_of
 from tenantry.master.openid.tokens import KeyRing, verify
 from tenantry.protocol.failures import OpenIdProviderUnreachable, OpenIdSignInFailed
 
@@ -20,18 +19,6 @@ METADATA_AGE_MS: Final = 3_600_000
 MAX_BODY_BYTES: Final = 1 << 20
 _DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 _WAITING: Final = ("authorization_pending", "slow_down")
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCode:
-    """What a user types elsewhere (``user_code`` at ``verification_uri``) while the program polls with ``code``."""
-
-    code: str
-    user_code: str
-    verification_uri: str
-    complete_uri: str
-    expires_in_s: int
-    interval_s: int
 
 
 class OpenIdProvider:
