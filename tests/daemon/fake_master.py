@@ -35,6 +35,7 @@ from tenantry.protocol.messages import (
     Resume,
     ResumeMark,
     StatePush,
+    StateReport,
     Stream,
     TenantState,
     TrustReport,
@@ -81,7 +82,7 @@ class FakeMaster:
     epochs: dict[bytes, Stored] = field(default_factory=dict)
     hellos: list[Hello] = field(default_factory=list)
     layouts: dict[bytes, int] = field(default_factory=dict)
-    reports: list[ConfigurationReport | TrustReport] = field(default_factory=list)
+    reports: list[ConfigurationReport | TrustReport | StateReport] = field(default_factory=list)
     goodbyes: list[Goodbye] = field(default_factory=list)
     heartbeats: list[Heartbeat] = field(default_factory=list)
     serials: list[str] = field(default_factory=list)
@@ -204,7 +205,7 @@ class _Links(LinkServiceServicer):
                         queue.put_nowait(answer)
                 case LayoutRegistration():
                     master.layouts.update({layout.id: len(layout.series) for layout in message.layouts})
-                case ConfigurationReport() | TrustReport():
+                case ConfigurationReport() | TrustReport() | StateReport():
                     master.reports.append(message)
                 case Heartbeat():
                     master.heartbeats.append(message)

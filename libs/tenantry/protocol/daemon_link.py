@@ -36,6 +36,7 @@ from tenantry.protocol.messages import (
     RenewPush,
     Resume,
     StatePush,
+    StateReport,
     Stream,
     TenantState,
     TrustBundlePush,
@@ -81,6 +82,7 @@ SEND: dict[tuple[Phase, type], Phase] = {
     (Phase.OPEN, Heartbeat): Phase.OPEN,
     (Phase.OPEN, ConfigurationReport): Phase.OPEN,
     (Phase.OPEN, TrustReport): Phase.OPEN,
+    (Phase.OPEN, StateReport): Phase.OPEN,
     (Phase.OPEN, Goodbye): Phase.LEAVING,
 }
 

@@ -22,6 +22,7 @@ from tenantry.protocol.messages import (
     Hello,
     LayoutRegistration,
     Loss,
+    StateReport,
     Stream,
     TrustReport,
 )
@@ -50,6 +51,7 @@ RECEIVE: dict[tuple[Phase, type], Phase] = {
     (Phase.OPEN, Heartbeat): Phase.OPEN,
     (Phase.OPEN, ConfigurationReport): Phase.OPEN,
     (Phase.OPEN, TrustReport): Phase.OPEN,
+    (Phase.OPEN, StateReport): Phase.OPEN,
     (Phase.OPEN, Goodbye): Phase.ENDED,
 }
 

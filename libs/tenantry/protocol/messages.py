@@ -278,6 +278,13 @@ class TrustReport:
 
 
 @dataclass(frozen=True, slots=True)
+class StateReport:
+    """The daemon works by a state that was pushed; one for each `StatePush`, in their order."""
+
+    state: TenantState
+
+
+@dataclass(frozen=True, slots=True)
 class Goodbye:
     """Last message of an end that goes on purpose. ``until_ms`` from a daemon, ``retry_after_ms`` from a Master."""
 
@@ -354,5 +361,16 @@ class RenewPush:
     reason: str = ""
 
 
-FromDaemon = Hello | Begin | LayoutRegistration | Batch | Loss | Heartbeat | ConfigurationReport | TrustReport | Goodbye
+FromDaemon = (
+    Hello
+    | Begin
+    | LayoutRegistration
+    | Batch
+    | Loss
+    | Heartbeat
+    | ConfigurationReport
+    | TrustReport
+    | StateReport
+    | Goodbye
+)
 FromMaster = Resume | Ack | Nack | StatePush | ConfigurationPush | TrustBundlePush | RenewPush | Goodbye

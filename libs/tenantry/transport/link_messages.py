@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -38,6 +39,7 @@ from tenantry.protocol.messages import (
     ResumeMark,
     SpoolStatus,
     StatePush,
+    StateReport,
     Stream,
     StreamMark,
     TenantState,
@@ -245,6 +247,8 @@ def encode_from_daemon(message: FromDaemon) -> link_pb.ConnectRequest:
             return link_pb.ConnectRequest(configuration_report=report)
         case TrustReport():
             return link_pb.ConnectRequest(trust_report=link_pb.TrustReport(bundle_hash=message.bundle_hash))
+        case StateReport():
+            return link_pb.ConnectRequest(state_report=link_pb.StateReport(state=STATES.number(message.state)))
         case Goodbye():
             return link_pb.ConnectRequest(goodbye=_encode_goodbye(message))
 
@@ -282,6 +286,8 @@ def decode_from_daemon(request: link_pb.ConnectRequest) -> FromDaemon:
             return ConfigurationReport(report.version, report.failure)
         case "trust_report":
             return TrustReport(request.trust_report.bundle_hash)
+        case "state_report":
+            return StateReport(STATES.member(request.state_report.state, TenantState))
         case "goodbye":
             return _decode_goodbye(request.goodbye)
         case _:
@@ -381,11 +387,7 @@ def encode_from_master(message: FromMaster) -> link_pb.ConnectResponse:
         case Resume():
             return link_pb.ConnectResponse(resume=_encode_resume(message))
         case StatePush():
-            state = link_pb.StatePush(
-                state=STATES.number(message.state),
-                reason=message.reason,
-            )
-            return link_pb.ConnectResponse(state=state)
+            return _encode_state_push(message)
         case ConfigurationPush():
             return link_pb.ConnectResponse(configuration=encode_configuration(message.configuration))
         case TrustBundlePush():
@@ -394,6 +396,12 @@ def encode_from_master(message: FromMaster) -> link_pb.ConnectResponse:
             return link_pb.ConnectResponse(renew=link_pb.RenewPush(reason=message.reason))
         case Goodbye():
             return link_pb.ConnectResponse(goodbye=_encode_goodbye(message))
+
+
+@lru_cache(maxsize=16)
+def _encode_state_push(message: StatePush) -> link_pb.ConnectResponse:
+    """Made once for all the links that are told the same."""
+    return link_pb.ConnectResponse(state=link_pb.StatePush(state=STATES.number(message.state), reason=message.reason))
 
 
 def decode_from_master(response: link_pb.ConnectResponse) -> FromMaster:

@@ -27,6 +27,7 @@ from tenantry.protocol.messages import (
     LossReason,
     NackCause,
     RenewPush,
+    StateReport,
     Stream,
     TenantState,
     TrustBundlePush,
@@ -228,6 +229,17 @@ async def test_a_pushed_trust_bundle_is_written_and_reported(tmp_path: Path, mas
         await master.push(TrustBundlePush(bundle))
         await master.until(lambda: TrustReport(hashlib.sha256(bundle.encode()).digest()) in master.reports)
         assert folder.trust_bundle() == bundle.encode()
+
+
+async def test_each_pushed_state_is_reported_once_the_daemon_works_by_it(tmp_path: Path, master: FakeMaster) -> None:
+    """In the order of the pushes; what Resume told needs no report, as Begin says it."""
+    wanted = [TenantState.MAINTENANCE, TenantState.ALERT, TenantState.ALERT, TenantState.ACTIVE]
+    async with running(await joined(tmp_path / "d", master)):
+        await master.until(lambda: master.connected == 1)
+        for state in wanted:
+            await master.enter(state)
+        await master.until(lambda: master.reports[-1:] == [StateReport(TenantState.ACTIVE)])
+        assert [report.state for report in master.reports if isinstance(report, StateReport)] == wanted
 
 
 async def test_a_quarantined_daemon_says_so_and_waits(tmp_path: Path, master: FakeMaster) -> None:

@@ -38,6 +38,7 @@ from tenantry.protocol.messages import (
     NackCause,
     Resume,
     StatePush,
+    StateReport,
     Stream,
     TenantState,
     TrustReport,
@@ -142,6 +143,7 @@ EARLY: dict[str, FromDaemon] = {
     "layouts": LayoutRegistration((LAYOUT,)),
     "configuration report": ConfigurationReport(1),
     "trust report": TrustReport(b"x" * 32),
+    "state report": StateReport(TenantState.ACTIVE),
     "goodbye": Goodbye(GoodbyeReason.STOP),
 }
 
@@ -255,6 +257,8 @@ BREAKING: dict[str, pb.ConnectRequest] = {
     ),
     "a configuration beyond 63 bits": WIRE.ConnectRequest(configuration_report=WIRE.ConfigurationReport(version=HUGE)),
     "a bundle hash that is none": WIRE.ConnectRequest(trust_report=WIRE.TrustReport(bundle_hash=b"x" * 9_000)),
+    "a state of the future": WIRE.ConnectRequest(state_report=WIRE.StateReport(state=77)),
+    "a state that was not pushed": WIRE.ConnectRequest(state_report=WIRE.StateReport(state=4)),
     "a spool of another age": WIRE.ConnectRequest(
         heartbeat=WIRE.Heartbeat(spool={"oldest_unacknowledged": {"seconds": -9}})
     ),

@@ -75,7 +75,24 @@ class Tenant:
         return f"{self.version:x}"
 
 
-def check_etag(tenant: Tenant, etag: str) -> None:
+@dataclass(frozen=True, slots=True)
+class TenantStanding:
+    """What a move of many has to know of each Tenant."""
+
+    id: int
+    guid: str
+    tenant_name: str
+    instance_name: str
+    state: TenantState
+    version: int
+
+    @property
+    def etag(self) -> str:
+        """As that of `Tenant`."""
+        return f"{self.version:x}"
+
+
+def check_etag(tenant: Tenant | TenantStanding, etag: str) -> None:
     """Raise TenantChanged unless ``etag`` is empty or the current one."""
     if etag and etag != tenant.etag:
         raise TenantChanged(tenant=tenant.guid, etag=tenant.etag)

@@ -2,14 +2,14 @@
 
 from tenantry.master.domain.connectivity import Connectivity
 from tenantry.master.domain.records import JsonValue, NewRecord, StreamName
-from tenantry.master.domain.tenants import Tenant
+from tenantry.master.domain.tenants import Tenant, TenantStanding
 from tenantry.master.operations.actors import Actor
 from tenantry.protocol.failures import Failure
 from tenantry.protocol.messages import NotificationLevel, Severity, TenantState
 
 
 def state_changed(
-    tenant: Tenant, before: TenantState, after: TenantState, actor: Actor, reason: str, now_ms: int
+    tenant: Tenant | TenantStanding, before: TenantState, after: TenantState, actor: Actor, reason: str, now_ms: int
 ) -> NewRecord:
     """A move of the life cycle, for tenantStatusHistory."""
     fields: dict[str, JsonValue] = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from tenantry.master.operations.ingesting import LatestFrame, Outcome
 from tenantry.protocol.delivery import HighWater
-from tenantry.protocol.failures import CertificateExpired, Failure, IncarnationStale
+from tenantry.protocol.failures import CertificateExpired, Failure, IncarnationStale, LinkProtocolViolated
 from tenantry.protocol.master_link import MasterLink
 from tenantry.protocol.messages import (
     Ack,
@@ -14,6 +14,7 @@ from tenantry.protocol.messages import (
     Goodbye,
     GoodbyeReason,
     SpoolStatus,
+    StatePush,
     Stream,
     TenantState,
 )
@@ -52,6 +53,7 @@ class LinkSession:
         "spool",
         "state",
         "tenant_id",
+        "unreported",
         "wake",
     )
 
@@ -87,14 +89,35 @@ class LinkSession:
         self.failure: Failure | None = None
         """Set to end the link with this status, once the outbox is written."""
         self.farewell = False
-        """Set to end the link in peace, once the outbox is written."""
         self.heard_out = False
         """Set when the daemon sends nothing more, with or without a Goodbye: the link ends once the outbox is written."""
+        """Set to end the link in peace, once the outbox is written."""
+        self.unreported = 0
+        """Pushed states of which the daemon has not said yet that it works by them."""
+
+    @property
+    def obeys(self) -> TenantState | None:
+        """The state by which the daemon has said that it works; None while one is on its way."""
+        return self.state if self.confirmed and not self.unreported else None
 
     def push(self, message: FromMaster) -> None:
         """Send a message when the link can take it."""
         self.outbox.append(message)
         self.wake.set()
+
+    def push_state(self, push: StatePush) -> None:
+        """Tell the daemon its state, and expect its report."""
+        self.state = push.state
+        self.unreported += 1
+        self.push(push)
+
+    def report_state(self, state: TenantState) -> None:
+        """The daemon works by a state that was pushed. Raises LinkProtocolViolated for one that was not."""
+        if not self.unreported:
+            raise LinkProtocolViolated(problem="a state was reported that had not been pushed")
+        self.unreported -= 1
+        if not self.unreported and state is not self.state:
+            raise LinkProtocolViolated(problem=f"{state.value} was reported, {self.state.value} had been pushed")
 
     def answer(self, outcome: Outcome) -> None:
         """Send what became of a batch; acknowledgements of one stream merge while they wait."""
@@ -176,6 +199,7 @@ class LinkDirectory:
         self._by_guid: dict[str, LinkSession] = {}
         self._ended: dict[int, LinkSession] = {}
         self._postponed: set[LinkSession] = set()
+        self._obedience: set[Callable[[LinkSession], None]] = set()
         self.empty = asyncio.Event()
         """Set while no link is open."""
         self.empty.set()
@@ -235,6 +259,16 @@ class LinkDirectory:
         sessions, self._postponed = self._postponed, set()
         for session in sessions:
             session.wake.set()
+
+    def on_obedience(self, listener: Callable[[LinkSession], None]) -> Callable[[], None]:
+        """Call ``listener`` with each link whose daemon says that it works by its state, until the returned function is called."""
+        self._obedience.add(listener)
+        return lambda: self._obedience.discard(listener)
+
+    def obeyed(self, session: LinkSession) -> None:
+        """The daemon of this link has said that it works by its state."""
+        for listener in list(self._obedience):
+            listener(session)
 
     def cut(self, tenant_id: int, failure: Failure) -> None:
         """End the Tenant's link, if it has one."""

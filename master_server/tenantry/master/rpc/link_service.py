@@ -39,6 +39,7 @@ from tenantry.protocol.messages import (
     Resume,
     ResumeMark,
     StatePush,
+    StateReport,
     Stream,
     TrustBundlePush,
     TrustReport,
@@ -195,6 +196,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
                     )
                 )
                 session.confirmed = True
+                self._links.obeyed(session)
             case LayoutRegistration(layouts):
                 session.layouts += len(layouts)
                 if session.layouts > MAX_LAYOUTS_PER_LINK:
@@ -211,6 +213,9 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
                 await self._committer.run(
                     lambda transaction: registering.report_trust(transaction, session.tenant_id, bundle_hash)
                 )
+            case StateReport(state):
+                session.report_state(state)
+                self._links.obeyed(session)
             case Goodbye():
                 session.goodbye = message
             case _:
@@ -344,8 +349,7 @@ def _decode(data: bytes) -> FromDaemon:
 def push_changes(session: LinkSession, tenant: Tenant) -> None:
     """Tell a link what a commit changed for its Tenant: state and configuration."""
     if tenant.state is not session.state:
-        session.state = tenant.state
-        session.push(StatePush(tenant.state, tenant.state_reason))
+        session.push_state(StatePush(tenant.state, tenant.state_reason))
     if tenant.configuration.version != session.configuration_version:
         session.configuration_version = tenant.configuration.version
         session.push(ConfigurationPush(tenant.configuration))

@@ -35,6 +35,7 @@ POLICY: Final[dict[str, Permission]] = {
     "/tenantry.v1.TenantService/ActivateTenant": _P.TENANT_WRITE,
     "/tenantry.v1.TenantService/MaintainTenant": _P.TENANT_WRITE,
     "/tenantry.v1.TenantService/AlertTenant": _P.TENANT_WRITE,
+    "/tenantry.v1.TenantService/MoveTenants": _P.TENANT_WRITE,
     "/tenantry.v1.TenantService/RekeyTenant": _P.TENANT_WRITE,
     "/tenantry.v1.TenantService/ResolveQuarantine": _P.TENANT_WRITE,
     "/tenantry.v1.TenantService/DeleteTenant": _P.TENANT_WRITE,

@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 
 from tenantry.master.domain.lifecycle import LifecycleEvent
 from tenantry.master.domain.tenants import Tenant
-from tenantry.master.operations import registering
+from tenantry.master.operations import moving, registering
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.links import LinkDirectory
+from tenantry.master.operations.obedience import Obedience
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.watching import TenantWatch
+from tenantry.master.rpc import move_messages
 from tenantry.master.rpc.callers import ACTOR, Context
 from tenantry.master.rpc.endpoints import JoinEndpoint
 from tenantry.master.rpc.reading import StoreReader
@@ -36,6 +38,7 @@ from tenantry.protocol.joining import (
     encode_join_string,
     make_secret,
 )
+from tenantry.protocol.messages import TenantState
 from tenantry.protocol.names import check_guid
 from tenantry.transport.link_messages import from_duration, to_timestamp
 from tenantry.v1 import tenant_pb2, tenant_service_pb2, tenant_service_pb2_grpc
@@ -45,6 +48,10 @@ LARGEST_PAGE = 1_000
 DEFAULT_WATCH_MS = 1_000
 MIN_WATCH_MS = 200
 MAX_WATCH_MS = 300_000
+OUTCOMES_A_MESSAGE = 500
+"""Of refusals with all their texts so many are far below the largest message."""
+REPORT_S = 0.1
+"""How often a caller is told which daemons obey meanwhile."""
 
 pb = tenant_service_pb2
 
@@ -137,6 +144,47 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
 
     async def AlertTenant(self, request: pb.AlertTenantRequest, context: Context) -> pb.AlertTenantResponse:
         return pb.AlertTenantResponse(tenant=await self._move(request, LifecycleEvent.ALERTED))
+
+    async def MoveTenants(
+        self, request: pb.MoveTenantsRequest, context: Context
+    ) -> AsyncIterator[pb.MoveTenantsResponse]:
+        actor, now_ms = ACTOR.get(), self._clocks.wall_ms()
+        order, wait_s = move_messages.decode_order(request), move_messages.decode_wait_s(request)
+        if request.validate_only:
+            outcomes = await self._reader.run(lambda transaction: moving.foresee(transaction, order))
+        else:
+            outcomes = await self._committer.run(
+                lambda transaction: moving.move_tenants(transaction, actor, order, now_ms)
+            )
+        for start in range(0, len(outcomes), OUTCOMES_A_MESSAGE):
+            part = outcomes[start : start + OUTCOMES_A_MESSAGE]
+            yield pb.MoveTenantsResponse(
+                outcomes=[move_messages.encode_outcome(outcome, self._links) for outcome in part]
+            )
+        if wait_s and not request.validate_only:
+            async for guids in self._obeying(outcomes, order.state, wait_s):
+                yield pb.MoveTenantsResponse(obeying_guids=guids)
+
+    async def _obeying(
+        self, outcomes: Sequence[moving.MoveOutcome], state: TenantState, wait_s: float
+    ) -> AsyncIterator[list[str]]:
+        """The GUIDs of the Tenants that are in the state, as their daemons say that they work by it."""
+        guids = {
+            outcome.after.id: outcome.guid
+            for outcome in outcomes
+            if outcome.after is not None and outcome.after.state is state
+        }
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        with Obedience(self._links, state, guids) as obedience:
+            while True:
+                await obedience.wait(min(until - loop.time(), REPORT_S))
+                over = obedience.complete() or self._stopping.is_set() or loop.time() >= until
+                obeying = obedience.take()
+                if obeying:
+                    yield [guids[tenant_id] for tenant_id in obeying]
+                if over:
+                    return
 
     async def RekeyTenant(self, request: pb.RekeyTenantRequest, context: Context) -> pb.RekeyTenantResponse:
         actor, secret, now_ms = ACTOR.get(), _new_key(), self._clocks.wall_ms()

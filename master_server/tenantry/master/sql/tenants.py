@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, false, func, insert, or_, select, tuple_, update
 
 from tenantry.master.domain.connectivity import Connectivity
-from tenantry.master.domain.tenants import STATE_RANK, Tenant, TenantFilter, TenantOrder
+from tenantry.master.domain.tenants import STATE_RANK, Tenant, TenantFilter, TenantOrder, TenantStanding
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.conditions import any_of, contains
 from tenantry.master.sql.documents import (
@@ -43,6 +43,9 @@ _by_request: Final = (
     )
     .order_by(table.c.created_ms.desc(), table.c.id.desc())
     .limit(1)
+)
+_standings: Final = select(
+    table.c.id, table.c.guid, table.c.tenant_name, table.c.instance_name, table.c.state, table.c.version
 )
 _namesake: Final = select(table.c.guid).where(
     table.c.tenant_name == bindparam("tenant_name"),
@@ -150,6 +153,14 @@ class TenantStore:
         query = select(table.c.id).where(any_of(self._connection, table.c.guid, guids))
         return frozenset(self._connection.execute(query).scalars())
 
+    def standings(self, guids: Collection[str]) -> dict[str, TenantStanding]:
+        """Where those of these Tenants stand that there are, deleted ones included, by GUID."""
+        query = _standings.where(any_of(self._connection, table.c.guid, guids))
+        return {
+            guid: TenantStanding(number, guid, tenant_name, instance_name, TenantState(state), version)
+            for number, guid, tenant_name, instance_name, state, version in self._connection.execute(query)
+        }
+
     def by_request(self, request_id: str, since_ms: int) -> Tenant | None:
         """The newest Tenant that this request created at or after ``since_ms``."""
         row = self._connection.execute(_by_request, {"request": request_id, "since": since_ms}).one_or_none()
@@ -166,6 +177,23 @@ class TenantStore:
             raise TenantNotFound(tenant=tenant.guid)
         self._connection.execute(_touch, {"itself": tenant.id, "heard": tenant.last_heard_ms})
         self._changes.tenants.add(tenant.id)
+
+    def move(self, tenant_ids: Collection[int], state: TenantState, reason: str, now_ms: int) -> None:
+        """Put all these Tenants into one state, with a new etag each."""
+        if not tenant_ids:
+            return
+        statement = update(table).where(any_of(self._connection, table.c.id, tenant_ids))
+        self._connection.execute(
+            statement.values(
+                state=state.value,
+                state_rank=STATE_RANK[state],
+                state_since_ms=now_ms,
+                state_reason=reason,
+                version=table.c.version + 1,
+                updated_ms=now_ms,
+            )
+        )
+        self._changes.tenants.update(tenant_ids)
 
     def confirm(self, tenant_id: int, incarnation: int) -> None:
         """The daemon has this incarnation on its disk; a newer one stays. Does not count as a change: only links ask for it."""

@@ -193,6 +193,7 @@ class ConnectRequest(_message.Message):
     CONFIGURATION_REPORT_FIELD_NUMBER: _builtins.int
     TRUST_REPORT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    STATE_REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First message of the stream."""
@@ -229,6 +230,10 @@ class ConnectRequest(_message.Message):
     def goodbye(self) -> Global___Goodbye:
         """The last message."""
 
+    @_builtins.property
+    def state_report(self) -> Global___StateReport:
+        """The daemon works by a pushed state."""
+
     def __init__(
         self,
         *,
@@ -241,12 +246,13 @@ class ConnectRequest(_message.Message):
         configuration_report: Global___ConfigurationReport | None = ...,
         trust_report: Global___TrustReport | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        state_report: Global___StateReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begin", b"begin", "configuration_report", b"configuration_report", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "layouts", b"layouts", "loss", b"loss", "message", b"message", "trust_report", b"trust_report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begin", b"begin", "configuration_report", b"configuration_report", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "layouts", b"layouts", "loss", b"loss", "message", b"message", "state_report", b"state_report", "trust_report", b"trust_report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begin", b"begin", "configuration_report", b"configuration_report", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "layouts", b"layouts", "loss", b"loss", "message", b"message", "trust_report", b"trust_report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begin", b"begin", "configuration_report", b"configuration_report", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "layouts", b"layouts", "loss", b"loss", "message", b"message", "state_report", b"state_report", "trust_report", b"trust_report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "begin", "layouts", "batch", "loss", "heartbeat", "configuration_report", "trust_report", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "begin", "layouts", "batch", "loss", "heartbeat", "configuration_report", "trust_report", "goodbye", "state_report"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -971,6 +977,28 @@ class TrustReport(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrustReport: _TypeAlias = TrustReport  # noqa: Y015
+
+@_typing.final
+class StateReport(_message.Message):
+    """The daemon works by the state that was pushed last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    state: _tenant_pb2.TenantState.ValueType
+    """Which."""
+    def __init__(
+        self,
+        *,
+        state: _tenant_pb2.TenantState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateReport: _TypeAlias = StateReport  # noqa: Y015
 
 @_typing.final
 class Goodbye(_message.Message):

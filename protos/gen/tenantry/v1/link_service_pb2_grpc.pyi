@@ -47,7 +47,8 @@ class LinkServiceStub:
     5. The Master sends `ack` after its transaction is durable: cumulative, each gives its credits back. A `nack` says that a batch was
        not stored and why.
     6. Any message counts as a heartbeat; with nothing to say for one heartbeat interval the daemon sends `heartbeat`.
-    7. The Master pushes `state`, `configuration`, `trust_bundle` and `renew` at any time; the daemon obeys at once.
+    7. The Master pushes `state`, `configuration`, `trust_bundle` and `renew` at any time; the daemon obeys at once, and says so
+       where there is a report for it. `begin` says that it works by what `resume` told.
     8. Either end says `goodbye` before it ends the stream on purpose. A stream that ends without one was lost.
     Tenants. Fails with UNAUTHENTICATED (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED, PEER_CERTIFICATE_INVALID),
     PERMISSION_DENIED (TENANT_QUARANTINED, FOREIGN_TENANT), INVALID_ARGUMENT (LINK_PROTOCOL_VIOLATED).
@@ -76,7 +77,8 @@ class LinkServiceAsyncStub(LinkServiceStub):
     5. The Master sends `ack` after its transaction is durable: cumulative, each gives its credits back. A `nack` says that a batch was
        not stored and why.
     6. Any message counts as a heartbeat; with nothing to say for one heartbeat interval the daemon sends `heartbeat`.
-    7. The Master pushes `state`, `configuration`, `trust_bundle` and `renew` at any time; the daemon obeys at once.
+    7. The Master pushes `state`, `configuration`, `trust_bundle` and `renew` at any time; the daemon obeys at once, and says so
+       where there is a report for it. `begin` says that it works by what `resume` told.
     8. Either end says `goodbye` before it ends the stream on purpose. A stream that ends without one was lost.
     Tenants. Fails with UNAUTHENTICATED (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED, PEER_CERTIFICATE_INVALID),
     PERMISSION_DENIED (TENANT_QUARANTINED, FOREIGN_TENANT), INVALID_ARGUMENT (LINK_PROTOCOL_VIOLATED).
@@ -108,7 +110,8 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         5. The Master sends `ack` after its transaction is durable: cumulative, each gives its credits back. A `nack` says that a batch was
            not stored and why.
         6. Any message counts as a heartbeat; with nothing to say for one heartbeat interval the daemon sends `heartbeat`.
-        7. The Master pushes `state`, `configuration`, `trust_bundle` and `renew` at any time; the daemon obeys at once.
+        7. The Master pushes `state`, `configuration`, `trust_bundle` and `renew` at any time; the daemon obeys at once, and says so
+           where there is a report for it. `begin` says that it works by what `resume` told.
         8. Either end says `goodbye` before it ends the stream on purpose. A stream that ends without one was lost.
         Tenants. Fails with UNAUTHENTICATED (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED, PEER_CERTIFICATE_INVALID),
         PERMISSION_DENIED (TENANT_QUARANTINED, FOREIGN_TENANT), INVALID_ARGUMENT (LINK_PROTOCOL_VIOLATED).

@@ -555,6 +555,272 @@ class AlertTenantResponse(_message.Message):
 Global___AlertTenantResponse: _TypeAlias = AlertTenantResponse  # noqa: Y015
 
 @_typing.final
+class MoveTenantsRequest(_message.Message):
+    """Request of MoveTenants."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Selection:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SelectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[MoveTenantsRequest._Selection.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SELECTION_UNSPECIFIED: MoveTenantsRequest._Selection.ValueType  # 0
+        """As SELECTION_NAMED."""
+        SELECTION_NAMED: MoveTenantsRequest._Selection.ValueType  # 1
+        """Each by its name or GUID."""
+        SELECTION_FILTER: MoveTenantsRequest._Selection.ValueType  # 2
+        """By a filter that they matched."""
+        SELECTION_ALL_TENANTS: MoveTenantsRequest._Selection.ValueType  # 3
+        """All Tenants that there are."""
+
+    class Selection(_Selection, metaclass=_SelectionEnumTypeWrapper):
+        """How the caller said which Tenants are meant; kept in the audit of each."""
+
+    SELECTION_UNSPECIFIED: MoveTenantsRequest.Selection.ValueType  # 0
+    """As SELECTION_NAMED."""
+    SELECTION_NAMED: MoveTenantsRequest.Selection.ValueType  # 1
+    """Each by its name or GUID."""
+    SELECTION_FILTER: MoveTenantsRequest.Selection.ValueType  # 2
+    """By a filter that they matched."""
+    SELECTION_ALL_TENANTS: MoveTenantsRequest.Selection.ValueType  # 3
+    """All Tenants that there are."""
+
+    @_typing.final
+    class Target(_message.Message):
+        """One of the Tenants."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        GUID_FIELD_NUMBER: _builtins.int
+        ETAG_FIELD_NUMBER: _builtins.int
+        guid: _builtins.str
+        """Required."""
+        etag: _builtins.str
+        """When set, must be the current one, or the Tenant is refused (TENANT_CHANGED)."""
+        def __init__(
+            self,
+            *,
+            guid: _builtins.str = ...,
+            etag: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "guid", b"guid"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TENANTS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    state: _tenant_pb2.TenantState.ValueType
+    """Required. ACTIVE, MAINTENANCE or ALERT."""
+    reason: _builtins.str
+    """Why; kept in tenantStatusHistory. At most 500 characters."""
+    validate_only: _builtins.bool
+    """Say what would become of each, and change nothing."""
+    selection: Global___MoveTenantsRequest.Selection.ValueType
+    """How the caller chose."""
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___MoveTenantsRequest.Target]:
+        """Required. 1 to 10,000, each once."""
+
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long to wait for the daemons. Absent or 0: not at all; at most 60 s."""
+
+    def __init__(
+        self,
+        *,
+        tenants: _abc.Iterable[Global___MoveTenantsRequest.Target] | None = ...,
+        state: _tenant_pb2.TenantState.ValueType = ...,
+        reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        selection: Global___MoveTenantsRequest.Selection.ValueType = ...,
+        wait: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "selection", b"selection", "state", b"state", "tenants", b"tenants", "validate_only", b"validate_only", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveTenantsRequest: _TypeAlias = MoveTenantsRequest  # noqa: Y015
+
+@_typing.final
+class MoveOutcome(_message.Message):
+    """What became of one Tenant, or with `validate_only` would."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Result:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[MoveOutcome._Result.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        RESULT_UNSPECIFIED: MoveOutcome._Result.ValueType  # 0
+        """Never sent."""
+        RESULT_MOVED: MoveOutcome._Result.ValueType  # 1
+        """It is in the wanted state now."""
+        RESULT_UNCHANGED: MoveOutcome._Result.ValueType  # 2
+        """It was there already."""
+        RESULT_REFUSED: MoveOutcome._Result.ValueType  # 3
+        """It stays where it is."""
+
+    class Result(_Result, metaclass=_ResultEnumTypeWrapper):
+        """Which of three."""
+
+    RESULT_UNSPECIFIED: MoveOutcome.Result.ValueType  # 0
+    """Never sent."""
+    RESULT_MOVED: MoveOutcome.Result.ValueType  # 1
+    """It is in the wanted state now."""
+    RESULT_UNCHANGED: MoveOutcome.Result.ValueType  # 2
+    """It was there already."""
+    RESULT_REFUSED: MoveOutcome.Result.ValueType  # 3
+    """It stays where it is."""
+
+    GUID_FIELD_NUMBER: _builtins.int
+    TENANT_NAME_FIELD_NUMBER: _builtins.int
+    INSTANCE_NAME_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    guid: _builtins.str
+    """Which."""
+    tenant_name: _builtins.str
+    """Empty where there is no such Tenant."""
+    instance_name: _builtins.str
+    """Empty where there is no such Tenant."""
+    result: Global___MoveOutcome.Result.ValueType
+    """What happened."""
+    before: _tenant_pb2.TenantState.ValueType
+    """The state before. Unspecified where there is no such Tenant."""
+    state: _tenant_pb2.TenantState.ValueType
+    """The state now."""
+    etag: _builtins.str
+    """The etag now."""
+    connected: _builtins.bool
+    """Whether its daemon has an open link, so that it will report."""
+    @_builtins.property
+    def refusal(self) -> Global___Refusal:
+        """Why it was refused."""
+
+    def __init__(
+        self,
+        *,
+        guid: _builtins.str = ...,
+        tenant_name: _builtins.str = ...,
+        instance_name: _builtins.str = ...,
+        result: Global___MoveOutcome.Result.ValueType = ...,
+        before: _tenant_pb2.TenantState.ValueType = ...,
+        state: _tenant_pb2.TenantState.ValueType = ...,
+        etag: _builtins.str = ...,
+        refusal: Global___Refusal | None = ...,
+        connected: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "connected", b"connected", "etag", b"etag", "guid", b"guid", "instance_name", b"instance_name", "refusal", b"refusal", "result", b"result", "state", b"state", "tenant_name", b"tenant_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveOutcome: _TypeAlias = MoveOutcome  # noqa: Y015
+
+@_typing.final
+class Refusal(_message.Message):
+    """Why one of many was refused: what the call for it alone would have failed with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    HINT_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """As in `google.rpc.ErrorInfo`: branch on it."""
+    message: _builtins.str
+    """For people."""
+    hint: _builtins.str
+    """What to do."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The facts."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        hint: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint", b"hint", "message", b"message", "metadata", b"metadata", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
+class MoveTenantsResponse(_message.Message):
+    """One step of MoveTenants."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    OBEYING_GUIDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MoveOutcome]:
+        """Outcomes, at most 500 in a message."""
+
+    @_builtins.property
+    def obeying_guids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tenants whose daemons have said that they work by the new state."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___MoveOutcome] | None = ...,
+        obeying_guids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["obeying_guids", b"obeying_guids", "outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveTenantsResponse: _TypeAlias = MoveTenantsResponse  # noqa: Y015
+
+@_typing.final
 class RekeyTenantRequest(_message.Message):
     """Request of RekeyTenant."""
 

@@ -71,6 +71,11 @@ class TenantServiceStub:
                 request_serializer=tenantry_dot_v1_dot_tenant__service__pb2.AlertTenantRequest.SerializeToString,
                 response_deserializer=tenantry_dot_v1_dot_tenant__service__pb2.AlertTenantResponse.FromString,
                 _registered_method=True)
+        self.MoveTenants = channel.unary_stream(
+                '/tenantry.v1.TenantService/MoveTenants',
+                request_serializer=tenantry_dot_v1_dot_tenant__service__pb2.MoveTenantsRequest.SerializeToString,
+                response_deserializer=tenantry_dot_v1_dot_tenant__service__pb2.MoveTenantsResponse.FromString,
+                _registered_method=True)
         self.RekeyTenant = channel.unary_unary(
                 '/tenantry.v1.TenantService/RekeyTenant',
                 request_serializer=tenantry_dot_v1_dot_tenant__service__pb2.RekeyTenantRequest.SerializeToString,
@@ -144,6 +149,21 @@ class TenantServiceServicer:
 
     def AlertTenant(self, request, context):
         """Moves Active to Alert. Administrators. Fails as ActivateTenant does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveTenants(self, request, context):
+        """Moves many Tenants to one state by one transaction, and follows until their daemons work by it. The protocol:
+        1. After the transaction is durable the Master sends an outcome for each Tenant, in the order of the request.
+        2. With `wait` set it sends `obeying_guids` as the daemons that are connected report that they work by the new state, and ends
+        when all have, or after that time. Without, it ends at once.
+        Each Tenant is decided alone: one that may not move is refused with its reason, and the others move. Who moves a thousand Tenants
+        wants those moved that can be; `validate_only` shows before what would be refused. One that is in the state already stays as
+        it is, so that the same request can be repeated when its answer was lost. There is no "every Tenant": all are named.
+        Administrators. Fails with INVALID_ARGUMENT (FIELD_INVALID: no Tenant, more than 10,000, one twice, a state that operators cannot
+        choose) and then changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,6 +243,11 @@ def add_TenantServiceServicer_to_server(servicer, server):
                     servicer.AlertTenant,
                     request_deserializer=tenantry_dot_v1_dot_tenant__service__pb2.AlertTenantRequest.FromString,
                     response_serializer=tenantry_dot_v1_dot_tenant__service__pb2.AlertTenantResponse.SerializeToString,
+            ),
+            'MoveTenants': grpc.unary_stream_rpc_method_handler(
+                    servicer.MoveTenants,
+                    request_deserializer=tenantry_dot_v1_dot_tenant__service__pb2.MoveTenantsRequest.FromString,
+                    response_serializer=tenantry_dot_v1_dot_tenant__service__pb2.MoveTenantsResponse.SerializeToString,
             ),
             'RekeyTenant': grpc.unary_unary_rpc_method_handler(
                     servicer.RekeyTenant,
@@ -436,6 +461,33 @@ class TenantService:
             '/tenantry.v1.TenantService/AlertTenant',
             tenantry_dot_v1_dot_tenant__service__pb2.AlertTenantRequest.SerializeToString,
             tenantry_dot_v1_dot_tenant__service__pb2.AlertTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tenantry.v1.TenantService/MoveTenants',
+            tenantry_dot_v1_dot_tenant__service__pb2.MoveTenantsRequest.SerializeToString,
+            tenantry_dot_v1_dot_tenant__service__pb2.MoveTenantsResponse.FromString,
             options,
             channel_credentials,
             insecure,

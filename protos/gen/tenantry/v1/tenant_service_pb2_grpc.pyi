@@ -53,6 +53,17 @@ class TenantServiceStub:
     """Moves Active or Alert to Maintenance. Administrators. Fails as ActivateTenant does."""
     AlertTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.AlertTenantRequest, _tenant_service_pb2.AlertTenantResponse]
     """Moves Active to Alert. Administrators. Fails as ActivateTenant does."""
+    MoveTenants: _grpc.UnaryStreamMultiCallable[_tenant_service_pb2.MoveTenantsRequest, _tenant_service_pb2.MoveTenantsResponse]
+    """Moves many Tenants to one state by one transaction, and follows until their daemons work by it. The protocol:
+    1. After the transaction is durable the Master sends an outcome for each Tenant, in the order of the request.
+    2. With `wait` set it sends `obeying_guids` as the daemons that are connected report that they work by the new state, and ends
+       when all have, or after that time. Without, it ends at once.
+    Each Tenant is decided alone: one that may not move is refused with its reason, and the others move. Who moves a thousand Tenants
+    wants those moved that can be; `validate_only` shows before what would be refused. One that is in the state already stays as
+    it is, so that the same request can be repeated when its answer was lost. There is no "every Tenant": all are named.
+    Administrators. Fails with INVALID_ARGUMENT (FIELD_INVALID: no Tenant, more than 10,000, one twice, a state that operators cannot
+    choose) and then changes nothing.
+    """
     RekeyTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.RekeyTenantRequest, _tenant_service_pb2.RekeyTenantResponse]
     """Makes a new enrolment key for the same GUID; an unused older one stops working. The certificate in use goes on until the new
     key has been used, unless `revoke_certificates` is set. Ends a quarantine. Administrators. Fails with NOT_FOUND and ABORTED.
@@ -100,6 +111,17 @@ class TenantServiceAsyncStub(TenantServiceStub):
     """Moves Active or Alert to Maintenance. Administrators. Fails as ActivateTenant does."""
     AlertTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.AlertTenantRequest, _tenant_service_pb2.AlertTenantResponse]  # type: ignore[assignment]
     """Moves Active to Alert. Administrators. Fails as ActivateTenant does."""
+    MoveTenants: _aio.UnaryStreamMultiCallable[_tenant_service_pb2.MoveTenantsRequest, _tenant_service_pb2.MoveTenantsResponse]  # type: ignore[assignment]
+    """Moves many Tenants to one state by one transaction, and follows until their daemons work by it. The protocol:
+    1. After the transaction is durable the Master sends an outcome for each Tenant, in the order of the request.
+    2. With `wait` set it sends `obeying_guids` as the daemons that are connected report that they work by the new state, and ends
+       when all have, or after that time. Without, it ends at once.
+    Each Tenant is decided alone: one that may not move is refused with its reason, and the others move. Who moves a thousand Tenants
+    wants those moved that can be; `validate_only` shows before what would be refused. One that is in the state already stays as
+    it is, so that the same request can be repeated when its answer was lost. There is no "every Tenant": all are named.
+    Administrators. Fails with INVALID_ARGUMENT (FIELD_INVALID: no Tenant, more than 10,000, one twice, a state that operators cannot
+    choose) and then changes nothing.
+    """
     RekeyTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.RekeyTenantRequest, _tenant_service_pb2.RekeyTenantResponse]  # type: ignore[assignment]
     """Makes a new enrolment key for the same GUID; an unused older one stops working. The certificate in use goes on until the new
     key has been used, unless `revoke_certificates` is set. Ends a quarantine. Administrators. Fails with NOT_FOUND and ABORTED.
@@ -186,6 +208,23 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_service_pb2.AlertTenantResponse, _abc.Awaitable[_tenant_service_pb2.AlertTenantResponse]]:
         """Moves Active to Alert. Administrators. Fails as ActivateTenant does."""
+
+    @_abc_1.abstractmethod
+    def MoveTenants(
+        self,
+        request: _tenant_service_pb2.MoveTenantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tenant_service_pb2.MoveTenantsResponse], _abc.AsyncIterator[_tenant_service_pb2.MoveTenantsResponse]]:
+        """Moves many Tenants to one state by one transaction, and follows until their daemons work by it. The protocol:
+        1. After the transaction is durable the Master sends an outcome for each Tenant, in the order of the request.
+        2. With `wait` set it sends `obeying_guids` as the daemons that are connected report that they work by the new state, and ends
+           when all have, or after that time. Without, it ends at once.
+        Each Tenant is decided alone: one that may not move is refused with its reason, and the others move. Who moves a thousand Tenants
+        wants those moved that can be; `validate_only` shows before what would be refused. One that is in the state already stays as
+        it is, so that the same request can be repeated when its answer was lost. There is no "every Tenant": all are named.
+        Administrators. Fails with INVALID_ARGUMENT (FIELD_INVALID: no Tenant, more than 10,000, one twice, a state that operators cannot
+        choose) and then changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def RekeyTenant(

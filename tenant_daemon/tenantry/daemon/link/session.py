@@ -54,6 +54,7 @@ from tenantry.protocol.messages import (
     Loss,
     LossReason,
     Resume,
+    StateReport,
     Stream,
     TrustReport,
 )
@@ -298,6 +299,7 @@ class Session:
                 await self._begin_epoch(event.stream, event.detail)
             case StateChanged():
                 await self._conduct.enter_state(event.state, event.reason)
+                self._queue.append(StateReport(event.state))
             case ConfigurationWanted():
                 report = await self._conduct.apply(event.configuration)
                 if report is not None:
