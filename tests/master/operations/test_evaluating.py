@@ -1,4 +1,4 @@
-"""Rules on samples that arrive: what fires, when, how often, and what it does to the Tenant, on both databases."""
+"""Rules on samples that arrive: what fires, when, how often, and what it does to the Tenant."""
 
 import math
 import struct
@@ -29,6 +29,7 @@ from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.operations.registering import move_tenant
 from tenantry.master.operations.ruling import create_rule, delete_rule, install_builtin_rules, set_active, update_rule
+from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.database import Database
 from tenantry.master.timeseries.segments import Frame
 from tenantry.protocol.failures import RuleBuiltIn, StoreUnavailable
@@ -128,22 +129,30 @@ class Rig:
             return transaction.rules.get(uid)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+@pytest.fixture
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """Two active Tenants and the layouts, no rule."""
+    yield from open_rig(f"sqlite:///{tmp_path_factory.mktemp('rig')}/master.db")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def either_rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """The same on SQLite and on PostgreSQL, for what depends on the store."""
     if request.param == "sqlite":
-        dsn = f"sqlite:///{tmp_path_factory.mktemp('rig')}/master.db"
+        yield request.getfixturevalue("rig")
     else:
-        dsn = str(request.getfixturevalue("postgres_database")).replace("+psycopg", "")
-    yield from open_rig(dsn)
+        yield from open_rig(str(request.getfixturevalue("postgres_database")).replace("+psycopg", ""))
 
 
 def open_rig(dsn: str) -> Iterator[Rig]:
-    """As `rig`."""
+    """As `rig`, in this store."""
     rigs: list[Rig] = []
-    with Database.open(
-        dsn, on_commit=lambda changes: [one.evaluator.note(changes) for one in rigs] and None
-    ) as database:
+
+    def note(changes: Changes) -> None:
+        for one in rigs:
+            one.evaluator.note(changes)
+
+    with Database.open(dsn, on_commit=note) as database:
         register_tenants(database, 2)
         with database.write() as transaction:
             transaction.layouts.insert_missing([DISKS, WITH_ONE_MORE, MANY])
@@ -156,8 +165,9 @@ def open_rig(dsn: str) -> Iterator[Rig]:
         yield rig
 
 
-def test_a_sample_that_crosses_moves_the_tenant_and_back_with_hysteresis(rig: Rig) -> None:
+def test_a_sample_that_crosses_moves_the_tenant_and_back_with_hysteresis(either_rig: Rig) -> None:
     """Alert at the threshold, nothing in the band, Active behind the margin; each with its record, by the rule."""
+    rig = either_rig
     rig.rule(disk_rule())
     rig.disks(0, 0.89)
     assert rig.state() is TenantState.ACTIVE
@@ -251,8 +261,9 @@ def test_what_was_not_committed_was_not_judged(rig: Rig) -> None:
     assert rig.alerts() == [(10, True)]
 
 
-def test_an_operators_move_stands(rig: Rig) -> None:
+def test_an_operators_move_stands(either_rig: Rig) -> None:
     """Back in Active by hand it stays there while the finding lasts, and the rule fires again after it was over."""
+    rig = either_rig
     rig.rule(disk_rule())
     rig.disks(0, 0.95)
     rig.move(LifecycleEvent.ACTIVATED)
@@ -340,8 +351,9 @@ def test_a_paired_rule_moves_the_tenant_back(rig: Rig) -> None:
     assert rig.alerts() == []
 
 
-def test_maintenance_ends_what_was_found_and_begins_anew(rig: Rig) -> None:
+def test_maintenance_ends_what_was_found_and_begins_anew(either_rig: Rig) -> None:
     """The alert is over, waits are forgotten, and the rule fires again by what comes after Maintenance."""
+    rig = either_rig
     rig.rule(disk_rule(for_ms=20))
     for at in (0, 10, 20):
         rig.disks(at, 0.95, 0.95 if at == 20 else 0.1)
@@ -476,8 +488,9 @@ def test_a_tenant_that_invents_series_fills_no_memory(rig: Rig) -> None:
     assert rig.stored("many").failing_reason == ""
 
 
-def test_settled_series_make_room(rig: Rig) -> None:
+def test_settled_series_make_room(either_rig: Rig) -> None:
     """What was over long ago is forgotten first."""
+    rig = either_rig
     rig.rule(replace(disk_rule("many"), condition=replace(disk_rule().condition, metric="many")))
     rig.commit(rig.frame(1, (0, [0.95] * MAX_SERIES + [0.1]), layout=MANY.id))
     rig.commit(rig.frame(1, (10, [0.1] * MAX_SERIES + [0.1]), layout=MANY.id))
