@@ -1,0 +1,145 @@
+"""Rules and where they stand, on both databases."""
+
+from dataclasses import replace
+
+import pytest
+
+from tenantry.detection.levels import Level
+from tenantry.detection.thresholds import Phase, ThresholdState
+from tenantry.master.domain.builtin_rules import BUILTIN_RULES
+from tenantry.master.domain.rules import (
+    Action,
+    ActionKind,
+    Condition,
+    LabelCondition,
+    Limit,
+    RuleDraft,
+    RuleFilter,
+    RuleStatus,
+    SeriesState,
+)
+from tenantry.master.sql.changes import Changes
+from tenantry.master.sql.database import Database
+from tenantry.master.sql.rule_states import SeriesKey
+from tenantry.protocol.failures import RuleNameTaken, RuleNotFound
+from tests.suites.conftest import NOW, Register
+
+LONG = (("mount", "x" * 512), ("other", "y" * 512))
+FIRING = SeriesState((ThresholdState(Phase.FIRING, NOW, NOW + 5),), Level.MAJOR, NOW, Level.MAJOR)
+WAITING = SeriesState((ThresholdState(Phase.PENDING, NOW, NOW),))
+
+
+def draft(name: str, **values: object) -> RuleDraft:
+    """A rule with everything that can be said of one."""
+    facts: dict[str, object] = {
+        "name": name,
+        "condition": Condition(
+            "disk",
+            {Level.CRITICAL: Limit(">", 0.95), Level.MINOR: Limit("<=", 0.1)},
+            (LabelCondition("mount", ("/", "/ü"), negated=True),),
+            0.05,
+            60_000,
+            30_000,
+        ),
+        "actions": (Action(ActionKind.TO_ALERT, frozenset({Level.CRITICAL, Level.MINOR})),),
+        "description": "first\nsecond",
+        "tags": ("disk", "Größe"),
+        "score": 9,
+        "active": True,
+    }
+    return RuleDraft(**{**facts, **values})  # type: ignore[arg-type]
+
+
+def test_a_rule_comes_back_as_it_was_kept(database: Database) -> None:
+    """Everything that can be said of a rule, and the change of it; names are unique."""
+    with database.write() as transaction:
+        rule = transaction.rules.insert("u1", draft("one"), NOW)
+        transaction.rules.insert("u2", draft("two"), NOW, "builtin")
+    with database.read() as transaction:
+        assert transaction.rules.get("u1") == rule
+    changed = replace(rule, draft=draft("three", active=False), version=2, failing_reason="x", failing_since_ms=NOW)
+    with database.write() as transaction:
+        transaction.rules.save(changed)
+        assert transaction.rules.changed
+        with pytest.raises(RuleNameTaken):
+            transaction.rules.save(replace(changed, draft=draft("two")))
+        with pytest.raises(RuleNameTaken):
+            transaction.rules.insert("u3", draft("two"), NOW)
+    with database.write() as transaction:
+        assert transaction.rules.get("u1") == changed
+        assert [one.uid for one in transaction.rules.active()] == ["u2"]
+        assert transaction.rules.builtin() == {"builtin"}
+        transaction.rules.set_failing(rule.id, "because", NOW + 1)
+        assert transaction.rules.get("u1").failing_reason == "because"
+        transaction.rules.delete(rule)
+        with pytest.raises(RuleNotFound):
+            transaction.rules.get("u1")
+
+
+def test_rules_are_listed_by_name_in_pages(database: Database) -> None:
+    """By code point, and only those that match."""
+    with database.write() as transaction:
+        for number, name in enumerate(["b", "Ä", "a", "Z"]):
+            transaction.rules.insert(f"u{number}", draft(name, active=name != "a", tags=(name,)), NOW)
+    with database.read() as transaction:
+        rules = transaction.rules
+        everything = RuleFilter()
+        assert [rule.name for rule in rules.page(everything, None, 3)] == ["Z", "a", "b"]
+        assert [rule.name for rule in rules.page(everything, "b", 3)] == ["Ä"]
+        assert rules.count(everything) == 4
+        for wanted, names in (
+            (RuleFilter(name="a"), ["a"]),
+            (RuleFilter(text="z"), ["Z"]),
+            (RuleFilter(tags=("Ä",)), ["Ä"]),
+            (RuleFilter(active=False), ["a"]),
+        ):
+            assert [rule.name for rule in rules.page(wanted, None, 9)] == names
+            assert rules.count(wanted) == len(names)
+
+
+def test_states_of_series_are_kept_until_they_are_forgotten(database: Database, register: Register) -> None:
+    """By Tenant, rule and labels, however long these are."""
+    first, second = register(1).id, register(2).id
+    with database.write() as transaction:
+        one = transaction.rules.insert("u1", draft("one"), NOW).id
+        two = transaction.rules.insert("u2", draft("two"), NOW).id
+        keys = [SeriesKey(first, one, ()), SeriesKey(first, one, LONG), SeriesKey(second, two, LONG)]
+        transaction.rule_states.save([(key, WAITING) for key in keys])
+        transaction.rule_states.save([(keys[1], FIRING), (keys[2], FIRING)])
+    with database.write() as transaction:
+        states = transaction.rule_states
+        assert dict(states.all()) == {keys[0]: WAITING, keys[1]: FIRING, keys[2]: FIRING}
+        assert states.statuses() == {one: RuleStatus(1, 1), two: RuleStatus(1, 1)}
+        assert dict(states.of_rule(two)) == dict(states.of_tenants([second])) == {keys[2]: FIRING}
+        states.forget([keys[0]])
+        states.forget_tenants([second])
+        assert set(states.reset) == {second}
+        assert dict(states.all()) == {keys[1]: FIRING}
+        states.forget_rule(one)
+        assert states.all() == []
+        assert states.of_tenants([]) == []
+
+
+def test_a_tenant_is_held_until_it_is_released(database: Database, register: Register) -> None:
+    """Once or twice, it is the same."""
+    first, second = register(1).id, register(2).id
+    with database.write() as transaction:
+        states = transaction.rule_states
+        for tenant_id in (first, first, second):
+            states.hold(tenant_id, NOW)
+        states.release([first])
+        states.release([])
+        assert (states.holds(first), states.holds(second)) == (False, True)
+
+
+def test_what_evaluation_must_know_is_announced_with_the_commit(dsn: str) -> None:
+    """A changed rule, and Tenants whose states were taken away."""
+    told: list[Changes] = []
+    with Database.open(dsn, on_commit=told.append) as database:
+        with database.write() as transaction:
+            transaction.rules.insert("u1", BUILTIN_RULES["high-cpu"], NOW)
+        with database.write() as transaction:
+            transaction.rule_states.forget_tenants([7])
+        with database.write() as transaction:
+            assert not transaction.rules.changed
+    assert [(changes.rules, changes.rules_reset) for changes in told] == [(True, frozenset()), (False, frozenset({7}))]
