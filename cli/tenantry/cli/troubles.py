@@ -74,6 +74,13 @@ class MasterUntrusted(Trouble):
     exit_code = EXIT_UNREACHABLE
 
 
+class SignInIncomplete(Trouble):
+    """The OpenID provider sent the browser back without a code."""
+
+    reason = "SIGN_IN_INCOMPLETE"
+    exit_code = EXIT_DENIED
+
+
 class DeadlineExceeded(Trouble):
     """The Master did not answer in time; what was asked may or may not have happened."""
 
