@@ -1,13 +1,17 @@
 """Fixtures and rules of the whole test suite: PostgreSQL, Hypothesis profiles, and what a skip means."""
 
 import itertools
+import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Generator, Iterator
 
 import hypothesis
 import psycopg
 import pytest
+import structlog
 
 from tests.servers import postgres
 
@@ -55,6 +59,19 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_skip(report)
     return report
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Leave logging and hooks of the test process as they were: a program that a test runs in it sets them up for itself."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook
+    yield
+    if structlog.is_configured():
+        logging.captureWarnings(capture=False)
+        root.handlers[:], root.level = before[0], before[1]
+        sys.excepthook, threading.excepthook, sys.unraisablehook = before[2:]
+        structlog.reset_defaults()
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

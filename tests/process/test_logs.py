@@ -3,9 +3,7 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -35,18 +33,6 @@ class _Holder:
     """An object whose repr gives its secrets away."""
 
     credentials: str
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    """Leave logging and hooks of the test process as they were."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook
-    yield
-    logging.captureWarnings(capture=False)
-    root.handlers[:], root.level = before[0], before[1]
-    sys.excepthook, threading.excepthook, sys.unraisablehook = before[2:]
-    structlog.reset_defaults()
 
 
 class _Terminal(io.StringIO):
@@ -183,6 +169,21 @@ def test_a_broken_record_is_reported_without_its_arguments(capsys: pytest.Captur
     (record,) = _records(out)
     assert record["event"] == "log record could not be written"
     assert _KEY not in out.getvalue() + "".join(capsys.readouterr())
+
+
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    """A stream that was closed, or a disk that is full: whoever logs goes on, also where it logs because of an error."""
+
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    closed = io.StringIO()
+    closed.close()
+    for stream in (closed, Full()):
+        configure_logging("info", stream, console=False)
+        structlog.get_logger("a").error("ours", exc_info=ValueError("x"))
+        logging.getLogger("grpc").error("number %d", "none")
 
 
 def test_an_object_that_cannot_be_described_is_still_logged() -> None:

@@ -94,7 +94,7 @@ class _OneLineHandler(logging.StreamHandler[TextIO]):
         try:
             self.stream.write(json.dumps({**line, "source": f"{record.module}:{record.lineno}"}) + self.terminator)
             self.flush()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: the stream is closed
             return
 
 
