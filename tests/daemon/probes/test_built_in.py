@@ -2,6 +2,7 @@
 
 import pytest
 
+from tenantry.daemon.probes import processor
 from tenantry.daemon.probes.contract import Probe
 from tenantry.daemon.probes.disks import DiskProbe
 from tenantry.daemon.probes.filesystems import FilesystemProbe
@@ -117,6 +118,18 @@ def test_busy_is_neither_idle_nor_waiting() -> None:
     earlier = {"user": 100.0, "system": 50.0, "idle": 1_000.0, "iowait": 10.0}
     later = {"user": 102.0, "system": 51.0, "idle": 1_006.0, "iowait": 11.0}
     assert busy_share(earlier, later) == pytest.approx(0.3)
+
+
+def test_a_counter_of_a_mode_that_runs_backwards_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel lets iowait fall a little now and then; what is sent does not fall, and goes on when the kernel has caught up."""
+    said = iter([{"user": 5.0, "iowait": 3.0}, {"user": 6.0, "iowait": 2.9}, {"user": 7.0, "iowait": 3.1}])
+    monkeypatch.setattr(processor, "_times_by_mode", lambda: next(said))
+    probe = CpuProbe()
+    waited = [
+        {dict(one.labels)["cpu.mode"]: one.value for one in probe.read() if one.name == "system.cpu.time"}["iowait"]
+        for _ in range(3)
+    ]
+    assert waited == [3.0, 3.0, 3.1]
 
 
 def test_a_mode_that_runs_backwards_is_no_negative_work() -> None:

@@ -42,7 +42,7 @@ class CpuProbe:
         self._previous: dict[str, float] | None = None
 
     def read(self) -> Sequence[Reading]:
-        times = _times_by_mode()
+        times = _never_falling(self._previous or {}, _times_by_mode())
         readings = [
             Reading("system.cpu.time", "s", SeriesKind.COUNTER, (("cpu.mode", mode),), seconds)
             for mode, seconds in times.items()
@@ -68,6 +68,11 @@ def busy_share(earlier: dict[str, float], later: dict[str, float]) -> float | No
     if total <= 0:
         return None
     return share(total - sum(steps.get(mode, 0.0) for mode in _RESTING), total)
+
+
+def _never_falling(earlier: dict[str, float], later: dict[str, float]) -> dict[str, float]:
+    """Counters as they are to be sent: a small step back of the kernel would look like a restart of the machine."""
+    return {mode: max(seconds, earlier.get(mode, 0.0)) for mode, seconds in later.items()}
 
 
 def _times_by_mode() -> dict[str, float]:
