@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LIMIT_S: Final = 1.0
 _OFFERED: Final = 100
+_TYPED: Final = 200
 STREAMS: Final = (
     "alerts",
     "alertsMaster",
@@ -54,6 +55,20 @@ def stream_names(context: click.Context, _parameter: click.Parameter, incomplete
 
     names = _silently(ask) or list(STREAMS)
     return [name for name in names if name.startswith(incomplete)]
+
+
+def rule_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Rules by name."""
+
+    def ask() -> list[str]:
+        from tenantry.v1 import rule_service_pb2 as pb
+
+        with _master(context) as master:
+            request = pb.ListRulesRequest(filter=pb.RuleFilter(text=incomplete[:_TYPED]), page_size=_OFFERED)
+            rules = master.call(master.rules.ListRules, request).rules
+        return [rule.name for rule in rules if rule.name.startswith(incomplete) and rule.name.isprintable()]
+
+    return _silently(ask)
 
 
 def _master(context: click.Context) -> Master:

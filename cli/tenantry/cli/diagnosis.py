@@ -23,7 +23,7 @@ EXIT_CODES: Final[tuple[tuple[int, str], ...]] = (
     (EXIT_OK, "done"),
     (failures.EXIT_BUG, "a fault in the Master or in this program"),
     (failures.EXIT_USAGE, "what was typed or sent is wrong; nothing was changed"),
-    (failures.EXIT_NOT_FOUND, "there is no such Tenant, stream or authority"),
+    (failures.EXIT_NOT_FOUND, "there is no such Tenant, rule, stream or authority"),
     (failures.EXIT_CONFLICT, "somebody was faster, the name is taken, or it is ambiguous"),
     (failures.EXIT_WRONG_STATE, "not possible in the present state"),
     (failures.EXIT_DENIED, "not signed in, or not allowed"),

@@ -14,6 +14,7 @@ import click
 from tenantry.cli.commands.access import login, logout, profile
 from tenantry.cli.commands.authority import ca
 from tenantry.cli.commands.guidance import PROGRAM, completion, topics
+from tenantry.cli.commands.rule import rule
 from tenantry.cli.commands.status import status
 from tenantry.cli.commands.stream import gaps, stream
 from tenantry.cli.commands.tenant import tenant
@@ -97,7 +98,19 @@ def program() -> None:
 
 
 program.params.extend(shared_options())
-commands: tuple[click.Command, ...] = (login, logout, profile, status, tenant, stream, gaps, ca, completion, topics)
+commands: tuple[click.Command, ...] = (
+    login,
+    logout,
+    profile,
+    status,
+    tenant,
+    rule,
+    stream,
+    gaps,
+    ca,
+    completion,
+    topics,
+)
 verbs: tuple[click.Command, ...] = (edit_tenant, *move_commands, rekey_tenant, resolve_quarantine, watch_tenants)
 for command in commands:
     program.add_command(command)

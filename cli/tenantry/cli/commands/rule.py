@@ -1,0 +1,239 @@
+"""rule list, show, export, create, edit, enable, disable, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from tenantry.cli.commands.choices import yes_option
+from tenantry.cli.completions import rule_names
+from tenantry.cli.confirmation import confirm
+from tenantry.cli.invocation import Invocation, Noun, pass_invocation
+from tenantry.cli.troubles import InputInvalid
+
+if TYPE_CHECKING:
+    from tenantry.cli.output import Cell
+    from tenantry.v1 import rule_service_pb2 as pb
+
+rule_argument = click.argument("reference", metavar="RULE", shell_complete=rule_names)
+etag_option = click.option(
+    "--etag", default="", metavar="ETAG", help="Refuse when the rule's etag is another one by now."
+)
+
+
+@click.group(cls=Noun)
+def rule() -> None:
+    """Rules by which the Master judges metrics as they arrive. A rule is named by its name or its id."""
+
+
+@rule.command("list")
+@click.option("--text", default="", metavar="TEXT", help="Part of the name.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="With this tag; several: with all of them.")
+@click.option("--active/--inactive", default=None, help="Only those that judge, or only those that rest.")
+@pass_invocation
+def list_rules(invocation: Invocation, text: str, tags: tuple[str, ...], active: bool | None) -> None:
+    """The rules by name, with how many series each finds now."""
+    from tenantry.cli import rule_forms
+    from tenantry.cli.documents import to_plain
+    from tenantry.cli.output import Column
+    from tenantry.v1 import rule_service_pb2
+
+    columns: list[Column[pb.Rule]] = [
+        Column("NAME", lambda one: one.name, flexible=True),
+        Column("STATE", _state),
+        Column("SCORE", lambda one: str(one.score), right=True),
+        Column("METRIC", lambda one: one.metric, flexible=True),
+        Column("THRESHOLDS", lambda one: _joined(rule_forms.thresholds_of(one)), flexible=True),
+        Column("FINDINGS", lambda one: str(one.status.findings), right=True),
+        Column("TENANTS", lambda one: str(one.status.tenants), right=True),
+    ]
+    wanted = rule_service_pb2.RuleFilter(text=text, tags=tags, active=active)
+    with invocation.connect() as master:
+        invocation.printer().listing(rule_forms.list_rules(master, wanted), columns, to_plain, "No rules match.")
+
+
+@rule.command("show")
+@rule_argument
+@pass_invocation
+def show_rule(invocation: Invocation, reference: str) -> None:
+    """Everything of one rule, and what it finds now."""
+    from tenantry.cli.documents import to_plain
+    from tenantry.cli.rule_forms import find_rule
+
+    printer = invocation.printer()
+    with invocation.connect() as master:
+        found = find_rule(master, reference)
+    printer.document(to_plain(found), lambda: printer.details(_details(found)))
+
+
+@rule.command("export")
+@rule_argument
+@pass_invocation
+def export_rule(invocation: Invocation, reference: str) -> None:
+    """Print a rule as a file that `rule create` and `rule edit` read: YAML, or JSON with --output json."""
+    import json
+
+    from tenantry.cli.rule_forms import find_rule, to_form
+
+    with invocation.connect() as master:
+        form = to_form(find_rule(master, reference))
+    click.echo(
+        json.dumps(form, indent=2) if invocation.output == "json" else _yaml(form), nl=invocation.output == "json"
+    )
+
+
+@rule.command("create")
+@click.option("-f", "--file", "source", type=click.File(), required=True, help="YAML or JSON; - reads from stdin.")
+@pass_invocation
+def create_rule(invocation: Invocation, source: IO[str]) -> None:
+    """Keep a new rule from a file. It judges from the next sample on if the file says `active: true`."""
+    from tenantry.cli.rule_forms import from_form
+    from tenantry.v1 import rule_service_pb2
+
+    wanted = from_form(source.read())
+    with invocation.connect() as master:
+        made = master.call(master.rules.CreateRule, rule_service_pb2.CreateRuleRequest(rule=wanted)).rule
+    _tell(invocation, made, "Created")
+
+
+@rule.command("edit")
+@rule_argument
+@click.option("-f", "--file", "source", type=click.File(), help="YAML or JSON; without it $EDITOR opens the rule.")
+@etag_option
+@pass_invocation
+def edit_rule(invocation: Invocation, reference: str, source: IO[str] | None, etag: str) -> None:
+    """Make a rule as a file says, or as it is left in the editor. Refused when somebody else was faster."""
+    from google.protobuf.field_mask_pb2 import FieldMask
+
+    from tenantry.cli.rule_forms import changed_paths, find_rule, from_form, to_form
+    from tenantry.v1 import rule_service_pb2
+
+    with invocation.connect() as master:
+        found = find_rule(master, reference)
+        if source is not None:
+            text: str | None = source.read()
+        else:
+            text = click.edit(_yaml(to_form(found)), extension=".yaml", require_save=True)
+        if text is None:
+            raise InputInvalid("the editor was left without saving; nothing was changed", "")
+        wanted = from_form(text)
+        wanted.score = wanted.score or found.score
+        paths = changed_paths(found, wanted)
+        if paths:
+            wanted.id, wanted.etag = found.id, etag or found.etag
+            request = rule_service_pb2.UpdateRuleRequest(rule=wanted, update_mask=FieldMask(paths=paths))
+            found = master.call(master.rules.UpdateRule, request).rule
+    _tell(invocation, found, f"Changed {', '.join(paths)} of" if paths else "Nothing to change at")
+
+
+@rule.command("enable")
+@rule_argument
+@etag_option
+@pass_invocation
+def enable_rule(invocation: Invocation, reference: str, etag: str) -> None:
+    """Let a rule judge from the next sample on."""
+    from tenantry.cli.rule_forms import find_rule
+    from tenantry.v1 import rule_service_pb2
+
+    with invocation.connect() as master:
+        found = find_rule(master, reference)
+        request = rule_service_pb2.EnableRuleRequest(id=found.id, etag=etag)
+        changed = master.call(master.rules.EnableRule, request).rule
+    _tell(invocation, changed, "Enabled")
+
+
+@rule.command("disable")
+@rule_argument
+@etag_option
+@pass_invocation
+def disable_rule(invocation: Invocation, reference: str, etag: str) -> None:
+    """Let a rule rest. What it had found is over: its alerts end, and Tenants that only it kept in Alert go back."""
+    from tenantry.cli.rule_forms import find_rule
+    from tenantry.v1 import rule_service_pb2
+
+    with invocation.connect() as master:
+        found = find_rule(master, reference)
+        request = rule_service_pb2.DisableRuleRequest(id=found.id, etag=etag)
+        changed = master.call(master.rules.DisableRule, request).rule
+    _tell(invocation, changed, "Disabled")
+
+
+@rule.command("delete")
+@rule_argument
+@etag_option
+@yes_option
+@pass_invocation
+def delete_rule(invocation: Invocation, reference: str, etag: str, confirmed: bool) -> None:
+    """Delete a rule; what it had found is over. Rules that come with the program can only be disabled."""
+    from tenantry.cli.documents import to_plain
+    from tenantry.cli.escaping import escape
+    from tenantry.cli.rule_forms import find_rule
+    from tenantry.v1 import rule_service_pb2
+
+    with invocation.connect() as master:
+        found = find_rule(master, reference)
+        name = escape(found.name)
+        confirm(
+            confirmed, [f"This deletes the rule {name}, which finds {found.status.findings} series now."], "Delete it?"
+        )
+        # The etag: what is deleted is what was shown.
+        request = rule_service_pb2.DeleteRuleRequest(id=found.id, etag=etag or found.etag)
+        master.call(master.rules.DeleteRule, request)
+    invocation.printer().document(to_plain(found), lambda: [f"Deleted the rule {name}."])
+
+
+def _tell(invocation: Invocation, found: pb.Rule, happened: str) -> None:
+    from tenantry.cli.documents import to_plain
+    from tenantry.cli.escaping import escape
+
+    state = "judges" if found.active else "rests"
+    invocation.printer().document(to_plain(found), lambda: [f"{happened} the rule {escape(found.name)}; it {state}."])
+
+
+def _state(found: pb.Rule) -> Cell:
+    from tenantry.cli.output import Cell
+
+    if found.status.failing_reason:
+        return Cell("failing", "red")
+    return Cell("active", "green") if found.active else Cell("inactive", "bright_black")
+
+
+def _details(found: pb.Rule) -> Iterator[tuple[str, Cell | str]]:
+    from tenantry.cli.moments import duration_ms, local_time, timestamp_ms
+    from tenantry.cli.rule_forms import actions_of, thresholds_of
+    from tenantry.process.durations import format_milliseconds
+
+    yield "Name", found.name
+    yield "ID", found.id
+    yield "State", _state(found)
+    yield "Failing", found.status.failing_reason
+    if found.status.HasField("failing_since"):
+        yield "Failing since", local_time(timestamp_ms(found.status.failing_since))
+    yield "Finds now", f"{found.status.findings} series of {found.status.tenants} Tenants"
+    yield "Description", found.description
+    yield "Tags", ", ".join(found.tags)
+    yield "Score", str(found.score)
+    yield "Metric", found.metric
+    for label in found.labels:
+        yield f"Label {label.name}", f"{'none of' if label.negated else 'one of'} {', '.join(label.values)}"
+    yield "Thresholds", _joined(thresholds_of(found))
+    yield "Margin", f"{found.margin:g}" if found.margin else ""
+    for name, duration in (("For", found.for_duration), ("Clear for", found.clear_for_duration)):
+        yield name, format_milliseconds(duration_ms(duration)) if duration_ms(duration) else ""
+    for kind, levels in actions_of(found).items():
+        yield kind.replace("_", " ").capitalize(), ", ".join(levels)
+    yield "Comes with", f"the program, as {found.builtin}" if found.builtin else ""
+    yield "Etag", found.etag
+    yield "Changed", local_time(timestamp_ms(found.update_time))
+
+
+def _joined(thresholds: dict[str, str]) -> str:
+    return ", ".join(f"{level} {text}" for level, text in thresholds.items())
+
+
+def _yaml(form: dict[str, object]) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(form, sort_keys=False, allow_unicode=True))
