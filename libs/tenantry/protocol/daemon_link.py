@@ -19,6 +19,7 @@ from tenantry.protocol.master_link import MAX_LAYOUTS_PER_MESSAGE
 from tenantry.protocol.messages import (
     MAX_BATCH_RECORDS,
     Ack,
+    AuditHeadPush,
     Batch,
     Begin,
     Configuration,
@@ -55,7 +56,7 @@ class Phase(Enum):
     ENDED = "ended"
 
 
-_PUSHES = (StatePush, ConfigurationPush, TrustBundlePush, RenewPush)
+_PUSHES = (StatePush, ConfigurationPush, TrustBundlePush, RenewPush, AuditHeadPush)
 
 # The truth about what may be received when, and what may be sent when.
 RECEIVE: dict[tuple[Phase, type], Phase] = {
@@ -171,6 +172,13 @@ class RenewalAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadShown:
+    """The Master says where its audit stands. To do: prove it, compare it with what was witnessed, keep it."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class MasterLeft:
     """The Master ends the link on purpose."""
 
@@ -187,6 +195,7 @@ Event = (
     | ConfigurationWanted
     | TrustChanged
     | RenewalAsked
+    | HeadShown
     | MasterLeft
 )
 
@@ -387,6 +396,8 @@ class DaemonLink:
                 return (TrustChanged(message.trust_bundle),)
             case RenewPush():
                 return (RenewalAsked(message.reason),)
+            case AuditHeadPush():
+                return (HeadShown(message.token),)
             case Goodbye():
                 return (MasterLeft(message),)
 

@@ -176,6 +176,16 @@ class AuthorityNotFound(Failure):
     exit_code = EXIT_NOT_FOUND
 
 
+class AuditErased(Failure):
+    """The audit is not kept from there on any more. Metadata: ``sequence``, ``anchor``."""
+
+    reason = "AUDIT_ERASED"
+    code = "NOT_FOUND"
+    message = "the audit is kept from record {anchor} on, not from {sequence}"
+    hint = "What is older has been erased by the retention of the stream auditMessages."
+    exit_code = EXIT_NOT_FOUND
+
+
 class RuleNotFound(Failure):
     """No such rule. Metadata: ``rule``."""
 

@@ -62,6 +62,7 @@ MAX_LOST_EPOCHS = 1_024
 # The wire has unsigned 64 bits, stores have signed ones: beyond this a number would fail the transaction of everybody.
 MAX_NUMBER = 1 << 62
 HASH_BYTES = 32
+MAX_AUDIT_HEAD = 16 * 1024
 
 
 class MasterLink:
@@ -137,6 +138,8 @@ class MasterLink:
             raise LinkProtocolViolated(problem=f"the id of a layout has {LAYOUT_ID_BYTES} bytes")
         if any(len(lost.epoch) != EPOCH_BYTES for lost in hello.lost_epochs):
             raise LinkProtocolViolated(problem=f"a lost epoch has {EPOCH_BYTES} bytes")
+        if len(hello.audit_head) > MAX_AUDIT_HEAD:
+            raise LinkProtocolViolated(problem=f"an audit head of more than {MAX_AUDIT_HEAD} characters in hello")
         if len(hello.trust_bundle_hash) not in (0, HASH_BYTES):
             raise LinkProtocolViolated(problem=f"the hash of a trust bundle has {HASH_BYTES} bytes")
         if max(hello.incarnation, hello.configuration_version) > MAX_NUMBER:

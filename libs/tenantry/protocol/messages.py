@@ -210,6 +210,8 @@ class Hello:
     trust_bundle_hash: bytes = b""
     configuration_version: int = 0
     lost_epochs: tuple[EpochLoss, ...] = ()
+    witnesses_audit: bool = False
+    audit_head: str = ""
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -355,6 +357,13 @@ class TrustBundlePush:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditHeadPush:
+    """Where the Master's audit chain stands: a compact JWS."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class RenewPush:
     """Renew the certificate now."""
 
@@ -373,4 +382,4 @@ FromDaemon = (
     | StateReport
     | Goodbye
 )
-FromMaster = Resume | Ack | Nack | StatePush | ConfigurationPush | TrustBundlePush | RenewPush | Goodbye
+FromMaster = Resume | Ack | Nack | StatePush | ConfigurationPush | TrustBundlePush | RenewPush | AuditHeadPush | Goodbye

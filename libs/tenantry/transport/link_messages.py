@@ -17,6 +17,7 @@ from tenantry.protocol.failures import FieldInvalid, MessageUnreadable
 from tenantry.protocol.layouts import Layout, Series, SeriesKind, make_layout
 from tenantry.protocol.messages import (
     Ack,
+    AuditHeadPush,
     Batch,
     Begin,
     Configuration,
@@ -325,6 +326,8 @@ def _encode_hello(hello: Hello) -> link_pb.Hello:
             )
             for lost in hello.lost_epochs
         ],
+        witnesses_audit=hello.witnesses_audit,
+        audit_head=hello.audit_head,
     )
 
 
@@ -356,6 +359,8 @@ def _decode_hello(hello: link_pb.Hello) -> Hello:
             for lost in hello.lost_epochs
         ),
         protocol_version=hello.protocol_version,
+        witnesses_audit=hello.witnesses_audit,
+        audit_head=hello.audit_head,
     )
 
 
@@ -394,8 +399,16 @@ def encode_from_master(message: FromMaster) -> link_pb.ConnectResponse:
             return link_pb.ConnectResponse(trust_bundle=link_pb.TrustBundlePush(trust_bundle=message.trust_bundle))
         case RenewPush():
             return link_pb.ConnectResponse(renew=link_pb.RenewPush(reason=message.reason))
+        case AuditHeadPush():
+            return _encode_audit_head(message)
         case Goodbye():
             return link_pb.ConnectResponse(goodbye=_encode_goodbye(message))
+
+
+@lru_cache(maxsize=2)
+def _encode_audit_head(message: AuditHeadPush) -> link_pb.ConnectResponse:
+    """Made once for all links."""
+    return link_pb.ConnectResponse(audit_head=link_pb.AuditHead(token=message.token))
 
 
 @lru_cache(maxsize=16)
@@ -429,6 +442,8 @@ def decode_from_master(response: link_pb.ConnectResponse) -> FromMaster:
             return TrustBundlePush(response.trust_bundle.trust_bundle)
         case "renew":
             return RenewPush(response.renew.reason)
+        case "audit_head":
+            return AuditHeadPush(response.audit_head.token)
         case "goodbye":
             return _decode_goodbye(response.goodbye)
         case _:

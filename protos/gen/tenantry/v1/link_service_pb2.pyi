@@ -272,6 +272,7 @@ class ConnectResponse(_message.Message):
     TRUST_BUNDLE_FIELD_NUMBER: _builtins.int
     RENEW_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    AUDIT_HEAD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def resume(self) -> Global___Resume:
         """Answer to `hello`."""
@@ -304,6 +305,10 @@ class ConnectResponse(_message.Message):
     def goodbye(self) -> Global___Goodbye:
         """The last message."""
 
+    @_builtins.property
+    def audit_head(self) -> Global___AuditHead:
+        """Where the audit stands. Only to a daemon that witnesses the audit."""
+
     def __init__(
         self,
         *,
@@ -315,12 +320,13 @@ class ConnectResponse(_message.Message):
         trust_bundle: Global___TrustBundlePush | None = ...,
         renew: Global___RenewPush | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        audit_head: Global___AuditHead | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "configuration", b"configuration", "goodbye", b"goodbye", "message", b"message", "nack", b"nack", "renew", b"renew", "resume", b"resume", "state", b"state", "trust_bundle", b"trust_bundle"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit_head", b"audit_head", "configuration", b"configuration", "goodbye", b"goodbye", "message", b"message", "nack", b"nack", "renew", b"renew", "resume", b"resume", "state", b"state", "trust_bundle", b"trust_bundle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "configuration", b"configuration", "goodbye", b"goodbye", "message", b"message", "nack", b"nack", "renew", b"renew", "resume", b"resume", "state", b"state", "trust_bundle", b"trust_bundle"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit_head", b"audit_head", "configuration", b"configuration", "goodbye", b"goodbye", "message", b"message", "nack", b"nack", "renew", b"renew", "resume", b"resume", "state", b"state", "trust_bundle", b"trust_bundle"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["resume", "ack", "nack", "state", "configuration", "trust_bundle", "renew", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["resume", "ack", "nack", "state", "configuration", "trust_bundle", "renew", "goodbye", "audit_head"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -384,6 +390,8 @@ class Hello(_message.Message):
     TRUST_BUNDLE_HASH_FIELD_NUMBER: _builtins.int
     CONFIGURATION_VERSION_FIELD_NUMBER: _builtins.int
     LOST_EPOCHS_FIELD_NUMBER: _builtins.int
+    WITNESSES_AUDIT_FIELD_NUMBER: _builtins.int
+    AUDIT_HEAD_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol: 1."""
     guid: _builtins.str
@@ -400,6 +408,10 @@ class Hello(_message.Message):
     """SHA-256 of the trust bundle in use, 32 bytes."""
     configuration_version: _builtins.int
     """Version of the configuration in use; 0 for none."""
+    witnesses_audit: _builtins.bool
+    """The daemon keeps heads of the Master's audit chain and takes `audit_head`."""
+    audit_head: _builtins.str
+    """The newest of them, as it came; empty for none. A Master whose audit does not contain it says so to its operators."""
     @_builtins.property
     def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamMark]:
         """One for each stream."""
@@ -431,10 +443,12 @@ class Hello(_message.Message):
         trust_bundle_hash: _builtins.bytes = ...,
         configuration_version: _builtins.int = ...,
         lost_epochs: _abc.Iterable[Global___EpochLoss] | None = ...,
+        witnesses_audit: _builtins.bool = ...,
+        audit_head: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "configuration_version", b"configuration_version", "epoch", b"epoch", "guid", b"guid", "host_name", b"host_name", "incarnation", b"incarnation", "layout_ids", b"layout_ids", "lost_epochs", b"lost_epochs", "marks", b"marks", "protocol_version", b"protocol_version", "software_version", b"software_version", "trust_bundle_hash", b"trust_bundle_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_head", b"audit_head", "clock", b"clock", "configuration_version", b"configuration_version", "epoch", b"epoch", "guid", b"guid", "host_name", b"host_name", "incarnation", b"incarnation", "layout_ids", b"layout_ids", "lost_epochs", b"lost_epochs", "marks", b"marks", "protocol_version", b"protocol_version", "software_version", b"software_version", "trust_bundle_hash", b"trust_bundle_hash", "witnesses_audit", b"witnesses_audit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1216,6 +1230,96 @@ class RenewPush(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewPush: _TypeAlias = RenewPush  # noqa: Y015
+
+@_typing.final
+class AuditHead(_message.Message):
+    """Where the audit stands, signed. Sent when a link opens and when there is a new one, not more often than the Master signs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """A compact JWS (Ed25519); its payload is canonical JSON with `instance`, `sequence`, `hash`, `time_ms` and `restored_ms`, and its header
+    has the certificates of the key (`x5c`) up to the root that the daemon trusts.
+    """
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditHead: _TypeAlias = AuditHead  # noqa: Y015
+
+@_typing.final
+class ReadAuditProofRequest(_message.Message):
+    """Request of ReadAuditProof."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    after_sequence: _builtins.int
+    """Begin behind this record: one whose hash the daemon has from a head. 0: where the records that are kept begin."""
+    def __init__(
+        self,
+        *,
+        after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAuditProofRequest: _TypeAlias = ReadAuditProofRequest  # noqa: Y015
+
+@_typing.final
+class ReadAuditProofResponse(_message.Message):
+    """A part of the answer of ReadAuditProof; the parts follow each other without a gap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    BEFORE_HASH_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    OWN_RECORDS_FIELD_NUMBER: _builtins.int
+    LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    LAST_HASH_FIELD_NUMBER: _builtins.int
+    first_sequence: _builtins.int
+    """Sequence number of the first record of this part."""
+    before_hash: _builtins.bytes
+    """The hash before it, 32 bytes."""
+    digests: _builtins.bytes
+    """SHA-256 of the canonical bytes of each record, 32 bytes each, one after the other."""
+    last_sequence: _builtins.int
+    """Where the chain ended when the call began, as the Master says."""
+    last_hash: _builtins.bytes
+    """The hash there, 32 bytes."""
+    @_builtins.property
+    def own_records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The records among them that are about the caller, as canonical bytes."""
+
+    def __init__(
+        self,
+        *,
+        first_sequence: _builtins.int = ...,
+        before_hash: _builtins.bytes = ...,
+        digests: _builtins.bytes = ...,
+        own_records: _abc.Iterable[_builtins.bytes] | None = ...,
+        last_sequence: _builtins.int = ...,
+        last_hash: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_hash", b"before_hash", "digests", b"digests", "first_sequence", b"first_sequence", "last_hash", b"last_hash", "last_sequence", b"last_sequence", "own_records", b"own_records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadAuditProofResponse: _TypeAlias = ReadAuditProofResponse  # noqa: Y015
 
 @_typing.final
 class RenewCertificateRequest(_message.Message):

@@ -47,6 +47,11 @@ class LinkServiceStub:
                 request_serializer=tenantry_dot_v1_dot_link__service__pb2.RenewCertificateRequest.SerializeToString,
                 response_deserializer=tenantry_dot_v1_dot_link__service__pb2.RenewCertificateResponse.FromString,
                 _registered_method=True)
+        self.ReadAuditProof = channel.unary_stream(
+                '/tenantry.v1.LinkService/ReadAuditProof',
+                request_serializer=tenantry_dot_v1_dot_link__service__pb2.ReadAuditProofRequest.SerializeToString,
+                response_deserializer=tenantry_dot_v1_dot_link__service__pb2.ReadAuditProofResponse.FromString,
+                _registered_method=True)
 
 
 class LinkServiceServicer:
@@ -84,6 +89,15 @@ class LinkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadAuditProof(self, request, context):
+        """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
+        itself. The chain is specified in docs/reference/audit-chain.md.
+        Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LinkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +110,11 @@ def add_LinkServiceServicer_to_server(servicer, server):
                     servicer.RenewCertificate,
                     request_deserializer=tenantry_dot_v1_dot_link__service__pb2.RenewCertificateRequest.FromString,
                     response_serializer=tenantry_dot_v1_dot_link__service__pb2.RenewCertificateResponse.SerializeToString,
+            ),
+            'ReadAuditProof': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadAuditProof,
+                    request_deserializer=tenantry_dot_v1_dot_link__service__pb2.ReadAuditProofRequest.FromString,
+                    response_serializer=tenantry_dot_v1_dot_link__service__pb2.ReadAuditProofResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -155,6 +174,33 @@ class LinkService:
             '/tenantry.v1.LinkService/RenewCertificate',
             tenantry_dot_v1_dot_link__service__pb2.RenewCertificateRequest.SerializeToString,
             tenantry_dot_v1_dot_link__service__pb2.RenewCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadAuditProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tenantry.v1.LinkService/ReadAuditProof',
+            tenantry_dot_v1_dot_link__service__pb2.ReadAuditProofRequest.SerializeToString,
+            tenantry_dot_v1_dot_link__service__pb2.ReadAuditProofResponse.FromString,
             options,
             channel_credentials,
             insecure,

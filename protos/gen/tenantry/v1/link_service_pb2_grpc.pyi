@@ -57,6 +57,11 @@ class LinkServiceStub:
     """A new certificate for the caller, before the one in use ends. The older one stops working at the first use of the new one.
     Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED) and UNAUTHENTICATED as Connect does.
     """
+    ReadAuditProof: _grpc.UnaryStreamMultiCallable[_link_service_pb2.ReadAuditProofRequest, _link_service_pb2.ReadAuditProofResponse]
+    """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
+    itself. The chain is specified in docs/reference/audit-chain.md.
+    Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
+    """
 
 @_typing.type_check_only
 class LinkServiceAsyncStub(LinkServiceStub):
@@ -86,6 +91,11 @@ class LinkServiceAsyncStub(LinkServiceStub):
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_link_service_pb2.RenewCertificateRequest, _link_service_pb2.RenewCertificateResponse]  # type: ignore[assignment]
     """A new certificate for the caller, before the one in use ends. The older one stops working at the first use of the new one.
     Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED) and UNAUTHENTICATED as Connect does.
+    """
+    ReadAuditProof: _aio.UnaryStreamMultiCallable[_link_service_pb2.ReadAuditProofRequest, _link_service_pb2.ReadAuditProofResponse]  # type: ignore[assignment]
+    """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
+    itself. The chain is specified in docs/reference/audit-chain.md.
+    Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
     """
 
 class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -125,6 +135,17 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_link_service_pb2.RenewCertificateResponse, _abc.Awaitable[_link_service_pb2.RenewCertificateResponse]]:
         """A new certificate for the caller, before the one in use ends. The older one stops working at the first use of the new one.
         Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED) and UNAUTHENTICATED as Connect does.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadAuditProof(
+        self,
+        request: _link_service_pb2.ReadAuditProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_link_service_pb2.ReadAuditProofResponse], _abc.AsyncIterator[_link_service_pb2.ReadAuditProofResponse]]:
+        """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
+        itself. The chain is specified in docs/reference/audit-chain.md.
+        Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
         """
 
 def add_LinkServiceServicer_to_server(servicer: LinkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
