@@ -76,6 +76,7 @@ class FakeMaster:
         self.failing: dict[str, Failure | grpc.StatusCode] = {}
         self.silent: set[str] = set()
         self.losing: set[str] = set()
+        self.disobedient: set[str] = set()
         self.created: dict[str, pb.Tenant] = {}
         self.clock_ahead_s = 0.0
         self.largest_page = 1_000
@@ -331,6 +332,12 @@ class _Tenants(service_grpc.TenantServiceServicer):
 
     async def _move(self, request: Any, wanted: int) -> pb.Tenant:
         tenant = self._master.find(request.guid, request.etag)
+        self._check_move(tenant, wanted)
+        tenant.state = wanted  # type: ignore[assignment]
+        await self._master.notify()
+        return self._master.touch(tenant)
+
+    def _check_move(self, tenant: pb.Tenant, wanted: int) -> None:
         allowed = _MOVES.get(tenant.state, set())
         if wanted not in allowed:
             name = pb.TenantState.Name
@@ -340,9 +347,37 @@ class _Tenants(service_grpc.TenantServiceServicer):
                 wanted=name(wanted).removeprefix("TENANT_STATE_"),  # type: ignore[arg-type]
                 allowed=", ".join(sorted(name(one).removeprefix("TENANT_STATE_") for one in allowed)) or "none",
             )
-        tenant.state = wanted  # type: ignore[assignment]
+
+    async def MoveTenants(self, request: service_pb.MoveTenantsRequest, context: Any) -> AsyncIterator[Any]:
+        kinds = service_pb.MoveOutcome
+        outcomes = []
+        for target in request.tenants:
+            outcome = service_pb.MoveOutcome(guid=target.guid, result=kinds.RESULT_MOVED)
+            tenant = self._master.tenants.get(target.guid)
+            if tenant is not None:
+                outcome.tenant_name, outcome.instance_name = tenant.tenant_name, tenant.instance_name
+                outcome.before = outcome.state = tenant.state
+                outcome.connected = tenant.connectivity == pb.CONNECTIVITY_CONNECTED
+            if tenant is not None and tenant.state == request.state:
+                outcome.result = kinds.RESULT_UNCHANGED
+            else:
+                try:
+                    self._check_move(self._master.find(target.guid, target.etag), request.state)
+                except Failure as failure:
+                    outcome.result = kinds.RESULT_REFUSED
+                    outcome.refusal.reason, outcome.refusal.message = failure.reason, failure.describe()
+                    outcome.refusal.metadata.update(failure.metadata)
+            if outcome.result == kinds.RESULT_MOVED:
+                outcome.state = request.state
+                if not request.validate_only:
+                    self._master.touch(self._master.tenants[target.guid]).state = request.state
+            outcomes.append(outcome)
         await self._master.notify()
-        return self._master.touch(tenant)
+        for start in range(0, len(outcomes), 7):
+            yield service_pb.MoveTenantsResponse(outcomes=outcomes[start : start + 7])
+        if not request.validate_only:
+            told = [one.guid for one in outcomes if one.connected and one.guid not in self._master.disobedient]
+            yield service_pb.MoveTenantsResponse(obeying_guids=told)
 
     async def ActivateTenant(self, request: service_pb.ActivateTenantRequest, context: Any) -> Any:
         return service_pb.ActivateTenantResponse(tenant=await self._move(request, pb.TENANT_STATE_ACTIVE))

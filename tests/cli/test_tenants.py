@@ -282,58 +282,6 @@ def test_edit_in_an_editor(operator: Person, master: FakeMaster, tmp_path: Path)
     assert operator.run("tenant", "edit", "acme", "--edit", EDITOR=str(editor), VISUAL="").exit_code == EXIT_USAGE
 
 
-def test_moves_and_their_reason(operator: Person, master: FakeMaster) -> None:
-    """Each verb moves the Tenants that are named, and passes the reason on."""
-    tenant = master.add(state=pb.TENANT_STATE_MAINTENANCE)
-    for verb, state in (
-        ("activate", pb.TENANT_STATE_ACTIVE), ("alert", pb.TENANT_STATE_ALERT), ("maintain", pb.TENANT_STATE_MAINTENANCE),
-    ):  # fmt: skip
-        operator.done("tenant", verb, "acme", "--reason", "because")
-        assert tenant.state == state
-        assert master.requests[-1].reason == "because"
-
-
-def test_an_illegal_move_names_the_states_that_are_allowed(operator: Person, master: FakeMaster) -> None:
-    """The refusal of the life cycle comes with where it could go instead."""
-    master.add(state=pb.TENANT_STATE_MAINTENANCE)
-    result = operator.run("tenant", "alert", "acme")
-    assert result.exit_code == EXIT_WRONG_STATE
-    assert "MAINTENANCE" in result.stderr
-    assert "ACTIVE" in result.stderr
-
-
-def test_many_are_moved_at_once(operator: Person, master: FakeMaster) -> None:
-    """--all with filters moves all of them after a confirmation, and nobody else."""
-    for number in range(40):
-        master.add(f"m{number}", state=pb.TENANT_STATE_MAINTENANCE)
-    alerting = master.add("alerting", state=pb.TENANT_STATE_ALERT)
-    words = ("tenant", "activate", "--all", "--state", "maintenance")
-    assert operator.run(*words).exit_code == EXIT_USAGE
-    assert len(operator.done(*words, "--yes").splitlines()) == 40
-    assert alerting.state == pb.TENANT_STATE_ALERT
-
-
-def test_of_many_some_may_be_refused(operator: Person, master: FakeMaster) -> None:
-    """The others are moved; each refusal is named; the exit code is that of the first."""
-    master.add("good", state=pb.TENANT_STATE_MAINTENANCE)
-    master.add("bad", state=pb.TENANT_STATE_UNREGISTERED)
-    result = operator.run("tenant", "activate", "bad", "good")
-    assert result.exit_code == EXIT_WRONG_STATE
-    assert "good/main" in result.stdout
-    assert "bad/main" in result.stderr
-    assert "1 of 2" in result.stderr
-
-
-def test_names_are_looked_up_before_anything_moves(operator: Person, master: FakeMaster) -> None:
-    """A typing mistake in the second name leaves the first where it is."""
-    tenant = master.add("good", state=pb.TENANT_STATE_MAINTENANCE)
-    assert operator.run("tenant", "activate", "good", "typo").exit_code == EXIT_NOT_FOUND
-    assert operator.run("tenant", "activate").exit_code == EXIT_USAGE
-    assert operator.run("tenant", "activate", "good", "--all").exit_code == EXIT_USAGE
-    assert operator.run("tenant", "activate", "good", "--state", "alert").exit_code == EXIT_USAGE
-    assert tenant.state == pb.TENANT_STATE_MAINTENANCE
-
-
 def test_delete_asks_where_it_can_and_refuses_where_it_cannot(operator: Person, master: FakeMaster) -> None:
     """Nothing is deleted without a yes; what was shown is what is deleted."""
     tenant = master.add(etag="5")

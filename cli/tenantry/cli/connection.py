@@ -37,6 +37,7 @@ from tenantry.transport.statuses import failure_of
 from tenantry.v1 import master_service_pb2 as master_pb
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
 from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
+from tenantry.v1.rule_service_pb2_grpc import RuleServiceStub
 from tenantry.v1.stream_service_pb2_grpc import StreamServiceStub
 from tenantry.v1.tenant_service_pb2_grpc import TenantServiceStub
 
@@ -107,6 +108,11 @@ class Master:
         return StreamServiceStub(self._channel)
 
     @cached_property
+    def rules(self) -> RuleServiceStub:
+        """Its rules."""
+        return RuleServiceStub(self._channel)
+
+    @cached_property
     def authorities(self) -> AuthorityServiceStub:
         """Its certification authorities."""
         return AuthorityServiceStub(self._channel)
@@ -143,9 +149,14 @@ class Master:
 
         return wait
 
-    def follow(self, method: grpc.UnaryStreamMultiCallable[Request, Answer], request: Request) -> Iterator[Answer]:
+    def follow(
+        self,
+        method: grpc.UnaryStreamMultiCallable[Request, Answer],
+        request: Request,
+        timeout: float | None = None,
+    ) -> Iterator[Answer]:
         """Messages until the Master ends the call. Raises as `call`. Closing the iterator ends the call."""
-        call = method(request)
+        call = method(request, timeout=timeout)
         try:
             yield from call
         except grpc.RpcError as error:

@@ -2,159 +2,118 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tenantry.cli.commands.choices import filter_options, reason_option, tenant_filter, yes_option
+from tenantry.cli.commands.choices import reason_option, yes_option
 from tenantry.cli.completions import tenant_references
 from tenantry.cli.confirmation import confirm
 from tenantry.cli.invocation import Invocation, Verb, pass_invocation
-from tenantry.cli.troubles import InputInvalid, SomeRefused, Trouble
-from tenantry.protocol.failures import Failure
+from tenantry.cli.troubles import InputInvalid
 
 if TYPE_CHECKING:
     from tenantry.cli.connection import Master
-    from tenantry.cli.output import Printer
-    from tenantry.v1 import tenant_pb2 as pb
+    from tenantry.v1 import tenant_service_pb2 as pb
 
-# So many moves are under way at once: enough to hide the network's delay, no burden for the Master.
-IN_FLIGHT: Final = 16
 MOVES: Final = {
-    "activate": ("Activate", "Active", "Move Tenants to Active: they send everything and are supervised."),
-    "maintain": ("Maintain", "Maintenance", "Move Tenants to Maintenance: they send nothing and are not supervised."),
-    "alert": ("Alert", "Alert", "Move Tenants to Alert: something is wrong with them."),
+    "activate": ("Active", "Move Tenants to Active: they send everything and are supervised."),
+    "maintain": ("Maintenance", "Move Tenants to Maintenance: they send nothing and are not supervised."),
+    "alert": ("Alert", "Move Tenants to Alert: something is wrong with them."),
 }
+_EPILOG: Final = """\b
+Before more than one Tenant is moved, their names are shown with what would become of
+each, and you are asked. The command ends with 0 when all are in the wanted state, also
+where they were before. Who is refused stays where it is and is reported by itself; the
+code is that of the first refusal. A daemon that has not reported in time changes nothing
+about the code: the move is stored, and the daemon obeys as soon as it can."""
 
 
 def move_command(verb: str) -> click.Command:
     """The command for one of MOVES."""
-    prefix, state, explanation = MOVES[verb]
+    state, explanation = MOVES[verb]
 
     def run(invocation: Invocation, **typed: Any) -> None:
-        _move(invocation, prefix, state, **typed)
+        _move(invocation, state, **typed)
 
     decorated: Callable[..., Any] = pass_invocation(run)
     for option in (
         yes_option,
+        click.option(
+            "--wait",
+            default="10s",
+            show_default=True,
+            metavar="DURATION",
+            help="How long to wait until the daemons say that they work by it, at most 1m; 0: not at all.",
+        ),
         reason_option,
-        filter_options,
-        click.option("--all", "every", is_flag=True, help="Instead of names: every Tenant that the filters match."),
+        click.option("--all-tenants", "every", is_flag=True, help="All Tenants that there are; the audit says so."),
+        click.option(
+            "--filter",
+            "expression",
+            metavar="EXPR",
+            help="All that match: terms like state=maintenance, connectivity=lost, tag=berlin, text=web, name=Acme,"
+            " instance=main, quarantined.",
+        ),
         click.argument("references", metavar="[TENANT]...", nargs=-1, shell_complete=tenant_references),
     ):
         decorated = option(decorated)
-    return click.command(verb, cls=Verb, help=explanation)(decorated)
+    return click.command(verb, cls=Verb, help=explanation, epilog=_EPILOG)(decorated)
 
 
 def _move(
     invocation: Invocation,
-    prefix: str,
     state: str,
     references: tuple[str, ...],
+    expression: str | None,
     every: bool,
-    states: tuple[str, ...],
-    connectivities: tuple[str, ...],
-    tags: tuple[str, ...],
-    text: str,
-    quarantined: bool,
     reason: str,
+    wait: str,
     confirmed: bool,
 ) -> None:
-    from tenantry.v1 import tenant_service_pb2 as service_pb
+    from tenantry.cli.filtering import parse_filter
+    from tenantry.cli.many_moves import carry_out, echo, foresee, make_orders, report
+    from tenantry.cli.moments import parse_length
+    from tenantry.v1 import tenant_pb2, tenant_service_pb2
 
-    filtered = bool(states or connectivities or tags or text or quarantined)
-    if bool(references) == every or (filtered and not every):
-        raise InputInvalid("say which Tenants", "Name them, or use --all, alone or with filters.")
-    printer = invocation.printer()
+    if (bool(references), expression is not None, every).count(True) != 1:
+        raise InputInvalid("say which Tenants", "Name them, or use --filter EXPR or --all-tenants: one of the three.")
+    wanted = tenant_service_pb2.TenantFilter() if expression is None else parse_filter(expression)
+    wait_ms = parse_length(wait)
     with invocation.connect() as master:
-        if every:
-            chosen = tenant_filter(states, connectivities, tags, text, quarantined=quarantined)
-            found = _all(master, service_pb.ListTenantsRequest(filter=chosen, page_size=1_000))
-            confirm(confirmed, [f"This moves {len(found):,} Tenants to {state}."], "Go on?")
+        if references:
+            guids, selection = _named(master, references), "SELECTION_NAMED"
         else:
-            found = _named(master, references)
-        make_request = getattr(service_pb, f"{prefix}TenantRequest")
-        method = getattr(master.tenants, f"{prefix}Tenant")
-        begin = lambda one: master.begin(method, make_request(guid=one.guid, reason=reason))  # noqa: E731
-        outcomes = _under_way(found, begin)
-        _report(printer, outcomes, len(found), state)
+            guids = _matching(master, wanted)
+            selection = "SELECTION_ALL_TENANTS" if every else "SELECTION_FILTER"
+        number = tenant_pb2.TenantState.Value(f"TENANT_STATE_{state.upper()}")
+        orders = make_orders(guids, number, reason, selection, wait_ms)
+        if len(guids) > 1:
+            for line in echo(foresee(master, orders), state):
+                click.echo(line, err=True)
+            confirm(confirmed, [], "Go on?")
+        moves = carry_out(master, orders, state)
+    if not guids:
+        click.echo("No Tenants match.", err=True)
+    report(invocation.printer(), moves, state)
 
 
-def _named(master: Master, references: tuple[str, ...]) -> list[pb.Tenant]:
+def _named(master: Master, references: Sequence[str]) -> list[str]:
     from tenantry.cli.references import find_tenant
 
     # All names are looked up before anything moves: a typing mistake changes nothing.
-    found = [find_tenant(master, reference) for reference in references]
-    return list({one.guid: one for one in found}.values())
+    return list(dict.fromkeys(find_tenant(master, reference).guid for reference in references))
 
 
-def _all(master: Master, request: Any) -> list[pb.Tenant]:
+def _matching(master: Master, wanted: pb.TenantFilter) -> list[str]:
     from tenantry.cli.progress import Progression
     from tenantry.cli.references import list_tenants
+    from tenantry.v1 import tenant_service_pb2
 
+    request = tenant_service_pb2.ListTenantsRequest(filter=wanted, page_size=1_000)
     with Progression("Looking up") as progression:
-        return list(list_tenants(master, request, progression.show))
+        return [one.guid for one in list_tenants(master, request, progression.show)]
 
 
-def _under_way(
-    found: list[pb.Tenant], begin: Callable[[pb.Tenant], Callable[[], Any]]
-) -> Iterator[tuple[pb.Tenant, Failure | Trouble | None]]:
-    """Each Tenant as it is afterwards, or as it was with what refused the move; in the order given."""
-    waiting: deque[tuple[pb.Tenant, Callable[[], Any]]] = deque()
-    for one in found:
-        waiting.append((one, begin(one)))
-        if len(waiting) >= IN_FLIGHT:
-            yield _outcome(*waiting.popleft())
-    while waiting:
-        yield _outcome(*waiting.popleft())
-
-
-def _outcome(one: pb.Tenant, wait: Callable[[], Any]) -> tuple[pb.Tenant, Failure | Trouble | None]:
-    try:
-        return wait().tenant, None
-    except (Failure, Trouble) as error:
-        return one, error
-
-
-def _report(
-    printer: Printer, outcomes: Iterator[tuple[pb.Tenant, Failure | Trouble | None]], total: int, state: str
-) -> None:
-    """Write each outcome as it comes. Raises what refused a single move, or SomeRefused."""
-    from tenantry.cli.diagnosis import diagnose
-    from tenantry.cli.documents import to_plain
-    from tenantry.cli.escaping import escape
-    from tenantry.cli.output import Column
-    from tenantry.cli.progress import Progression
-    from tenantry.cli.tenant_view import one_line
-
-    refused: list[tuple[pb.Tenant, Failure | Trouble]] = []
-
-    def moved() -> Iterator[pb.Tenant]:
-        with Progression(f"Moving to {state}") as progression:
-            for count, (one, error) in enumerate(outcomes, 1):
-                if error is None:
-                    yield one
-                elif total == 1:
-                    raise error
-                else:
-                    refused.append((one, error))
-                    click.echo(f"{one_line(one)}: {escape(diagnose(error).message)}", err=True)
-                progression.show(count, total)
-
-    if printer.for_people:
-        for one in moved():
-            click.echo(f"{one_line(one)} is now {state}.")
-    else:
-        columns: list[Column[pb.Tenant]] = []
-        printer.listing(moved(), columns, to_plain, "")
-    if not total:
-        click.echo("No Tenants match.", err=True)
-    if refused:
-        first = diagnose(refused[0][1])
-        raise SomeRefused(f"{len(refused):,} of {total:,} Tenants were not moved", first.hint, first.exit_code)
-
-
-commands: Final = tuple(map(partial(move_command), MOVES))
+commands: Final = tuple(map(move_command, MOVES))
