@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.domain.records import Gap, NewGap, NewRecord, StreamName
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.sql.changes import Changes
@@ -26,6 +27,10 @@ def tenant(register: Register) -> Tenant:
 def _record(tenant_id: int | None, timestamp: int = NOW, **values: object) -> NewRecord:
     facts: dict[str, object] = {"stream": StreamName.ALERTS_MASTER, "fields": {"n": timestamp - NOW}}
     return NewRecord(timestamp_ms=timestamp, received_ms=NOW + 1, tenant_id=tenant_id, **{**facts, **values})  # type: ignore[arg-type]
+
+
+def _seen(*tenant_ids: int) -> Sight:
+    return Sight(frozenset(tenant_ids), main=False)
 
 
 # --- marks ----------------------------------------------------------------------------------------------------------------
@@ -187,10 +192,10 @@ def test_following_sees_each_record_once_in_the_order_of_storing(database: Datab
         assert store.after(StreamName.ALERTS_MASTER, middle, 100) == everything[10:]
         assert store.after(StreamName.ALERTS_MASTER, middle, 3) == everything[10:13]
         only = [record for record in everything if record.tenant_id == ids[1]]
-        assert store.after(StreamName.ALERTS_MASTER, 0, 100, [ids[1]]) == only
-        assert store.after(StreamName.ALERTS_MASTER, 0, 100, []) == []
+        assert store.after(StreamName.ALERTS_MASTER, 0, 100, _seen(ids[1])) == only
+        assert store.after(StreamName.ALERTS_MASTER, 0, 100, _seen()) == []
         assert store.last(StreamName.ALERTS_MASTER, 4) == everything[-4:]
-        assert store.last(StreamName.ALERTS_MASTER, 4, [ids[1]]) == only[-4:]
+        assert store.last(StreamName.ALERTS_MASTER, 4, _seen(ids[1])) == only[-4:]
         assert store.newest_position(StreamName.ALERTS_MASTER) == everything[-1].position
         assert store.newest_position(StreamName.AUDIT_MESSAGES) == 0
 
@@ -208,6 +213,7 @@ def test_pages_of_records_are_ordered_by_time(
     with database.read() as transaction:
         everything = transaction.records.after(StreamName.ALERTS_MASTER, 0, 100)
         for tenant_ids in (None, ids[:2], list(range(1_000, 2_000)) + ids[1:]):
+            sight = EVERYTHING if tenant_ids is None else _seen(*tenant_ids)
             expected = [
                 record
                 for record in everything
@@ -218,9 +224,7 @@ def test_pages_of_records_are_ordered_by_time(
             expected.sort(key=lambda record: (record.timestamp_ms, record.position), reverse=not ascending)
             found: list[object] = []
             after = None
-            while page := transaction.records.page(
-                StreamName.ALERTS_MASTER, tenant_ids, start, end, ascending, after, 7
-            ):
+            while page := transaction.records.page(StreamName.ALERTS_MASTER, sight, start, end, ascending, after, 7):
                 found += page
                 after = (page[-1].timestamp_ms, page[-1].position)
             assert found == expected

@@ -5,7 +5,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from tenantry.master.domain.access import Role
 from tenantry.master.domain.connectivity import Connectivity, Leave
+from tenantry.master.domain.privacy import Deed, Privacy, PrivacyKind
 from tenantry.master.domain.tenants import Quarantine, Tenant, TenantFilter, TenantOrder
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.database import Database
@@ -64,6 +66,7 @@ def test_every_field_survives_saving(database: Database, register: Register) -> 
         daemon_version="1.2",
         peer_address="[::1]:1",
         clock_offset_ms=-12,
+        privacy=Privacy(PrivacyKind.SHARED, frozenset(), {Role.JUNIOR_ANALYST: frozenset({Deed.VIEW})}, 7),
     )
     names = {field.name for field in dataclasses.fields(Tenant)} - {"id", "guid", "created_ms"}
     assert all(getattr(changed, name) != getattr(made, name) for name in names), "the test must change every field"

@@ -12,14 +12,17 @@ import structlog
 from tenantry.master.config import MasterConfig
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import MasterMetrics
-from tenantry.master.operations import supervising
+from tenantry.master.operations import licensing, supervising
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.compacting import CompactionPolicy, Compactor
 from tenantry.master.operations.following import StreamHub
+from tenantry.master.operations.licensing import LicenceBook
 from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.retaining import Retainer
+from tenantry.master.operations.sessions import TokenUses
+from tenantry.master.operations.viewers import SignedIn, ViewerDirectory, load_signed_in
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.chunks import ChunkTotals
@@ -31,9 +34,11 @@ from tenantry.protocol.messages import Goodbye, GoodbyeReason
 
 SUPERVISION_S = 1.0
 TOUCH_S = 30.0
+USES_S = 60.0
 CERTIFICATE_CHECK_S = 60.0
 RETENTION_S = 60.0
 COUNT_S = 10.0
+LICENCE_S = 10.0
 GOODBYE_S = 5.0
 RETURN_MS = 2_000
 """What a restart takes at least: who comes earlier finds nobody."""
@@ -42,28 +47,38 @@ log = structlog.get_logger()
 
 
 async def follow_changes(
-    changes: "asyncio.Queue[Changes]", reader: StoreReader, register: TenantRegister, hub: StreamHub
+    changes: "asyncio.Queue[Changes]",
+    reader: StoreReader,
+    register: TenantRegister,
+    viewers: ViewerDirectory,
+    hub: StreamHub,
 ) -> None:
-    """After each commit: the register is brought up to date, followers of streams are woken."""
+    """After each commit: the register and what callers may do are brought up to date, followers of streams are woken."""
     while True:
         changed = await changes.get()
-        tenants, streams = set(changed.tenants), set(changed.streams)
+        tenants, streams, users = set(changed.tenants), set(changed.streams), set(changed.users)
         while not changes.empty():
             more = changes.get_nowait()
             tenants |= more.tenants
             streams |= more.streams
+            users |= more.users
         hub.notify(frozenset(streams))
-        if tenants:
+        if tenants or users:
+            announced = viewers.announced
             try:
-                register.refresh(await reader.run(partial(_load, sorted(tenants))))
+                present, signed_in = await reader.run(partial(_load, sorted(tenants), sorted(users)))
             except Failure as failure:
                 log.error("register not refreshed; trying again", reason=failure.reason)
-                changes.put_nowait(Changes(frozenset(tenants), frozenset()))
+                changes.put_nowait(Changes(frozenset(tenants), frozenset(), users=frozenset(users)))
                 await asyncio.sleep(SUPERVISION_S)
+            else:
+                register.refresh(present)
+                if users:
+                    viewers.refresh(signed_in, announced)
 
 
-def _load(tenant_ids: list[int], transaction: Transaction) -> list[Tenant]:
-    return transaction.tenants.by_ids(tenant_ids)
+def _load(tenant_ids: list[int], user_ids: list[int], transaction: Transaction) -> tuple[list[Tenant], list[SignedIn]]:
+    return transaction.tenants.by_ids(tenant_ids), load_signed_in(transaction, user_ids)
 
 
 async def supervise(
@@ -97,6 +112,23 @@ def _write_heard(heard: list[tuple[int, int]], transaction: Transaction) -> None
     transaction.tenants.touch(heard)
 
 
+async def note_uses(committer: Committer, uses: TokenUses, clocks: Clocks) -> None:
+    """Write down every minute which tokens were used."""
+    while True:
+        await asyncio.sleep(USES_S)
+        await write_uses(committer, uses, clocks)
+
+
+async def write_uses(committer: Committer, uses: TokenUses, clocks: Clocks) -> None:
+    """Write down which tokens were used since it was done last."""
+    due = uses.take(clocks.wall_ms())
+    if due:
+        try:
+            await committer.run(lambda transaction: transaction.tokens.touch(due))
+        except Failure:  # said by the committer already
+            uses.failed(due)
+
+
 async def renew_certificates(config: MasterConfig, clocks: Clocks, renew: Callable[[], None]) -> None:
     """The listeners' certificate is issued anew after two thirds of its life."""
     due_ms = clocks.wall_ms() + config.server_certificate_lifetime * 2 // 3
@@ -116,6 +148,32 @@ async def count(register: TenantRegister, metrics: MasterMetrics) -> None:
             sum(tenant.quarantine is not None for tenant in register),
         )
         await asyncio.sleep(COUNT_S)
+
+
+async def watch_licences(
+    book: LicenceBook, reader: StoreReader, committer: Committer, clocks: Clocks, metrics: MasterMetrics
+) -> None:
+    """Tell the Master's own metrics what the licence allows, and its operators when it comes to its end."""
+    while True:
+        now_ms = clocks.wall_ms()
+        with contextlib.suppress(Failure):
+            standing, due = await reader.run(partial(_look_at_licences, book, now_ms))
+            active = standing.active
+            metrics.set_licence(
+                end_ms=0 if active is None else standing.covered_until_ms,
+                limit=0 if active is None else active.tenants,
+                used=standing.used,
+            )
+            if due:
+                await committer.run(partial(licensing.warn, warnings=due, now_ms=now_ms))
+        await asyncio.sleep(LICENCE_S)
+
+
+def _look_at_licences(
+    book: LicenceBook, now_ms: int, transaction: Transaction
+) -> tuple[licensing.Standing, tuple[licensing.EndWarning, ...]]:
+    standing = book.standing(transaction, now_ms)
+    return standing, licensing.due_warnings(transaction, book, standing, now_ms)
 
 
 async def say_goodbye(links: LinkDirectory, spread_ms: int) -> None:

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,8 @@ from functools import partial
 import structlog
 import uvloop
 
+from tenantry.licensing.issuers import TrustFile
+from tenantry.licensing.signing import IssuerKey, generate_issuer, load_issuer_key, store_issuer_key
 from tenantry.master import background
 from tenantry.master.config import MasterConfig, split_listen
 from tenantry.master.domain.connectivity import Thresholds
@@ -24,22 +27,29 @@ from tenantry.master.operations import supervising
 from tenantry.master.operations.authorities import TrustKeeper, standings
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.operations.following import StreamHub
 from tenantry.master.operations.ingesting import Decoders, Ingest, LayoutDirectory
+from tenantry.master.operations.licensing import LicenceBook
 from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.opening import Caller
 from tenantry.master.operations.register import TenantRegister
+from tenantry.master.operations.ruling import install_builtin_rules
+from tenantry.master.operations.sessions import SessionTerms, TokenUses
 from tenantry.master.operations.throttling import AttemptLimit
 from tenantry.master.operations.usage import UsageReader
+from tenantry.master.operations.viewers import ViewerDirectory, load_signed_in
+from tenantry.master.operations.visibility import Visibility
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.pki.issuing import issue_server_certificate
-from tenantry.master.pki.peer import identify
+from tenantry.master.pki.peer import identify, identify_machine
 from tenantry.master.pki.trust import load_trust
 from tenantry.master.rpc.authority_service import AuthorityServicer
-from tenantry.master.rpc.callers import CertificateReader, TokenDirectory
+from tenantry.master.rpc.callers import CertificateReader
 from tenantry.master.rpc.endpoints import JoinEndpoint
 from tenantry.master.rpc.enrolment_service import EnrolmentServicer
-from tenantry.master.rpc.interceptors import Gate
+from tenantry.master.rpc.interceptors import Door, Gate, MachineDoor
+from tenantry.master.rpc.licence_service import LicenceServicer
 from tenantry.master.rpc.link_service import LinkServicer, add_link_service, push_changes
 from tenantry.master.rpc.listeners import (
     API_SERVICES,
@@ -54,7 +64,9 @@ from tenantry.master.rpc.listeners import (
     make_server,
 )
 from tenantry.master.rpc.master_service import MasterFacts, MasterServicer
+from tenantry.master.rpc.people import PeopleServices
 from tenantry.master.rpc.reading import StoreReader
+from tenantry.master.rpc.rule_service import RuleServicer
 from tenantry.master.rpc.stream_service import StreamServicer
 from tenantry.master.rpc.tenant_messages import TenantEncoder
 from tenantry.master.rpc.tenant_service import TenantServicer
@@ -68,7 +80,9 @@ from tenantry.transport.records import decode_alert, decode_frame, decode_notifi
 from tenantry.v1 import (
     authority_service_pb2_grpc,
     enrolment_service_pb2_grpc,
+    licence_service_pb2_grpc,
     master_service_pb2_grpc,
+    rule_service_pb2_grpc,
     stream_service_pb2_grpc,
     tenant_service_pb2_grpc,
 )
@@ -125,6 +139,7 @@ class RunningMaster:
     api_address: str
     link_address: str
     monitoring_address: str | None
+    machines_address: str | None
 
 
 @contextlib.asynccontextmanager
@@ -132,14 +147,24 @@ async def running_master(config: MasterConfig, clocks: Clocks | None = None) -> 
     """A Master on the running loop, from the first answer until everybody has been told goodbye."""
     clocks = clocks or Clocks()
     changes: asyncio.Queue[Changes] = asyncio.Queue()
+    viewers = ViewerDirectory()
     loop = asyncio.get_running_loop()
 
+    def note(changed: Changes) -> None:
+        if changed.users:
+            viewers.expect()
+        changes.put_nowait(changed)
+
+    rules = RuleEvaluator(config.clock_tolerance)
+
     def on_commit(changed: Changes) -> None:
-        loop.call_soon_threadsafe(changes.put_nowait, changed)
+        rules.note(changed)
+        # Before the answers to what was committed: what somebody has lost acts on the next call.
+        loop.call_soon_threadsafe(note, changed)
 
     database = await asyncio.to_thread(partial(Database.open, config.dsn, on_commit=on_commit))
     try:
-        async with _serving(config, clocks, database, changes) as master:
+        async with _serving(config, clocks, database, changes, viewers, rules) as master:
             yield master
     finally:
         await asyncio.to_thread(database.close)
@@ -147,13 +172,20 @@ async def running_master(config: MasterConfig, clocks: Clocks | None = None) -> 
 
 @contextlib.asynccontextmanager
 async def _serving(
-    config: MasterConfig, clocks: Clocks, database: Database, changes: "asyncio.Queue[Changes]"
+    config: MasterConfig,
+    clocks: Clocks,
+    database: Database,
+    changes: "asyncio.Queue[Changes]",
+    viewers: ViewerDirectory,
+    rules: RuleEvaluator,
 ) -> AsyncIterator[RunningMaster]:
     version = importlib.metadata.version("tenantry")
+    with database.write() as transaction:
+        install_builtin_rules(transaction, lambda: str(uuid.uuid4()), clocks.wall_ms())
     with database.read() as transaction:
         restored = transaction.settings.get("restored_at_ms")
         instance_id = transaction.settings.get("instance_id") or ""
-        tokens = TokenDirectory(transaction.tokens.all())
+        viewers.refresh(load_signed_in(transaction), viewers.announced)
         register = TenantRegister(transaction.tenants.all())
         numbers = transaction.layouts.all_ids()
         known = transaction.layouts.load(list(numbers.values()))
@@ -167,10 +199,15 @@ async def _serving(
     links, layouts, usage, hub = LinkDirectory(), LayoutDirectory(), UsageReader(), StreamHub()
     layouts.learn((layout.id, number, len(layout.series)) for number, layout in known.items())
     usage.learn(known)
-    ingest = Ingest(Decoders(decode_frame, decode_alert, decode_notification), layouts, newest_received_ms)
+    ingest = Ingest(Decoders(decode_frame, decode_alert, decode_notification), layouts, newest_received_ms, rules)
     committer = Committer(database, ingest, clocks, asyncio.get_running_loop(), metrics)
     reader = StoreReader(database)
+    visibility = Visibility(register)
+    trusted_issuers = TrustFile(config.issuers_file)
+    licences = LicenceBook(trusted_issuers.read, _licence_key(config, instance_id))
     stopping = asyncio.Event()
+    terms = SessionTerms(config.session_lifetime, config.session_idle)
+    uses = TokenUses(terms)
     names = (*config.public_hosts,)
 
     def issue(client_roots: bytes | None) -> ServerIdentity:
@@ -183,23 +220,53 @@ async def _serving(
     def renew_listeners() -> None:
         api_credentials.replace(issue(None))
         link_credentials.replace(issue(keeper.trust.bundle.pem))
+        machine_credentials.replace(issue(keeper.trust.bundle.pem))
 
     keeper = TrustKeeper(folder, trust, config.trust_domain, committer, register, links, clocks, renew_listeners)
     api_credentials, link_credentials = LiveCredentials(issue(None)), LiveCredentials(issue(trust.bundle.pem))
+    machine_credentials = LiveCredentials(issue(trust.bundle.pem))
     metrics.watch(links=lambda: len(links), queued_bytes=lambda: committer.queued_bytes)
     metrics.set_certificate_end(CertificateRole.INTERMEDIATE, trust.issuing.intermediate_not_after)
     metrics.set_certificate_end(CertificateRole.ROOT, trust.issuing.root_not_after)
 
     api_server = make_server(
-        [Gate(tokens=tokens, certificates=None, committer=committer, clocks=clocks, metrics=metrics)], API_STREAMS
+        [
+            Gate(
+                door=Door(viewers, visibility, uses, clocks),
+                certificates=None,
+                committer=committer,
+                clocks=clocks,
+                metrics=metrics,
+            )
+        ],
+        API_STREAMS,
+    )
+    machine_server = make_server(
+        [
+            Gate(
+                door=MachineDoor(
+                    viewers, visibility, uses, clocks, partial(_identify_machine, trust_domain=config.trust_domain)
+                ),
+                certificates=None,
+                committer=committer,
+                clocks=clocks,
+                metrics=metrics,
+            )
+        ],
+        API_STREAMS,
     )
     certificates = CertificateReader(partial(_identify, trust_domain=config.trust_domain), clocks)
     link_server = make_server(
-        [Gate(tokens=None, certificates=certificates, committer=committer, clocks=clocks, metrics=metrics)],
+        [Gate(door=None, certificates=certificates, committer=committer, clocks=clocks, metrics=metrics)],
         LINK_STREAMS,
     )
     api_port = bind(api_server, "api", config.api_listen, api_credentials)
     link_port = bind(link_server, "link", config.link_listen, link_credentials)
+    api_servers, machines_address = [api_server], None
+    if config.machines_listen is not None:
+        machines_port = bind(machine_server, "machines", config.machines_listen, machine_credentials)
+        machines_address = join_address(split_listen(config.machines_listen)[0], machines_port)
+        api_servers.append(machine_server)
 
     public = config.public_hosts[0]
     endpoint = JoinEndpoint(
@@ -211,11 +278,13 @@ async def _serving(
         committer,
         reader,
         register,
+        visibility,
         links,
         TenantEncoder(links, usage, clocks),
         endpoint,
         clocks,
         stopping,
+        licences,
         heartbeat_interval_ms=config.heartbeat_interval,
         key_lifetime_ms=config.key_lifetime,
     )
@@ -240,18 +309,37 @@ async def _serving(
         AttemptLimit(per_minute=FAILED_ATTEMPTS_PER_MINUTE, all_per_minute=FAILED_ATTEMPTS_OF_ALL_PER_MINUTE),
         clocks,
         metrics,
+        licences,
         trust_domain=config.trust_domain,
         link_addresses=(join_address(public, config.public_link_port or link_port),),
         certificate_lifetime_ms=config.certificate_lifetime,
     )
-    tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(tenant_servicer, api_server)
     enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment_servicer, api_server)
-    stream_servicer = StreamServicer(database, hub, config.retention)
-    stream_service_pb2_grpc.add_StreamServiceServicer_to_server(stream_servicer, api_server)
-    authority_service_pb2_grpc.add_AuthorityServiceServicer_to_server(AuthorityServicer(keeper), api_server)
-    master_service_pb2_grpc.add_MasterServiceServicer_to_server(
-        MasterServicer(facts, keeper, reader, links, clocks), api_server
+    stream_servicer = StreamServicer(database, hub, visibility, config.retention)
+    people = PeopleServices(
+        committer,
+        reader,
+        register,
+        visibility,
+        keeper,
+        terms,
+        clocks,
+        seal_key=config.second_factor_key,
+        trust_domain=config.trust_domain,
+        master_name=public,
     )
+    for server in api_servers:
+        tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(tenant_servicer, server)
+        stream_service_pb2_grpc.add_StreamServiceServicer_to_server(stream_servicer, server)
+        authority_service_pb2_grpc.add_AuthorityServiceServicer_to_server(AuthorityServicer(keeper), server)
+        master_service_pb2_grpc.add_MasterServiceServicer_to_server(
+            MasterServicer(facts, keeper, reader, links, visibility, clocks), server
+        )
+        rule_service_pb2_grpc.add_RuleServiceServicer_to_server(RuleServicer(committer, reader, clocks), server)
+        licence_service_pb2_grpc.add_LicenceServiceServicer_to_server(
+            LicenceServicer(committer, reader, licences, clocks), server
+        )
+        people.add_to(server)
     add_link_service(link_servicer, link_server)
     health = [await add_health(api_server, API_SERVICES), await add_health(link_server, LINK_SERVICES)]
     add_descriptions(api_server, with_reflection=config.reflection, with_channelz=config.channelz)
@@ -266,25 +354,28 @@ async def _serving(
     register.listen(tell_link)
     supervisor = supervising.Supervisor(register, links, thresholds, clocks.steady_ms())
     committer.start()
-    await api_server.start()
-    await link_server.start()
+    for server in (*api_servers, link_server):
+        await server.start()
     with _monitoring(config, metrics) as monitoring_address:
         master = RunningMaster(
             join_address(split_listen(config.api_listen)[0], api_port),
             join_address(split_listen(config.link_listen)[0], link_port),
             monitoring_address,
+            machines_address,
         )
         _write_endpoints(config, master)
         log.info("listening", api=master.api_address, link=master.link_address, tenants=len(register))
         async with asyncio.TaskGroup() as group:
             jobs = [
-                group.create_task(background.follow_changes(changes, reader, register, hub)),
+                group.create_task(background.follow_changes(changes, reader, register, viewers, hub)),
                 group.create_task(background.supervise(supervisor, committer, links, clocks)),
                 group.create_task(background.touch(committer, links, clocks)),
+                group.create_task(background.note_uses(committer, uses, clocks)),
                 group.create_task(background.renew_certificates(config, clocks, renew_listeners)),
                 group.create_task(background.compact(config, database, clocks, metrics)),
                 group.create_task(background.retain(config, database, clocks)),
                 group.create_task(background.count(register, metrics)),
+                group.create_task(background.watch_licences(licences, reader, committer, clocks, metrics)),
             ]
             try:
                 yield master
@@ -295,12 +386,14 @@ async def _serving(
                 stopping.set()
                 hub.close()
                 await background.say_goodbye(links, config.reconnect_spread)
-                await asyncio.gather(api_server.stop(GRACE_S), link_server.stop(GRACE_S))
+                await asyncio.gather(*(server.stop(GRACE_S) for server in (*api_servers, link_server)))
                 for job in jobs:
                     job.cancel()
+                await background.write_uses(committer, uses, clocks)
                 await committer.stop()
                 reader.close()
                 stream_servicer.close()
+                people.close()
                 config.endpoints_file.unlink(missing_ok=True)
                 log.info("stopped")
 
@@ -308,6 +401,22 @@ async def _serving(
 def _identify(pem: bytes, now_ms: int, *, trust_domain: str) -> Caller:
     peer = identify(pem, trust_domain, now_ms)
     return Caller(peer.guid, peer.serial, peer.not_before, peer.not_after, "")
+
+
+def _licence_key(config: MasterConfig, instance_id: str) -> IssuerKey:
+    """The key with which this Master signs what it hands out under its licence. One that was lost is replaced: daemons learn it."""
+    path = config.handed_licences_key
+    if path.exists():
+        return load_issuer_key(path, None)
+    key = generate_issuer(f"Master {instance_id}")
+    private_directory(config.licensing_dir)
+    store_issuer_key(path, key, None)
+    return key
+
+
+def _identify_machine(pem: bytes, now_ms: int, *, trust_domain: str) -> tuple[str, str]:
+    machine = identify_machine(pem, trust_domain, now_ms)
+    return machine.name, machine.serial
 
 
 @contextlib.contextmanager
@@ -322,5 +431,10 @@ def _monitoring(config: MasterConfig, metrics: MasterMetrics) -> Iterator[str | 
 
 def _write_endpoints(config: MasterConfig, master: RunningMaster) -> None:
     private_directory(config.run_dir)
-    text = json.dumps({"api": master.api_address, "link": master.link_address, "monitoring": master.monitoring_address})
-    write_private(config.endpoints_file, text.encode())
+    listening = {
+        "api": master.api_address,
+        "link": master.link_address,
+        "monitoring": master.monitoring_address,
+        "machines": master.machines_address,
+    }
+    write_private(config.endpoints_file, json.dumps(listening).encode())

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tenantry.master.domain.access import Sight
 from tenantry.master.domain.records import StreamName
 from tenantry.master.operations.ingesting import DataItem, Decoders, Ingest, LatestFrame, LayoutDirectory, Outcome
 from tenantry.master.operations.links import LinkSession
@@ -59,7 +60,7 @@ def store(
 def texts(database: Database, tenant_id: int = 1) -> list[object]:
     """The notifications of a Tenant, in the order of storing."""
     with database.read() as transaction:
-        found = transaction.records.after(StreamName.NOTIFICATIONS_MASTER, 0, 1_000, [tenant_id])
+        found = transaction.records.after(StreamName.NOTIFICATIONS_MASTER, 0, 1_000, Sight(frozenset({tenant_id})))
     return [record.fields["text"] for record in found]
 
 

@@ -1,18 +1,21 @@
 """The page of the calls."""
 
-from tenantry.master.rpc.policy import POLICY, WRITES, Permission
+from tenantry.master.rpc.policy import POLICY, Rule, Scope
 from tests.tooling.reference.markdown import code, page, table
 
 
 def render() -> str:
     """Every RPC, where it is served, and who may call it."""
-    return page("Calls", _INTRODUCTION, table(["call", "listener", "permission", "refusals are audited"], _rows()))
+    return page("Calls", _INTRODUCTION, table(["call", "listener", "right", "where", "refusals are audited"], _rows()))
 
 
 _INTRODUCTION = """
-Every call that a Master serves. What is not in this table is refused: it is the table that the Master asks. `anybody` needs
-no identity; `tenant` needs a Tenant's certificate; everything else needs an administrator's token, which today has all
-permissions. What each call does, takes and answers stands in the comments of [the contract](../../protos/tenantry/v1).
+Every call that a Master serves. What is not in this table is refused: it is the table that the Master asks. *Where* says at which
+owner the caller must have the right: at the main tenant; at the Tenant, or the owner, that a field of the request names; or
+*anywhere*, and then what the call reads or does is narrowed to the owners where the caller has the right. A Tenant that the caller
+does not see is answered exactly as one that does not exist. Which role has which right: [people and roles](access.md). A call that
+is refused for want of a right is audited always; of the calls marked here every refusal is. What each call does, takes and answers
+stands in the comments of [the contract](../../protos/tenantry/v1).
 """
 
 
@@ -20,9 +23,16 @@ def _rows() -> list[list[str]]:
     return [
         [
             code(method[1:]),
-            "link" if permission is Permission.TENANT else "api",
-            permission.value,
-            "yes" if permission in WRITES else "",
+            "link" if rule.scope is Scope.DAEMON else "api",
+            " or ".join(permission.value for permission in rule.permissions),
+            _where(rule),
+            "yes" if rule.audited else "",
         ]
-        for method, permission in POLICY.items()
+        for method, rule in POLICY.items()
     ]
+
+
+def _where(rule: Rule) -> str:
+    if rule.field:
+        return code(rule.field)
+    return "anywhere" if rule.scope is Scope.VIEW else rule.scope.value

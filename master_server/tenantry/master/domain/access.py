@@ -131,8 +131,36 @@ class Access:
         return Access(frozenset(), {owner: (self.at.get(owner, frozenset()) & wanted) | everywhere for owner in owners})
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What of a listing somebody sees: these Tenants, by the store's number (None: all), and what belongs to none of them.
+
+    What has no Tenant belongs to the main tenant.
+    """
+
+    tenant_ids: frozenset[int] | None = None
+    main: bool = True
+
+    def within(self, wanted: frozenset[int] | None) -> "Sight":
+        """Of these Tenants only (None: no narrowing)."""
+        if wanted is None:
+            return self
+        return Sight(wanted if self.tenant_ids is None else wanted & self.tenant_ids, main=False)
+
+
+EVERYTHING: Final = Sight()
+"""What the Master itself sees, and a general administrator."""
+
 NOBODY: Final = Access()
 """No rights at all."""
+
+
+def roles_of(bindings: Iterable[RoleBinding]) -> dict[int, frozenset[Role]]:
+    """The roles that are held at each owner."""
+    held: dict[int, frozenset[Role]] = {}
+    for binding in bindings:
+        held[binding.owner] = held.get(binding.owner, frozenset()) | {binding.role}
+    return held
 
 
 def access_of(bindings: Iterable[RoleBinding]) -> Access:

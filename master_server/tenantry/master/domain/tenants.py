@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tenantry.master.domain.connectivity import Connectivity, Leave
+from tenantry.master.domain.privacy import OPEN, Privacy
 from tenantry.protocol.failures import FieldInvalid, TenantChanged
 from tenantry.protocol.messages import Configuration, TenantState
 from tenantry.protocol.names import first_forbidden
@@ -68,6 +69,7 @@ class Tenant:
     state_since_ms: int | None = None
     state_reason: str = ""
     """Why it was moved to its state, as the operator or the rule said."""
+    privacy: Privacy = OPEN
 
     @property
     def etag(self) -> str:

@@ -137,13 +137,13 @@ class _RecordTail:
 
     def advance(self, transaction: Transaction) -> TailStep:
         stream = self._wanted.stream
-        tenant_ids = self._wanted.tenant_ids(transaction)
+        sight = self._wanted.seen(transaction)
         newest = transaction.records.newest_position(stream)
         if self._after is None:
-            stored = transaction.records.last(stream, self._backlog, tenant_ids) if self._backlog else []
+            stored = transaction.records.last(stream, self._backlog, sight) if self._backlog else []
             more, after = False, newest
         else:
-            stored = transaction.records.after(stream, self._after, RECORDS_A_STEP, tenant_ids)
+            stored = transaction.records.after(stream, self._after, RECORDS_A_STEP, sight)
             more = len(stored) == RECORDS_A_STEP
             after = stored[-1].position if more else max(self._after, newest)
         step = TailStep(read_of_records(transaction, stored), write_position(after), more)

@@ -4,12 +4,23 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tenantry.master.domain.access import EVERYTHING, Permission, Sight
 from tenantry.master.domain.records import DESCRIPTIONS, Gap, JsonValue, StoredRecord, StreamName, stream_named
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations.metric_reading import MetricQuery, read_samples
-from tenantry.master.operations.metric_ticks import DamageObserver, LayoutCache, Moment, Sample, Wanted, ignore_damage
+from tenantry.master.operations.metric_ticks import (
+    DamageObserver,
+    LayoutCache,
+    Moment,
+    Sample,
+    TickReader,
+    Wanted,
+    ignore_damage,
+)
 from tenantry.master.operations.paging import Key, decode_page_token, encode_page_token, page_size
 from tenantry.master.operations.places import write_arrival, write_position
+from tenantry.master.sql.chunks import ChunkTotals
+from tenantry.master.sql.segments import SegmentTotals
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.layouts import MAX_METRIC_NAME
@@ -19,6 +30,7 @@ DEFAULT_PAGE: Final = 100
 MAX_RECORD_PAGE: Final = 10_000
 MAX_GAP_PAGE: Final = 1_000
 MAX_FILTER_VALUES: Final = 10_000
+VALUE_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +74,15 @@ class RecordFilter:
     start_ms: int | None = None
     end_ms: int | None = None
     metrics: frozenset[str] = frozenset()
+    sight: Sight = EVERYTHING
 
-    def tenant_ids(self, transaction: Transaction) -> frozenset[int] | None:
-        """The store's numbers of these Tenants; None when all are meant."""
-        return transaction.tenants.ids(self.tenant_guids) if self.tenant_guids else None
+    def seen(self, transaction: Transaction) -> Sight:
+        """Whose records this means, of what is seen."""
+        return self.sight.within(transaction.tenants.ids(self.tenant_guids) if self.tenant_guids else None)
 
     def wanted(self, transaction: Transaction) -> Wanted:
         """Which samples this means."""
-        return Wanted(self.tenant_ids(transaction), self.metrics)
+        return Wanted(self.seen(transaction).tenant_ids, self.metrics)
 
 
 def make_filter(
@@ -105,9 +118,21 @@ def check_tenants(guids: Collection[str], field: str) -> frozenset[str]:
     return frozenset(check_guid(guid, field) for guid in guids)
 
 
-def list_streams(transaction: Transaction, retention_ms: Mapping[StreamName, int | None]) -> list[StreamDescription]:
-    """All streams, by name."""
-    return [_describe(transaction, name, retention_ms.get(name)) for name in sorted(StreamName, key=str)]
+def permission_of(stream: StreamName) -> Permission:
+    """The right that reading a stream needs."""
+    return Permission.AUDIT_READ if stream is StreamName.AUDIT_MESSAGES else Permission.STREAM_READ
+
+
+def list_streams(
+    transaction: Transaction,
+    retention_ms: Mapping[StreamName, int | None],
+    sights: Mapping[StreamName, Sight] | None = None,
+    layouts: LayoutCache | None = None,
+) -> list[StreamDescription]:
+    """The streams that are in ``sights`` (None: all, and all of them), by name, with what is seen of each."""
+    seen = dict.fromkeys(StreamName, EVERYTHING) if sights is None else sights
+    cache = layouts or LayoutCache()
+    return [_describe(transaction, name, retention_ms.get(name), seen[name], cache) for name in sorted(seen, key=str)]
 
 
 def read_records(
@@ -147,7 +172,7 @@ def read_records(
     else:
         stored = transaction.records.page(
             wanted.stream,
-            wanted.tenant_ids(transaction),
+            wanted.seen(transaction),
             wanted.start_ms,
             wanted.end_ms,
             ascending,
@@ -161,15 +186,15 @@ def read_records(
 
 
 def list_gaps(
-    transaction: Transaction, tenant_guids: Collection[str], asked: int, page_token: str
+    transaction: Transaction, tenant_guids: Collection[str], asked: int, page_token: str, sight: Sight = EVERYTHING
 ) -> tuple[list[ReadGap], str]:
     """A page of the gap ledger, newest first, and the token of the next one. Raises as `read_records` does."""
     limit = page_size(asked, default=DEFAULT_PAGE, largest=MAX_GAP_PAGE)
     guids = check_tenants(tenant_guids, "tenant_guids")
     listing = ("gaps", sorted(guids))
     after = _place(decode_page_token(listing, page_token))
-    tenant_ids = transaction.tenants.ids(guids) if guids else None
-    gaps = transaction.gaps.page(tenant_ids, after[0] if after else None, limit + 1)
+    seen = sight.within(transaction.tenants.ids(guids) if guids else None)
+    gaps = transaction.gaps.page(seen.tenant_ids, after[0] if after else None, limit + 1)
     more, gaps = len(gaps) > limit, gaps[:limit]
     tenants = _tenants(transaction, {gap.tenant_id for gap in gaps})
     token = encode_page_token(listing, (gaps[-1].id,)) if more else ""
@@ -180,13 +205,16 @@ def _place(key: Key | None) -> tuple[int, ...]:
     return () if key is None else tuple(map(int, key))
 
 
-def _describe(transaction: Transaction, name: StreamName, kept_ms: int | None) -> StreamDescription:
+def _describe(
+    transaction: Transaction, name: StreamName, kept_ms: int | None, sight: Sight, layouts: LayoutCache
+) -> StreamDescription:
     if name is not StreamName.METRICS_MASTER:
-        found = transaction.records.summary(name)
+        found = transaction.records.summary(name, sight)
         return StreamDescription(
             name, DESCRIPTIONS[name], kept_ms, found.records, found.bytes, found.oldest_ms, found.newest_ms
         )
-    chunks, segments = transaction.chunks.totals(), transaction.segments.totals()
+    chunks = transaction.chunks.totals(sight.tenant_ids)
+    segments = _segment_totals(transaction, sight.tenant_ids, layouts)
     times = (chunks.oldest_ms, segments.oldest_ms, chunks.newest_ms, segments.newest_ms)
     known = [one for one in times if one is not None]
     return StreamDescription(
@@ -198,6 +226,24 @@ def _describe(transaction: Transaction, name: StreamName, kept_ms: int | None) -
         min(known, default=None),
         max(known, default=None),
     )
+
+
+def _segment_totals(
+    transaction: Transaction, tenant_ids: frozenset[int] | None, layouts: LayoutCache
+) -> SegmentTotals | ChunkTotals:
+    """What segments hold of these Tenants: they are opened for it, and what is not compressed yet counts as it is."""
+    if tenant_ids is None:
+        return transaction.segments.totals()
+    if not tenant_ids:
+        return ChunkTotals(0, 0, None, None)
+    reader = TickReader(transaction, Wanted(tenant_ids), layouts, ignore_damage)
+    samples, oldest, newest = 0, None, None
+    for segment in reader.segments():
+        for tick in reader.from_segment(segment, lambda *_: True):
+            samples += tick.present
+            oldest = tick.timestamp if oldest is None else min(oldest, tick.timestamp)
+            newest = tick.timestamp if newest is None else max(newest, tick.timestamp)
+    return ChunkTotals(samples, samples * VALUE_BYTES, oldest, newest)
 
 
 def read_of_records(transaction: Transaction, stored: Sequence[StoredRecord]) -> list[ReadRecord]:

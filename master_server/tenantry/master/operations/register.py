@@ -16,6 +16,7 @@ class TenantRegister:
 
     def __init__(self, tenants: Iterable[Tenant] = ()) -> None:
         self._tenants = {tenant.id: tenant for tenant in tenants}
+        self._numbers = {tenant.guid: tenant.id for tenant in self._tenants.values()}
         self._listeners: list[Listener] = []
 
     def __iter__(self) -> Iterator[Tenant]:
@@ -28,13 +29,20 @@ class TenantRegister:
         """One Tenant; None when it is deleted or unknown."""
         return self._tenants.get(tenant_id)
 
+    def by_guid(self, guid: str) -> Tenant | None:
+        """As `get`, by the GUID."""
+        number = self._numbers.get(guid)
+        return None if number is None else self._tenants.get(number)
+
     def refresh(self, tenants: Iterable[Tenant]) -> None:
         """Take over what was committed, and tell the listeners; deleted Tenants are told once and forgotten."""
         for tenant in tenants:
             if tenant.state is TenantState.DELETED:
                 self._tenants.pop(tenant.id, None)
+                self._numbers.pop(tenant.guid, None)
             else:
                 self._tenants[tenant.id] = tenant
+                self._numbers[tenant.guid] = tenant.id
             for listener in list(self._listeners):
                 listener(tenant)
 

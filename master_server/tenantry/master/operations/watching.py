@@ -1,18 +1,32 @@
 """Following Tenants: which of them a watcher has to be told about, and when. Lives on the event loop."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.domain.tenants import Tenant, TenantFilter
 from tenantry.master.operations.register import TenantRegister
+
+
+def _sees_all(_: Tenant) -> bool:
+    return True
 
 
 class TenantWatch:
     """What one watcher has not been told yet. Changes are told soon, figures at most once an interval."""
 
-    def __init__(self, register: TenantRegister, wanted: TenantFilter) -> None:
+    def __init__(
+        self,
+        register: TenantRegister,
+        wanted: TenantFilter,
+        sees: Callable[[Tenant], bool] = _sees_all,
+        sight: Sight = EVERYTHING,
+    ) -> None:
+        """``sees`` says whether the watcher sees a Tenant; ``sight`` what it sees when it begins."""
         self._register = register
         self._filter = wanted
+        self._sees = sees
+        self._sight = sight
         self._changed: dict[int, Tenant] = {}
         self._moving: set[int] = set()
         self._shown: dict[int, str] = {}
@@ -25,7 +39,9 @@ class TenantWatch:
 
     def first(self) -> list[Tenant]:
         """Every Tenant that matches now; from here on changes are noted."""
-        tenants = [tenant for tenant in self._register if self._filter.matches(tenant)]
+        ids = self._sight.tenant_ids
+        present = self._register if ids is None else filter(None, map(self._register.get, sorted(ids)))
+        tenants = [tenant for tenant in present if self._matches(tenant)]
         self._shown = {tenant.id: tenant.guid for tenant in tenants}
         return tenants
 
@@ -47,7 +63,7 @@ class TenantWatch:
 
     def _note_change(self, tenant: Tenant) -> None:
         # One that waits to be shown for the first time may match no more: what waits must be its newest form.
-        if tenant.id in self._shown or tenant.id in self._changed or self._filter.matches(tenant):
+        if tenant.id in self._shown or tenant.id in self._changed or self._matches(tenant):
             self._changed[tenant.id] = tenant
             self.wake.set()
 
@@ -56,9 +72,12 @@ class TenantWatch:
         gone: list[str] = []
         for tenant in tenants:
             self._moving.discard(tenant.id)
-            if self._filter.matches(tenant):
+            if self._matches(tenant):
                 self._shown[tenant.id] = tenant.guid
                 matching.append(tenant)
             elif self._shown.pop(tenant.id, None) is not None:
                 gone.append(tenant.guid)
         return matching, gone
+
+    def _matches(self, tenant: Tenant) -> bool:
+        return self._filter.matches(tenant) and self._sees(tenant)

@@ -1,7 +1,9 @@
 """The one gate of each listener: who calls, may they, and what a failure looks like on the wire."""
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
@@ -13,18 +15,29 @@ from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.sessions import TokenUses
 from tenantry.master.operations.throttling import AttemptLimit
+from tenantry.master.operations.viewers import Viewer, ViewerDirectory
+from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.callers import (
     ACTOR,
     CALLER,
+    VIEWER,
     CertificateReader,
     Context,
-    TokenDirectory,
     peer_address,
+    peer_certificate,
     peer_host,
 )
-from tenantry.master.rpc.policy import POLICY, WRITES, Permission
-from tenantry.protocol.failures import Failure, InternalFault, NotAllowed, NotSignedIn, TooManyAttempts
+from tenantry.master.rpc.policy import POLICY, Rule, Scope
+from tenantry.protocol.failures import (
+    Failure,
+    InternalFault,
+    NotAllowed,
+    NotSignedIn,
+    RightsChanged,
+    TooManyAttempts,
+)
 from tenantry.transport.statuses import failure_to_status
 
 AUDITED_STRANGERS = 60
@@ -33,6 +46,63 @@ log = structlog.get_logger()
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Behaviour = Callable[..., Any]
+
+
+class Door:
+    """Who is signed in on the `api` listener, and what they see: what the gate asks."""
+
+    def __init__(self, viewers: ViewerDirectory, visibility: Visibility, uses: TokenUses, clocks: Clocks) -> None:
+        self.viewers = viewers
+        self._visibility = visibility
+        self._uses = uses
+        self._clocks = clocks
+
+    async def sign_in(self, context: Context) -> Viewer:
+        """The caller by the ``authorization`` header. Raises NotSignedIn, SessionEnded, StoreUnavailable."""
+        await self.viewers.caught_up()
+        now_ms = self._clocks.wall_ms()
+        viewer = self.viewers.sign_in(_authorization(context), now_ms)
+        self._uses.note(viewer.token_id, viewer.kind, viewer.used_ms, now_ms)
+        return viewer
+
+    def check(self, rule: Rule, request: Any, viewer: Viewer) -> None:
+        """Raise what `Rule.check` raises where the caller may not make this call."""
+        rule.check(request, viewer, self._visibility)
+
+    def remaining_s(self, viewer: Viewer) -> float | None:
+        """How long the caller's token is still good for; None: for ever."""
+        return None if viewer.expires_ms is None else max(0.0, (viewer.expires_ms - self._clocks.wall_ms()) / 1000)
+
+    def why_ended(self, rule: Rule, request: Any, viewer: Viewer) -> Failure:
+        """Why a call that was open had to end: the same that a new one would be told, or that the rights are other ones."""
+        try:
+            rule.check(request, self.viewers.again(viewer, self._clocks.wall_ms()), self._visibility)
+        except Failure as failure:
+            return failure
+        return RightsChanged()
+
+
+class MachineDoor(Door):
+    """The same on the `machines` listener, where the client certificate says who calls and a token counts for nothing."""
+
+    def __init__(
+        self,
+        viewers: ViewerDirectory,
+        visibility: Visibility,
+        uses: TokenUses,
+        clocks: Clocks,
+        identify: Callable[[bytes, int], tuple[str, str]],
+    ) -> None:
+        """``identify`` takes the certificate in PEM and the time (Unix ms); gives the user's name and the serial."""
+        super().__init__(viewers, visibility, uses, clocks)
+        self._identify = identify
+
+    async def sign_in(self, context: Context) -> Viewer:
+        """The caller by the certificate. Raises PeerCertificateInvalid, CertificateExpired, CertificateRevoked, StoreUnavailable."""
+        await self.viewers.caught_up()
+        now_ms = self._clocks.wall_ms()
+        name, serial = self._identify(peer_certificate(context), now_ms)
+        return self.viewers.by_certificate(name, serial, now_ms)
 
 
 def _is_local(host: str) -> bool:
@@ -48,14 +118,14 @@ class Gate(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         *,
-        tokens: TokenDirectory | None,
+        door: Door | None,
         certificates: CertificateReader | None,
         committer: Committer,
         clocks: Clocks,
         metrics: MasterMetrics,
     ) -> None:
-        """``tokens`` on the `api` listener, ``certificates`` on the `link` listener."""
-        self._tokens = tokens
+        """``door`` on the `api` listener, ``certificates`` on the `link` listener."""
+        self._door = door
         self._certificates = certificates
         self._committer = committer
         self._clocks = clocks
@@ -88,7 +158,7 @@ class Gate(grpc.aio.ServerInterceptor):
         async def serve(request: Any, context: Context) -> Any:
             request_id = secrets.token_hex(8)
             try:
-                self._admit(method, context, request_id)
+                await self._admit(method, request, context, request_id)
                 answer = await behaviour(request, context)
                 self._metrics.call_ended(method, "OK")
                 return answer
@@ -101,13 +171,11 @@ class Gate(grpc.aio.ServerInterceptor):
         async def serve(request: Any, context: Context) -> None:
             request_id = secrets.token_hex(8)
             try:
-                self._admit(method, context, request_id)
-                answers = behaviour(request, context)
-                if isinstance(answers, AsyncIterator):
-                    async for answer in answers:
-                        await context.write(answer)
+                viewer = await self._admit(method, request, context, request_id)
+                if viewer is None or self._door is None:
+                    await _serve_stream(behaviour, request, context)
                 else:
-                    await answers
+                    await self._serve_while_allowed(self._door, method, viewer, behaviour, request, context)
                 self._metrics.call_ended(method, "OK")
             except grpc.aio.InternalError:  # written to a caller who has gone
                 self._metrics.call_ended(method, "CANCELLED")
@@ -116,25 +184,49 @@ class Gate(grpc.aio.ServerInterceptor):
 
         return serve
 
-    def _admit(self, method: str, context: Context, request_id: str) -> None:
-        permission = POLICY.get(method)
-        if permission is None:
+    async def _serve_while_allowed(
+        self, door: Door, method: str, viewer: Viewer, behaviour: Behaviour, request: Any, context: Context
+    ) -> None:
+        """End the stream when the token comes to its end, or the caller's rights change."""
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(door.remaining_s(viewer))
+
+        def end() -> None:
+            if not limit.expired():
+                limit.reschedule(loop.time())
+
+        try:
+            async with limit:
+                with door.viewers.following(viewer, end):
+                    await _serve_stream(behaviour, request, context)
+        except TimeoutError:
+            if limit.expired():
+                raise door.why_ended(POLICY[method], request, viewer) from None
+            raise
+
+    async def _admit(self, method: str, request: Any, context: Context, request_id: str) -> Viewer | None:
+        """Let the call go on; who is signed in, where somebody has to be."""
+        rule = POLICY.get(method)
+        if rule is None:
             raise LookupError(f"{method} has no entry in the policy table")
         address = peer_address(context)
-        if permission is Permission.TENANT:
+        if rule.scope is Scope.DAEMON:
             if self._certificates is None:
-                raise NotAllowed(permission=permission)
+                raise NotAllowed(permission=rule.scope)
             CALLER.set(self._certificates.read(context))
-            return
-        if permission is Permission.ANYBODY:
+            return None
+        if rule.scope is Scope.ANYBODY:
             ACTOR.set(Actor("anybody", "", address, request_id))
-            return
-        if permission is Permission.DESCRIBE and "channelz" in method and not _is_local(peer_host(context)):
-            raise NotAllowed(permission=permission)
-        if self._tokens is None:
+            return None
+        if "channelz" in method and not _is_local(peer_host(context)):
+            raise NotAllowed(permission=rule.permissions[0])
+        if self._door is None:
             raise NotSignedIn
-        token = self._tokens.sign_in(_authorization(context))
-        ACTOR.set(Actor("operator", token.name, address, request_id))
+        viewer = await self._door.sign_in(context)
+        ACTOR.set(Actor("operator", viewer.actor_name, address, request_id))
+        VIEWER.set(viewer)
+        self._door.check(rule, request, viewer)
+        return viewer
 
     async def _abort(self, method: str, context: Context, request_id: str, error: Exception) -> None:
         if isinstance(error, grpc.aio.AbortError):
@@ -145,7 +237,9 @@ class Gate(grpc.aio.ServerInterceptor):
         else:
             failure = InternalFault(request_id=request_id)
             log.error("call failed", method=method, request_id=request_id, exc_info=error)
-        if POLICY.get(method) in WRITES and not isinstance(failure, InternalFault) and self._may_audit(failure):
+        rule = POLICY.get(method)
+        worth = rule is not None and (rule.audited or isinstance(failure, NotAllowed))
+        if worth and not isinstance(failure, InternalFault) and self._may_audit(failure):
             await self._audit_refusal(method, failure, peer_address(context), request_id)
         self._metrics.call_ended(method, failure.code)
         status = failure_to_status(failure)
@@ -170,6 +264,19 @@ class Gate(grpc.aio.ServerInterceptor):
             await self._committer.run(lambda transaction: transaction.records.append([record]))
         except Failure as error:
             log.error("refusal not audited", reason=error.reason, request_id=request_id)
+
+
+async def _serve_stream(behaviour: Behaviour, request: Any, context: Context) -> None:
+    answers = behaviour(request, context)
+    if isinstance(answers, AsyncGenerator):
+        async with aclosing(answers):
+            async for answer in answers:
+                await context.write(answer)
+    elif isinstance(answers, AsyncIterator):
+        async for answer in answers:
+            await context.write(answer)
+    else:
+        await answers
 
 
 def _authorization(context: Context) -> str:

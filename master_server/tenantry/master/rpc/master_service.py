@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from tenantry.master.domain.access import Permission
 from tenantry.master.domain.connectivity import Thresholds
 from tenantry.master.operations.authorities import TrustKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.links import LinkDirectory
-from tenantry.master.rpc.callers import ACTOR, Context
+from tenantry.master.operations.visibility import Visibility
+from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.rpc.tenant_messages import CONNECTIVITIES
 from tenantry.transport.link_messages import STATES, to_duration, to_timestamp
@@ -30,17 +32,26 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
     """Facts and counts."""
 
     def __init__(
-        self, facts: MasterFacts, keeper: TrustKeeper, reader: StoreReader, links: LinkDirectory, clocks: Clocks
+        self,
+        facts: MasterFacts,
+        keeper: TrustKeeper,
+        reader: StoreReader,
+        links: LinkDirectory,
+        visibility: Visibility,
+        clocks: Clocks,
     ) -> None:
         self._facts = facts
         self._keeper = keeper
         self._reader = reader
         self._links = links
+        self._visibility = visibility
         self._clocks = clocks
 
     async def GetMaster(self, request: pb.GetMasterRequest, context: Context) -> pb.GetMasterResponse:
         facts = self._facts
-        counts = await self._reader.run(lambda transaction: transaction.tenants.counts())
+        sight = self._visibility.sight(VIEWER.get(), Permission.TENANT_READ)
+        counts = await self._reader.run(lambda transaction: transaction.tenants.counts(sight))
+        ids = sight.tenant_ids
         return pb.GetMasterResponse(
             version=facts.version,
             instance_id=facts.instance_id,
@@ -55,7 +66,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
                 )
                 for state, connectivity, count in counts
             ],
-            open_links=len(self._links),
+            open_links=len(self._links) if ids is None else sum(self._links.get(one) is not None for one in ids),
             stale_after=to_duration(facts.thresholds.stale_after_ms),
             lost_after=to_duration(facts.thresholds.lost_after_ms),
             caller=ACTOR.get().name,

@@ -1,67 +1,187 @@
-"""Who may call what: one table, deny by default. A test walks the descriptors and finds every RPC here."""
+"""Who may call what: one table, deny by default. A test walks the descriptors and finds every RPC here.
 
+An entry says which right a call needs and where: at the main tenant, at the owner that the request names, or wherever the caller
+has it. The rights themselves, and who has them, are in `tenantry.master.domain.access`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
+
+from tenantry.master.domain.access import MAIN_OWNER, Permission
+from tenantry.master.domain.privacy import Deed
+from tenantry.master.operations.viewers import Viewer
+from tenantry.master.operations.visibility import Visibility
+from tenantry.protocol.failures import NotAllowed
 
 
-class Permission(StrEnum):
-    """What a call needs."""
+class Scope(StrEnum):
+    """Where a caller must have the right."""
 
     ANYBODY = "anybody"
-    """No identity: enrolment, where the key in the request decides, the clock, health."""
-    TENANT = "tenant"
+    """No identity: enrolment, where the key in the request decides, signing in, the clock, health."""
+    DAEMON = "tenant's certificate"
     """A Tenant's certificate on the `link` listener."""
-    TENANT_READ = "tenant.read"
-    TENANT_WRITE = "tenant.write"
-    STREAM_READ = "stream.read"
-    AUTHORITY_READ = "authority.read"
-    AUTHORITY_WRITE = "authority.write"
-    MASTER_READ = "master.read"
-    DESCRIBE = "describe"
-    """Reflection and channelz."""
+    SIGNED_IN = "signed in"
+    """No right at all: what concerns nobody but the caller."""
+    MAIN = "main tenant"
+    TENANT = "the Tenant"
+    """The one that the request names. Who does not see it is told that there is none."""
+    OWNER = "the owner"
+    """The one that the request names: a Tenant, `main` or `shared`."""
+    VIEW = "any"
+    """Somewhere; what the call reads or does is narrowed to where the caller has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one RPC needs. In `Scope.VIEW` any one of ``permissions`` lets the call begin."""
+
+    scope: Scope
+    permissions: tuple[Permission, ...] = ()
+    field: str = ""
+    deed: Deed = Deed.VIEW
+    name: Callable[[Any], str] = str
+
+    @property
+    def audited(self) -> bool:
+        """Whether a refusal of any kind is audited; what is done is audited with the deed."""
+        return any(permission in WRITES for permission in self.permissions)
+
+    def check(self, request: Any, viewer: Viewer, visibility: Visibility) -> None:
+        """Let the caller go on. Raises NotAllowed; for a Tenant also what `Visibility.require` raises."""
+        match self.scope:
+            case Scope.VIEW:
+                if not any(viewer.access.allows_anywhere(permission) for permission in self.permissions):
+                    raise NotAllowed(permission=self.permissions[0])
+            case Scope.MAIN:
+                if not viewer.access.allows(self.permissions[0], MAIN_OWNER):
+                    raise NotAllowed(permission=self.permissions[0])
+            case Scope.TENANT:
+                visibility.require(viewer, self.permissions[0], self.name(request), self.deed)
+            case Scope.OWNER:
+                visibility.require_at(viewer, self.permissions[0], self.name(request))
+            case Scope.SIGNED_IN:
+                pass
+            case _:
+                raise NotAllowed(permission=self.scope)
+
+
+ANYBODY: Final = Rule(Scope.ANYBODY)
+DAEMON: Final = Rule(Scope.DAEMON)
+SIGNED_IN: Final = Rule(Scope.SIGNED_IN)
+
+
+def at_main(permission: Permission) -> Rule:
+    """The right at the main tenant."""
+    return Rule(Scope.MAIN, (permission,))
+
+
+def at_tenant(permission: Permission, field: str = "guid", deed: Deed | None = None) -> Rule:
+    """The right at the Tenant whose GUID is in this field; ``deed`` is what its privacy is asked for."""
+    return Rule(Scope.TENANT, (permission,), field, deed or _DEEDS.get(permission, Deed.VIEW), attrgetter(field))
+
+
+def at_owner(permission: Permission, field: str = "owner") -> Rule:
+    """The right at the owner that this field names."""
+    return Rule(Scope.OWNER, (permission,), field, name=attrgetter(field))
+
+
+def view(*permissions: Permission) -> Rule:
+    """One of these rights somewhere: the servicer narrows by the caller's `Sight`."""
+    return Rule(Scope.VIEW, permissions)
 
 
 _P = Permission
+_DEEDS: Final = {_P.TENANT_EDIT: Deed.EDIT, _P.TENANT_MOVE: Deed.EDIT, _P.TENANT_ADMIT: Deed.EDIT}
 
-POLICY: Final[dict[str, Permission]] = {
-    "/tenantry.v1.EnrolmentService/Enrol": _P.ANYBODY,
-    "/tenantry.v1.EnrolmentService/GetServerTime": _P.ANYBODY,
-    "/tenantry.v1.LinkService/Connect": _P.TENANT,
-    "/tenantry.v1.LinkService/RenewCertificate": _P.TENANT,
-    "/tenantry.v1.TenantService/CreateTenant": _P.TENANT_WRITE,
-    "/tenantry.v1.TenantService/GetTenant": _P.TENANT_READ,
-    "/tenantry.v1.TenantService/ListTenants": _P.TENANT_READ,
-    "/tenantry.v1.TenantService/UpdateTenant": _P.TENANT_WRITE,
-    "/tenantry.v1.TenantService/ActivateTenant": _P.TENANT_WRITE,
-    "/tenantry.v1.TenantService/MaintainTenant": _P.TENANT_WRITE,
-    "/tenantry.v1.TenantService/AlertTenant": _P.TENANT_WRITE,
-    "/tenantry.v1.TenantService/MoveTenants": _P.TENANT_WRITE,
-    "/tenantry.v1.TenantService/RekeyTenant": _P.TENANT_WRITE,
-    "/tenantry.v1.TenantService/ResolveQuarantine": _P.TENANT_WRITE,
-    "/tenantry.v1.TenantService/DeleteTenant": _P.TENANT_WRITE,
-    "/tenantry.v1.TenantService/WatchTenants": _P.TENANT_READ,
-    "/tenantry.v1.StreamService/ListStreams": _P.STREAM_READ,
-    "/tenantry.v1.StreamService/ReadRecords": _P.STREAM_READ,
-    "/tenantry.v1.StreamService/TailRecords": _P.STREAM_READ,
-    "/tenantry.v1.StreamService/ListGaps": _P.STREAM_READ,
-    "/tenantry.v1.AuthorityService/ListAuthorities": _P.AUTHORITY_READ,
-    "/tenantry.v1.AuthorityService/PrepareAuthority": _P.AUTHORITY_WRITE,
-    "/tenantry.v1.AuthorityService/ActivateAuthority": _P.AUTHORITY_WRITE,
-    "/tenantry.v1.AuthorityService/RetireAuthority": _P.AUTHORITY_WRITE,
-    "/tenantry.v1.MasterService/GetMaster": _P.MASTER_READ,
-    "/grpc.health.v1.Health/Check": _P.ANYBODY,
-    "/grpc.health.v1.Health/List": _P.ANYBODY,
-    "/grpc.health.v1.Health/Watch": _P.ANYBODY,
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _P.DESCRIBE,
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": _P.DESCRIBE,
-    "/grpc.channelz.v1.Channelz/GetTopChannels": _P.DESCRIBE,
-    "/grpc.channelz.v1.Channelz/GetServers": _P.DESCRIBE,
-    "/grpc.channelz.v1.Channelz/GetServer": _P.DESCRIBE,
-    "/grpc.channelz.v1.Channelz/GetServerSockets": _P.DESCRIBE,
-    "/grpc.channelz.v1.Channelz/GetChannel": _P.DESCRIBE,
-    "/grpc.channelz.v1.Channelz/GetSubchannel": _P.DESCRIBE,
-    "/grpc.channelz.v1.Channelz/GetSocket": _P.DESCRIBE,
+WRITES: Final = frozenset(
+    {
+        _P.TENANT_MOVE,
+        _P.TENANT_EDIT,
+        _P.TENANT_ADMIT,
+        _P.RULE_WRITE,
+        _P.ALERT_WORK,
+        _P.TUNNEL_OPEN,
+        _P.EXPORT,
+        _P.USER_WRITE,
+        _P.ROLE_WRITE,
+        _P.LICENCE_WRITE,
+        _P.SHARED_WRITE,
+        _P.AUTHORITY_WRITE,
+    }
+)
+"""Rights to change something, or to take something out."""
+
+POLICY: Final[dict[str, Rule]] = {
+    "/tenantry.v1.EnrolmentService/Enrol": ANYBODY,
+    "/tenantry.v1.EnrolmentService/GetServerTime": ANYBODY,
+    "/tenantry.v1.LinkService/Connect": DAEMON,
+    "/tenantry.v1.LinkService/RenewCertificate": DAEMON,
+    "/tenantry.v1.TenantService/CreateTenant": at_main(_P.TENANT_ADMIT),
+    "/tenantry.v1.TenantService/GetTenant": at_tenant(_P.TENANT_READ),
+    "/tenantry.v1.TenantService/ListTenants": view(_P.TENANT_READ),
+    "/tenantry.v1.TenantService/UpdateTenant": at_tenant(_P.TENANT_EDIT, "tenant.guid"),
+    "/tenantry.v1.TenantService/ActivateTenant": at_tenant(_P.TENANT_MOVE),
+    "/tenantry.v1.TenantService/MaintainTenant": at_tenant(_P.TENANT_MOVE),
+    "/tenantry.v1.TenantService/AlertTenant": at_tenant(_P.TENANT_MOVE),
+    "/tenantry.v1.TenantService/MoveTenants": view(_P.TENANT_MOVE),
+    "/tenantry.v1.TenantService/RekeyTenant": at_tenant(_P.TENANT_ADMIT),
+    "/tenantry.v1.TenantService/ResolveQuarantine": at_tenant(_P.TENANT_ADMIT),
+    "/tenantry.v1.TenantService/DeleteTenant": at_tenant(_P.TENANT_ADMIT, deed=Deed.DELETE),
+    "/tenantry.v1.TenantService/WatchTenants": view(_P.TENANT_READ),
+    "/tenantry.v1.StreamService/ListStreams": view(_P.STREAM_READ, _P.AUDIT_READ),
+    "/tenantry.v1.StreamService/ReadRecords": view(_P.STREAM_READ, _P.AUDIT_READ),
+    "/tenantry.v1.StreamService/TailRecords": view(_P.STREAM_READ, _P.AUDIT_READ),
+    "/tenantry.v1.StreamService/ListGaps": view(_P.STREAM_READ),
+    "/tenantry.v1.RuleService/CreateRule": at_main(_P.RULE_WRITE),
+    "/tenantry.v1.RuleService/GetRule": at_main(_P.RULE_READ),
+    "/tenantry.v1.RuleService/ListRules": at_main(_P.RULE_READ),
+    "/tenantry.v1.RuleService/UpdateRule": at_main(_P.RULE_WRITE),
+    "/tenantry.v1.RuleService/DeleteRule": at_main(_P.RULE_WRITE),
+    "/tenantry.v1.RuleService/EnableRule": at_main(_P.RULE_WRITE),
+    "/tenantry.v1.RuleService/DisableRule": at_main(_P.RULE_WRITE),
+    "/tenantry.v1.AuthorityService/ListAuthorities": at_main(_P.AUTHORITY_READ),
+    "/tenantry.v1.AuthorityService/PrepareAuthority": at_main(_P.AUTHORITY_WRITE),
+    "/tenantry.v1.AuthorityService/ActivateAuthority": at_main(_P.AUTHORITY_WRITE),
+    "/tenantry.v1.AuthorityService/RetireAuthority": at_main(_P.AUTHORITY_WRITE),
+    "/tenantry.v1.MasterService/GetMaster": view(_P.MASTER_READ),
+    "/tenantry.v1.LicenceService/GetLicence": at_main(_P.LICENCE_READ),
+    "/tenantry.v1.LicenceService/InstallLicence": at_main(_P.LICENCE_WRITE),
+    "/tenantry.v1.LicenceService/RemoveLicence": at_main(_P.LICENCE_WRITE),
+    "/tenantry.v1.LicenceService/RequestLicence": at_main(_P.LICENCE_READ),
+    "/tenantry.v1.LicenceService/ListIssuers": at_main(_P.LICENCE_READ),
+    "/tenantry.v1.SessionService/SignIn": ANYBODY,
+    "/tenantry.v1.SessionService/SignOut": SIGNED_IN,
+    "/tenantry.v1.UserService/CreateUser": at_main(_P.USER_WRITE),
+    "/tenantry.v1.UserService/GetUser": SIGNED_IN,
+    "/tenantry.v1.UserService/ListUsers": view(_P.USER_READ),
+    "/tenantry.v1.UserService/UpdateUser": at_main(_P.USER_WRITE),
+    "/tenantry.v1.UserService/DisableUser": at_main(_P.USER_WRITE),
+    "/tenantry.v1.UserService/EnableUser": at_main(_P.USER_WRITE),
+    "/tenantry.v1.UserService/DeleteUser": at_main(_P.USER_WRITE),
+    "/tenantry.v1.UserService/SetPassword": SIGNED_IN,
+    "/tenantry.v1.UserService/EnrolSecondFactor": SIGNED_IN,
+    "/tenantry.v1.UserService/ConfirmSecondFactor": SIGNED_IN,
+    "/tenantry.v1.UserService/RemoveSecondFactor": SIGNED_IN,
+    "/tenantry.v1.UserService/IssueCertificate": at_main(_P.USER_WRITE),
+    "/tenantry.v1.UserService/ListCertificates": at_main(_P.USER_READ),
+    "/tenantry.v1.UserService/RevokeCertificate": at_main(_P.USER_WRITE),
+    "/tenantry.v1.TokenService/CreateToken": SIGNED_IN,
+    "/tenantry.v1.TokenService/ListTokens": SIGNED_IN,
+    "/tenantry.v1.TokenService/RevokeToken": SIGNED_IN,
+    "/grpc.health.v1.Health/Check": ANYBODY,
+    "/grpc.health.v1.Health/List": ANYBODY,
+    "/grpc.health.v1.Health/Watch": ANYBODY,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": view(_P.DESCRIBE),
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": view(_P.DESCRIBE),
+    "/grpc.channelz.v1.Channelz/GetTopChannels": at_main(_P.DESCRIBE),
+    "/grpc.channelz.v1.Channelz/GetServers": at_main(_P.DESCRIBE),
+    "/grpc.channelz.v1.Channelz/GetServer": at_main(_P.DESCRIBE),
+    "/grpc.channelz.v1.Channelz/GetServerSockets": at_main(_P.DESCRIBE),
+    "/grpc.channelz.v1.Channelz/GetChannel": at_main(_P.DESCRIBE),
+    "/grpc.channelz.v1.Channelz/GetSubchannel": at_main(_P.DESCRIBE),
+    "/grpc.channelz.v1.Channelz/GetSocket": at_main(_P.DESCRIBE),
 }
-
-WRITES: Final = frozenset({_P.TENANT_WRITE, _P.AUTHORITY_WRITE})
-"""What is audited when it is refused; what is done is audited with the deed."""

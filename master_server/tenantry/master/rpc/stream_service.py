@@ -2,14 +2,17 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 
 import structlog
 
+from tenantry.master.domain.access import Permission
 from tenantry.master.domain.records import StreamName
 from tenantry.master.operations.following import StreamHub, follow, open_tail
 from tenantry.master.operations.metric_ticks import LayoutCache
-from tenantry.master.operations.reading import list_gaps, list_streams, read_records
-from tenantry.master.rpc.callers import Context
+from tenantry.master.operations.reading import RecordFilter, list_gaps, list_streams, permission_of, read_records
+from tenantry.master.operations.visibility import Visibility
+from tenantry.master.rpc.callers import VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.rpc.stream_messages import (
     MAX_MESSAGE_BYTES,
@@ -21,6 +24,7 @@ from tenantry.master.rpc.stream_messages import (
 )
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.transaction import Transaction
+from tenantry.protocol.failures import NotAllowed
 from tenantry.v1 import stream_service_pb2 as pb
 from tenantry.v1 import stream_service_pb2_grpc
 
@@ -35,11 +39,17 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
     """Wire <-> `operations.reading` and `operations.following`."""
 
     def __init__(
-        self, database: Database, hub: StreamHub, retention_ms: Mapping[StreamName, int | None], threads: int = 4
+        self,
+        database: Database,
+        hub: StreamHub,
+        visibility: Visibility,
+        retention_ms: Mapping[StreamName, int | None],
+        threads: int = 4,
     ) -> None:
         """Reads in ``threads`` of its own: long reads of streams never hold up the register."""
         self._reader = StoreReader(database, threads)
         self._hub = hub
+        self._visibility = visibility
         self._retention = retention_ms
         self._layouts = LayoutCache()
 
@@ -48,16 +58,24 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
         self._reader.close()
 
     async def ListStreams(self, request: pb.ListStreamsRequest, context: Context) -> pb.ListStreamsResponse:
-        streams = await self._reader.run(lambda transaction: list_streams(transaction, self._retention))
+        sights = {
+            name: self._visibility.sight(VIEWER.get(), permission_of(name))
+            for name in StreamName
+            if VIEWER.get().access.allows_anywhere(permission_of(name))
+        }
+        streams = await self._reader.run(
+            lambda transaction: list_streams(transaction, self._retention, sights, self._layouts)
+        )
         return pb.ListStreamsResponse(streams=map(encode_stream, streams))
 
     async def ReadRecords(self, request: pb.ReadRecordsRequest, context: Context) -> pb.ReadRecordsResponse:
-        return await self._reader.run(lambda transaction: self._read_page(transaction, request))
+        wanted = self._narrowed(decode_filter(request.filter))
+        return await self._reader.run(lambda transaction: self._read_page(transaction, request, wanted))
 
     async def TailRecords(
         self, request: pb.TailRecordsRequest, context: Context
     ) -> AsyncIterator[pb.TailRecordsResponse]:
-        wanted = decode_filter(request.filter)
+        wanted = self._narrowed(decode_filter(request.filter))
         tail = open_tail(wanted, request.after_cursor, request.backlog, self._layouts, _log_damage)
         async with aclosing(follow(self._hub, wanted.stream, tail, self._reader.run)) as steps:
             async for step in steps:
@@ -65,14 +83,26 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
                     yield message
 
     async def ListGaps(self, request: pb.ListGapsRequest, context: Context) -> pb.ListGapsResponse:
+        sight = self._visibility.sight(VIEWER.get(), Permission.STREAM_READ)
         gaps, token = await self._reader.run(
-            lambda transaction: list_gaps(transaction, request.tenant_guids, request.page_size, request.page_token)
+            lambda transaction: list_gaps(
+                transaction, request.tenant_guids, request.page_size, request.page_token, sight
+            )
         )
         return pb.ListGapsResponse(gaps=map(encode_gap, gaps), next_page_token=token)
 
-    def _read_page(self, transaction: Transaction, request: pb.ReadRecordsRequest) -> pb.ReadRecordsResponse:
+    def _narrowed(self, wanted: RecordFilter) -> RecordFilter:
+        """The filter within what the caller sees of its stream. Raises NotAllowed where that is nothing anywhere."""
+        permission = permission_of(wanted.stream)
+        if not VIEWER.get().access.allows_anywhere(permission):
+            raise NotAllowed(permission=permission)
+        return replace(wanted, sight=self._visibility.sight(VIEWER.get(), permission))
+
+    def _read_page(
+        self, transaction: Transaction, request: pb.ReadRecordsRequest, wanted: RecordFilter
+    ) -> pb.ReadRecordsResponse:
         """A page, written in the reading thread because a large one takes long; shorter where it would be too large."""
-        wanted, asked = decode_filter(request.filter), request.page_size
+        asked = request.page_size
         while True:
             page, token = read_records(
                 transaction, wanted, asked, request.page_token, request.ascending, self._layouts, _log_damage

@@ -4,19 +4,23 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
+from tenantry.master.domain.access import Permission
 from tenantry.master.domain.lifecycle import LifecycleEvent
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations import moving, registering
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.licensing import LicenceBook
 from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.obedience import Obedience
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
 from tenantry.master.operations.register import TenantRegister
+from tenantry.master.operations.visibility import Visibility
 from tenantry.master.operations.watching import TenantWatch
 from tenantry.master.rpc import move_messages
-from tenantry.master.rpc.callers import ACTOR, Context
+from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.endpoints import JoinEndpoint
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.rpc.tenant_messages import (
@@ -64,11 +68,13 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         committer: Committer,
         reader: StoreReader,
         register: TenantRegister,
+        visibility: Visibility,
         links: LinkDirectory,
         encoder: TenantEncoder,
         endpoint: JoinEndpoint,
         clocks: Clocks,
         stopping: asyncio.Event,
+        licences: LicenceBook,
         *,
         heartbeat_interval_ms: int,
         key_lifetime_ms: int,
@@ -77,11 +83,13 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         self._committer = committer
         self._reader = reader
         self._register = register
+        self._visibility = visibility
         self._links = links
         self._encoder = encoder
         self._endpoint = endpoint
         self._clocks = clocks
         self._stopping = stopping
+        self._licences = licences
         self._heartbeat_interval_ms = heartbeat_interval_ms
         self._key_lifetime_ms = key_lifetime_ms
         self._watches: set[TenantWatch] = set()
@@ -100,6 +108,7 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
                 secret=secret,
                 key_lifetime_ms=lifetime,
                 request_id=request.request_id,
+                licences=self._licences.check_room,
                 now_ms=now_ms,
             )
 
@@ -119,8 +128,11 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         listing = (request.filter.SerializeToString(deterministic=True), order.value)
         after = decode_page_token(listing, request.page_token)
 
+        sight = self._visibility.sight(VIEWER.get(), Permission.TENANT_READ)
+
         def read(transaction: Transaction) -> tuple[list[Tenant], int]:
-            return transaction.tenants.page(wanted, order, after, size + 1), transaction.tenants.count(wanted)
+            tenants = transaction.tenants.page(wanted, order, after, size + 1, sight)
+            return tenants, transaction.tenants.count(wanted, sight)
 
         tenants, total = await self._reader.run(read)
         page = tenants[:size]
@@ -200,6 +212,7 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
                 secret=secret,
                 key_lifetime_ms=lifetime,
                 revoke=request.revoke_certificates,
+                licences=self._licences.check_in_force,
                 now_ms=now_ms,
             )
 
@@ -244,7 +257,13 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         interval_ms = from_duration(request.interval) if request.HasField("interval") else DEFAULT_WATCH_MS
         if not MIN_WATCH_MS <= interval_ms <= MAX_WATCH_MS:
             raise FieldInvalid(field="interval", problem=f"is {interval_ms} ms", expected="0.2 s to 5 min")
-        watch = TenantWatch(self._register, decode_filter(request.filter))
+        viewer = VIEWER.get()
+        watch = TenantWatch(
+            self._register,
+            decode_filter(request.filter),
+            partial(self._visibility.sees, viewer),
+            self._visibility.sight(viewer, Permission.TENANT_READ),
+        )
         self._watches.add(watch)
         try:
             for message in await self._encode_all(watch.first()):

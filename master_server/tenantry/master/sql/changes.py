@@ -10,7 +10,7 @@ class Changes:
     """Tenants whose row changed, by the store's number, streams that were appended to, and what evaluation has to know of.
 
     ``rules``: a rule was changed. ``rules_reset``: Tenants whose states with the rules were taken away. ``users``: users of whom
-    something changed that decides what they may do: their row, a token, a certificate.
+    something changed that decides what they may do: their row, a token, a certificate, a role, a membership.
     """
 
     tenants: frozenset[int]

@@ -53,6 +53,12 @@ _erase: Final = (
 )
 _oldest: Final = select(func.min(table.c.first_timestamp))
 _newest: Final = select(func.max(table.c.last_timestamp))
+_counted: Final = select(
+    func.coalesce(func.sum(table.c.samples), 0),
+    func.coalesce(func.sum(func.length(table.c.data)), 0),
+    func.min(table.c.first_timestamp),
+    func.max(table.c.last_timestamp),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +189,12 @@ class ChunkStore:
             add_total(self._connection, _TOTAL, -samples, -sum(octets for _, octets in erased))
         return len(erased)
 
-    def totals(self) -> ChunkTotals:
-        """What all chunks hold together, without counting."""
+    def totals(self, tenant_ids: Collection[int] | None = None) -> ChunkTotals:
+        """What all chunks hold together, without counting; or, counted, those of these Tenants."""
+        if tenant_ids is not None:
+            query = _counted.where(any_of(self._connection, table.c.tenant_id, tenant_ids))
+            samples, octets, first, last = self._connection.execute(query).one()
+            return ChunkTotals(int(samples), int(octets), first, last)
         total = read_total(self._connection, _TOTAL)
         oldest = self._connection.execute(_oldest).scalar_one()
         newest = self._connection.execute(_newest).scalar_one()

@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from tenantry.detection.levels import Level, LevelStates
 from tenantry.detection.thresholds import read_state
+from tenantry.master.domain.access import Role
 from tenantry.master.domain.connectivity import Leave
+from tenantry.master.domain.privacy import OPEN, Deed, Privacy, PrivacyKind
 from tenantry.master.domain.records import JsonValue, StreamName
 from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Labels, Limit
 from tenantry.master.domain.tenants import Quarantine
@@ -163,3 +165,30 @@ def write_states(states: LevelStates) -> str:
 def read_states(text: str) -> LevelStates:
     """The inverse of `write_states`."""
     return tuple(read_state(state) for state in json.loads(text))
+
+
+def write_privacy(privacy: Privacy) -> str:
+    """An object's privacy; nothing for one that narrows nothing."""
+    if privacy == OPEN:
+        return ""
+    return _encode(
+        {
+            "kind": privacy.kind.value,
+            "deeds": sorted(privacy.deeds),
+            "roles": {role.value: sorted(deeds) for role, deeds in sorted(privacy.roles.items())},
+            "keeper": privacy.keeper,
+        }
+    )
+
+
+def read_privacy(text: str) -> Privacy:
+    """The inverse of `write_privacy`."""
+    if not text:
+        return OPEN
+    found: dict[str, Any] = json.loads(text)
+    return Privacy(
+        PrivacyKind(found["kind"]),
+        frozenset(map(Deed, found["deeds"])),
+        {Role(role): frozenset(map(Deed, deeds)) for role, deeds in found["roles"].items()},
+        found["keeper"],
+    )

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select
+from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, or_, select
 
 from tenantry.master.domain.access import Role, RoleBinding
+from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.tables import group_members
 from tenantry.master.sql.tables import role_bindings as table
 
@@ -20,26 +21,34 @@ _of_user: Final = _all.where(
         table.c.group_id.in_(select(group_members.c.group_id).where(group_members.c.user_id == bindparam("member"))),
     )
 )
-_delete: Final = delete(table).where(table.c.id == bindparam("wanted"))
+_of_group: Final = _all.where(table.c.group_id == bindparam("member"))
+_at: Final = _all.where(table.c.owner == bindparam("place"))
+_delete: Final = delete(table).where(table.c.id == bindparam("wanted")).returning(table.c.user_id, table.c.group_id)
+_delete_at: Final = (
+    delete(table).where(table.c.owner == bindparam("place")).returning(table.c.user_id, table.c.group_id)
+)
+_members: Final = select(group_members.c.user_id).where(group_members.c.group_id == bindparam("wanted"))
 
 
 class RoleBindingStore:
     """Role bindings."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_changes", "_connection")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
         self._connection = connection
+        self._changes = changes
 
     def insert(self, binding: RoleBinding) -> RoleBinding:
         """Keep a new binding; the same with its number."""
         values = {column.name: getattr(binding, column.name) for column in table.c if column.name != "id"}
         values["role"] = binding.role.value
+        self._note(binding.user_id, binding.group_id)
         return replace(binding, id=self._connection.execute(_insert, values).scalar_one())
 
     def all(self) -> Sequence[RoleBinding]:
         """All bindings, oldest first."""
-        return [_binding(row) for row in self._connection.execute(_all)]
+        return self._read(_all, {})
 
     def by_id(self, binding_id: int) -> RoleBinding | None:
         """The binding of this number."""
@@ -48,11 +57,36 @@ class RoleBindingStore:
 
     def of_user(self, user_id: int) -> Sequence[RoleBinding]:
         """What a user holds, alone or as a member of a group."""
-        return [_binding(row) for row in self._connection.execute(_of_user, {"member": user_id})]
+        return self._read(_of_user, {"member": user_id})
+
+    def of_group(self, group_id: int) -> Sequence[RoleBinding]:
+        """What the members of a group hold by it."""
+        return self._read(_of_group, {"member": group_id})
+
+    def at(self, owner: int) -> Sequence[RoleBinding]:
+        """What is held at an owner."""
+        return self._read(_at, {"place": owner})
 
     def delete(self, binding_id: int) -> None:
         """Take a role away."""
-        self._connection.execute(_delete, {"wanted": binding_id})
+        self._erase(_delete, {"wanted": binding_id})
+
+    def delete_at(self, owner: int) -> None:
+        """Take away all that is held at an owner."""
+        self._erase(_delete_at, {"place": owner})
+
+    def _read(self, query: Select[Any], values: dict[str, int]) -> Sequence[RoleBinding]:
+        return [_binding(row) for row in self._connection.execute(query, values)]
+
+    def _erase(self, statement: Any, values: dict[str, int]) -> None:
+        for user_id, group_id in self._connection.execute(statement, values).all():
+            self._note(user_id, group_id)
+
+    def _note(self, user_id: int | None, group_id: int | None) -> None:
+        if user_id is not None:
+            self._changes.users.add(user_id)
+        if group_id is not None:
+            self._changes.users.update(self._connection.execute(_members, {"wanted": group_id}).scalars())
 
 
 def _binding(row: Row[*tuple[Any, ...]]) -> RoleBinding:

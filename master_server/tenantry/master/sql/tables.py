@@ -81,6 +81,7 @@ tenants: Final = Table(
     Column("clock_offset_ms", BigInteger),
     Column("state_since_ms", BigInteger),
     Column("state_reason", Text, nullable=False),
+    Column("privacy", Text, nullable=False),  # JSON; empty: rights alone decide
     Column("request_id", Text, nullable=False),
     Index(
         "uq_tenants_names",

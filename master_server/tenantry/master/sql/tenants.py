@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, false, func, insert, or_, select, tuple_, update
 
+from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.domain.connectivity import Connectivity
 from tenantry.master.domain.tenants import STATE_RANK, Tenant, TenantFilter, TenantOrder, TenantStanding
 from tenantry.master.sql.changes import ChangeLog
@@ -13,10 +14,12 @@ from tenantry.master.sql.conditions import any_of, contains
 from tenantry.master.sql.documents import (
     read_configuration,
     read_leave,
+    read_privacy,
     read_quarantine,
     read_words,
     write_configuration,
     write_leave,
+    write_privacy,
     write_quarantine,
     write_words,
 )
@@ -205,24 +208,29 @@ class TenantStore:
             self._connection.execute(_touch, [{"itself": tenant, "heard": heard} for tenant, heard in rows])
 
     def page(
-        self, wanted: TenantFilter, order: TenantOrder, after: tuple[str | int, ...] | None, limit: int
+        self,
+        wanted: TenantFilter,
+        order: TenantOrder,
+        after: tuple[str | int, ...] | None,
+        limit: int,
+        sight: Sight = EVERYTHING,
     ) -> list[Tenant]:
-        """At most ``limit`` Tenants that match, in order, behind ``after`` (a `sort_key`)."""
-        query = _everything.where(*self._conditions(wanted)).order_by(*_ORDERS[order]).limit(limit)
+        """At most ``limit`` Tenants that match and are seen, in order, behind ``after`` (a `sort_key`)."""
+        query = _everything.where(*self._conditions(wanted, sight)).order_by(*_ORDERS[order]).limit(limit)
         if after is not None:
             query = query.where(_behind(order, after))
         return [_tenant(row) for row in self._connection.execute(query)]
 
-    def count(self, wanted: TenantFilter) -> int:
-        """How many Tenants match."""
-        query = select(func.count()).select_from(table).where(*self._conditions(wanted))
+    def count(self, wanted: TenantFilter, sight: Sight = EVERYTHING) -> int:
+        """How many Tenants match and are seen."""
+        query = select(func.count()).select_from(table).where(*self._conditions(wanted, sight))
         return int(self._connection.execute(query).scalar_one())
 
-    def counts(self) -> list[tuple[TenantState, Connectivity, int]]:
-        """How many Tenants there are in each state and connectivity, deleted ones left out."""
+    def counts(self, sight: Sight = EVERYTHING) -> list[tuple[TenantState, Connectivity, int]]:
+        """How many of the Tenants that are seen there are in each state and connectivity, deleted ones left out."""
         query = (
             select(table.c.state, table.c.connectivity, func.count())
-            .where(table.c.state != _DELETED)
+            .where(table.c.state != _DELETED, *self._seen(sight))
             .group_by(table.c.state, table.c.connectivity)
         )
         return [
@@ -243,8 +251,11 @@ class TenantStore:
         if self._connection.execute(_namesake, {**names, "itself": tenant.id}).first() is not None:
             raise TenantNameTaken(**names)
 
-    def _conditions(self, wanted: TenantFilter) -> list[ColumnElement[bool]]:
-        """What `TenantFilter.matches` says, in SQL."""
+    def _seen(self, sight: Sight) -> list[ColumnElement[bool]]:
+        return [] if sight.tenant_ids is None else [any_of(self._connection, table.c.id, sight.tenant_ids)]
+
+    def _conditions(self, wanted: TenantFilter, sight: Sight) -> list[ColumnElement[bool]]:
+        """What `TenantFilter.matches` says, in SQL, of what is seen."""
         texts = (wanted.text, wanted.tenant_name, wanted.instance_name, *wanted.tags, *wanted.guids)
         if any(character < " " for text in texts for character in text):
             return [false()]
@@ -267,7 +278,7 @@ class TenantStore:
             conditions.append(table.c.quarantine.is_not(None))
         if wanted.guids:
             conditions.append(any_of(connection, table.c.guid, sorted(wanted.guids)))
-        return conditions
+        return conditions + self._seen(sight)
 
 
 _ORDERS: Final[dict[TenantOrder, tuple[ColumnElement[Any], ...]]] = {
@@ -329,6 +340,7 @@ def _columns(tenant: Tenant) -> dict[str, Any]:
         "clock_offset_ms": tenant.clock_offset_ms,
         "state_since_ms": tenant.state_since_ms,
         "state_reason": tenant.state_reason,
+        "privacy": write_privacy(tenant.privacy),
     }
 
 
@@ -366,4 +378,5 @@ def _tenant(row: Row[Any]) -> Tenant:
         clock_offset_ms=row.clock_offset_ms,
         state_since_ms=row.state_since_ms,
         state_reason=row.state_reason,
+        privacy=read_privacy(row.privacy),
     )

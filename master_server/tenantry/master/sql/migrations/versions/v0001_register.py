@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("clock_offset_ms", sa.BigInteger(), nullable=True),
         sa.Column("state_since_ms", sa.BigInteger(), nullable=True),
         sa.Column("state_reason", sa.Text(), nullable=False),
+        sa.Column("privacy", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tenants")),
         sa.UniqueConstraint("guid", name=op.f("uq_tenants_guid")),
