@@ -1,0 +1,59 @@
+"""Everything about people on the wire, put together: sign-in, users, tokens."""
+
+from pathlib import Path
+
+import grpc.aio
+
+from tenantry.master.operations.authorities import TrustKeeper
+from tenantry.master.operations.clocks import Clocks
+from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.hashing import PasswordHashing
+from tenantry.master.operations.register import TenantRegister
+from tenantry.master.operations.sealing import load_seal
+from tenantry.master.operations.sessions import SessionTerms
+from tenantry.master.operations.sign_in_limits import SignInLimits
+from tenantry.master.operations.signing_in import SignInDesk
+from tenantry.master.operations.visibility import Visibility
+from tenantry.master.rpc.people_messages import TokenEncoder
+from tenantry.master.rpc.reading import StoreReader
+from tenantry.master.rpc.session_service import SessionServicer
+from tenantry.master.rpc.token_service import TokenServicer
+from tenantry.master.rpc.user_service import UserServicer
+from tenantry.v1 import session_service_pb2_grpc, token_service_pb2_grpc, user_service_pb2_grpc
+
+
+class PeopleServices:
+    """`SessionService`, `UserService` and `TokenService`, with what they share."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        reader: StoreReader,
+        register: TenantRegister,
+        visibility: Visibility,
+        keeper: TrustKeeper,
+        terms: SessionTerms,
+        clocks: Clocks,
+        *,
+        seal_key: Path,
+        trust_domain: str,
+        master_name: str,
+    ) -> None:
+        """``seal_key``: the file that opens the secrets of second factors, made where there is none. Raises as `load_seal`."""
+        self._hashing = PasswordHashing()
+        desk = SignInDesk(committer, reader.run, self._hashing, SignInLimits(), load_seal(seal_key), terms, clocks)
+        self._sessions = SessionServicer(desk, committer, clocks)
+        self._users = UserServicer(
+            committer, reader, desk, keeper, clocks, trust_domain=trust_domain, master_name=master_name
+        )
+        self._tokens = TokenServicer(committer, reader, TokenEncoder(register, visibility), clocks)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve them there."""
+        session_service_pb2_grpc.add_SessionServiceServicer_to_server(self._sessions, server)
+        user_service_pb2_grpc.add_UserServiceServicer_to_server(self._users, server)
+        token_service_pb2_grpc.add_TokenServiceServicer_to_server(self._tokens, server)
+
+    def close(self) -> None:
+        """End the threads that hash passwords."""
+        self._hashing.close()
