@@ -19,7 +19,7 @@ from tenantry.v1 import (
 )
 from tests.servers.master import MasterProcess
 
-PASSWORD = "a phrase that nobody guesses"  # noqa: S105 - of users that live as long as a test
+PASSWORD = "a phrase that nobody guesses"
 CALL_S = 20.0
 SERVICES: dict[str, Any] = {
     "SessionService": session_service_pb2_grpc.SessionServiceStub,

@@ -1,7 +1,7 @@
 """A backup as one file: a tar with a manifest that names every member with its size and SHA-256.
 
-Members: ``manifest.json`` (always the first), ``store``, ``config.toml`` where there is one, and the authorities as
-``pki/<id>/<file>``. Nothing else is accepted. The file holds private keys: it has mode 0600 from its first byte on.
+Members: ``manifest.json`` (always the first), ``store``, ``config.toml`` and ``second-factor.key`` where there are, and the
+authorities as ``pki/<id>/<file>``. Nothing else is accepted. The file holds private keys: it has mode 0600 from its first byte on.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from tenantry.process.files import sync_directory
 MANIFEST: Final = "manifest.json"
 STORE: Final = "store"
 CONFIG: Final = "config.toml"
+SECOND_FACTOR_KEY: Final = "second-factor.key"
 _FORMAT: Final = 1
 _MANIFEST_LIMIT: Final = 1 << 20
 _SMALL_LIMIT: Final = 1 << 20
@@ -198,7 +199,7 @@ class _Measured(io.RawIOBase):
 
 def _check_name(name: str, member: Member) -> None:
     # Names become paths: only those that we write ourselves are accepted.
-    if name != STORE and name != CONFIG and not _PKI.fullmatch(name):
+    if name not in (STORE, CONFIG, SECOND_FACTOR_KEY) and not _PKI.fullmatch(name):
         raise BackupUnreadable(f"it holds {name[:80]!r}, which belongs to no backup")
     if name != STORE and member.size > _SMALL_LIMIT:
         raise BackupUnreadable(f"{name} is too large")

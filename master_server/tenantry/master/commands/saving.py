@@ -54,7 +54,14 @@ def _collect(config: MasterConfig, instance: str, work: Path) -> Path:
     """The finished archive, inside `work`."""
     from importlib.metadata import version
 
-    from tenantry.master.commands.archives import CONFIG, STORE, Manifest, measure, write_archive
+    from tenantry.master.commands.archives import (
+        CONFIG,
+        SECOND_FACTOR_KEY,
+        STORE,
+        Manifest,
+        measure,
+        write_archive,
+    )
     from tenantry.master.operations.clocks import wall_ms
     from tenantry.master.sql.backup import copy_running
 
@@ -69,6 +76,8 @@ def _collect(config: MasterConfig, instance: str, work: Path) -> Path:
             sources[f"pki/{path.parent.name}/{path.name}"] = path
     if (config.data_dir / CONFIG_NAME).exists():
         sources[CONFIG] = config.data_dir / CONFIG_NAME
+    if config.second_factor_key.exists():
+        sources[SECOND_FACTOR_KEY] = config.second_factor_key
     total = sum(path.stat().st_size for path in sources.values())
     with _progress("saving", 2 * total) as advance:
         members = {name: measure(path, advance) for name, path in sources.items()}

@@ -87,6 +87,8 @@ class MasterConfig:
     """A file of mode 0600 from which `dsn` was read."""
     api_listen: str = _setting("0.0.0.0:7443", LISTEN)
     link_listen: str = _setting("0.0.0.0:7444", LISTEN)
+    machines_listen: str | None = _setting(None, optional(LISTEN))
+    """Where machines call the API with client certificates instead of tokens; None: nowhere."""
     public_hosts: tuple[str, ...] = _setting(("localhost",), HOSTS)
     """Names and addresses in the server certificate; the first one goes into join strings."""
     public_api_port: int | None = _setting(None, optional(number(1, 65535)))
@@ -99,6 +101,10 @@ class MasterConfig:
     """What daemons are told unless their own configuration says otherwise."""
     key_lifetime: int = _setting(DEFAULT_KEY_LIFETIME_MS, duration(MIN_KEY_LIFETIME_MS, MAX_KEY_LIFETIME_MS))
     certificate_lifetime: int = _setting(7 * _DAY, duration(5 * _SECOND, 90 * _DAY))
+    session_lifetime: int = _setting(12 * _HOUR, duration(5 * _MINUTE, 7 * _DAY))
+    """A session ends after this time, used or not."""
+    session_idle: int = _setting(_HOUR, duration(_MINUTE, 7 * _DAY))
+    """A session ends when it is not used for so long."""
     server_certificate_lifetime: int = _setting(30 * _DAY, duration(5 * _SECOND, 365 * _DAY))
     clock_tolerance: int = _setting(10 * _MINUTE, duration(_SECOND, 7 * _DAY))
     reconnect_spread: int = _setting(10 * _SECOND, duration(0, 10 * _MINUTE))
@@ -129,9 +135,29 @@ class MasterConfig:
         return self.data_dir / "pki"
 
     @property
+    def second_factor_key(self) -> Path:
+        """Opens the secrets of second factors that the store keeps sealed."""
+        return self.data_dir / "second-factor.key"
+
+    @property
     def run_dir(self) -> Path:
         """Where a running Master says what it listens on."""
         return self.data_dir / "run"
+
+    @property
+    def licensing_dir(self) -> Path:
+        """Where the licences' trusted issuers are, and the key that signs what Tenants are handed."""
+        return self.data_dir / "licensing"
+
+    @property
+    def issuers_file(self) -> Path:
+        """Whose licences count here. Written by commands on this machine only."""
+        return self.licensing_dir / "issuers.json"
+
+    @property
+    def handed_licences_key(self) -> Path:
+        """Signs the tenant licences that Tenants are handed."""
+        return self.licensing_dir / "handed-licences-key.json"
 
     @property
     def endpoints_file(self) -> Path:

@@ -22,8 +22,13 @@ API_SERVICES = (
     "tenantry.v1.EnrolmentService",
     "tenantry.v1.TenantService",
     "tenantry.v1.StreamService",
+    "tenantry.v1.RuleService",
     "tenantry.v1.AuthorityService",
     "tenantry.v1.MasterService",
+    "tenantry.v1.SessionService",
+    "tenantry.v1.UserService",
+    "tenantry.v1.TokenService",
+    "tenantry.v1.LicenceService",
 )
 LINK_SERVICES = ("tenantry.v1.LinkService",)
 
