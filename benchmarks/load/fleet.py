@@ -96,10 +96,13 @@ def _enrol(transaction: Transaction, authority: Authority, csr: bytes, number: i
         secret=make_secret(KEY_PREFIX, secrets.token_bytes(ID_BYTES + SECRET_BYTES)),
         key_lifetime_ms=HOUR_MS,
         request_id="",
+        licences=lambda _transaction, _now_ms: None,
         now_ms=now_ms,
     )
     issued = issue_tenant_certificate(authority, csr, guid, TRUST_DOMAIN, now_ms)
-    chain = enrolling.enrol(transaction, SYSTEM, keyed.secret.text, guid, issued, now_ms)
+    chain = enrolling.enrol(
+        transaction, SYSTEM, keyed.secret.text, guid, issued, lambda _transaction, _tenant, _now_ms: None, now_ms
+    ).chain
     tenant = transaction.tenants.get(guid)
     connected = replace(tenant, state=move(guid, tenant.state, LifecycleEvent.FIRST_CONNECTION))
     transaction.tenants.save(connected)

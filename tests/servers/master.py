@@ -16,6 +16,7 @@ import grpc.aio
 
 from tenantry.protocol.names import listener_name
 from tenantry.transport.settings import client_options
+from tests.servers.licensing import licensed
 
 PROGRAM = Path(sys.executable).with_name("tenantry-master")
 TRUST_DOMAIN = "tenantry.internal"
@@ -38,6 +39,7 @@ class MasterProcess:
     api_address: str = ""
     link_address: str = ""
     monitoring_address: str | None = None
+    machines_address: str | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -70,7 +72,7 @@ class MasterProcess:
             time.sleep(0.02)  # there is no event to wait for: the file is the event
         known = json.loads(endpoints.read_text())
         self.api_address, self.link_address = known["api"], known["link"]
-        self.monitoring_address = known["monitoring"]
+        self.monitoring_address, self.machines_address = known["monitoring"], known["machines"]
         return self
 
     def signal(self, number: signal.Signals) -> None:
@@ -107,17 +109,27 @@ class MasterProcess:
             options=client_options(listener_name("link", TRUST_DOMAIN)),
         )
 
+    def machine_channel(self, key: bytes, chain: bytes) -> grpc.aio.Channel:
+        """A channel to the `machines` listener with a client certificate (PEM)."""
+        assert self.machines_address is not None
+        return grpc.aio.secure_channel(
+            self.machines_address,
+            grpc.ssl_channel_credentials(self.root, key, chain),
+            options=client_options(listener_name("machines", TRUST_DOMAIN)),
+        )
+
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What an administrator's call carries."""
         return (("authorization", f"Bearer {self.token}"),)
 
 
-def initialise(data: Path, *arguments: str) -> str:
-    """``tenantry-master init``; the administrator's token."""
+def initialise(data: Path, *arguments: str, licence: bool = True) -> str:
+    """``tenantry-master init``, with a licence of the test issuer; the administrator's token."""
     token_file = data.parent / f"{data.name}.token"
+    more = licensed(*arguments) if licence else arguments
     done = subprocess.run(
-        [str(PROGRAM), "init", "--data", str(data), "--host", "127.0.0.1", "--token-file", str(token_file), *arguments],
+        [str(PROGRAM), "init", "--data", str(data), "--host", "127.0.0.1", "--token-file", str(token_file), *more],
         capture_output=True,
         text=True,
         timeout=START_S,
@@ -130,11 +142,15 @@ def initialise(data: Path, *arguments: str) -> str:
 
 @contextmanager
 def running_master(
-    folder: Path, *settings: str, environment: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ()
+    folder: Path,
+    *settings: str,
+    environment: Mapping[str, str] | None = None,
+    arguments: tuple[str, ...] = (),
+    licence: bool = True,
 ) -> Iterator[MasterProcess]:
     """A Master in ``folder``; ``settings`` as ``key=value``. Stopped at the end, or killed when it will not stop."""
     data = folder / "master"
-    master = MasterProcess(data, initialise(data, *arguments), settings, environment or {})
+    master = MasterProcess(data, initialise(data, *arguments, licence=licence), settings, environment or {})
     try:
         yield master.start()
     finally:

@@ -7,6 +7,7 @@ import grpc.aio
 from tenantry.v1 import (
     authority_service_pb2_grpc,
     enrolment_service_pb2_grpc,
+    licence_service_pb2_grpc,
     master_service_pb2_grpc,
     stream_service_pb2,
     stream_service_pb2_grpc,
@@ -21,6 +22,7 @@ STUBS: dict[str, Any] = {
     "TenantService": tenant_service_pb2_grpc.TenantServiceStub,
     "StreamService": stream_service_pb2_grpc.StreamServiceStub,
     "AuthorityService": authority_service_pb2_grpc.AuthorityServiceStub,
+    "LicenceService": licence_service_pb2_grpc.LicenceServiceStub,
     "MasterService": master_service_pb2_grpc.MasterServiceStub,
 }
 CALL_S = 15.0

@@ -36,6 +36,7 @@ from tenantry.transport.settings import client_options
 from tenantry.transport.statuses import failure_of
 from tenantry.v1 import master_service_pb2 as master_pb
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
+from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
 from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
 from tenantry.v1.rule_service_pb2_grpc import RuleServiceStub
 from tenantry.v1.stream_service_pb2_grpc import StreamServiceStub
@@ -116,6 +117,11 @@ class Master:
     def authorities(self) -> AuthorityServiceStub:
         """Its certification authorities."""
         return AuthorityServiceStub(self._channel)
+
+    @cached_property
+    def licences(self) -> LicenceServiceStub:
+        """Its licence."""
+        return LicenceServiceStub(self._channel)
 
     def describe(self) -> master_pb.GetMasterResponse:
         """What the Master says of itself. Raises as `call`."""

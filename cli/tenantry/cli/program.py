@@ -14,6 +14,7 @@ import click
 from tenantry.cli.commands.access import login, logout, profile
 from tenantry.cli.commands.authority import ca
 from tenantry.cli.commands.guidance import PROGRAM, completion, topics
+from tenantry.cli.commands.licence_issuing import license_
 from tenantry.cli.commands.rule import rule
 from tenantry.cli.commands.status import status
 from tenantry.cli.commands.stream import gaps, stream
@@ -108,6 +109,7 @@ commands: tuple[click.Command, ...] = (
     stream,
     gaps,
     ca,
+    license_,
     completion,
     topics,
 )

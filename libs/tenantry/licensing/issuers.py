@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -72,15 +72,19 @@ def decode_issuer(text: str) -> Issuer:
     """The issuer in such a file. Raises LicenceInvalid."""
     try:
         content = json.loads(text)
-        key = content["key"]
-        if content["typ"] != ISSUER_TYPE or content["version"] != 1 or key["kty"] != "OKP" or key["crv"] != "Ed25519":
-            raise ValueError
-        issuer = make_issuer(content["name"], _unbase64(key["x"]))
-        if issuer.kid != key["kid"]:
+        issuer = parse_issuer(content["name"], content["key"])
+        if content["typ"] != ISSUER_TYPE or content["version"] != 1 or issuer.kid != content["key"]["kid"]:
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise LicenceInvalid(problem="this is not an issuer's public key (`tenantry license issuer export`)") from None
     return issuer
+
+
+def parse_issuer(name: str, key: Mapping[str, str]) -> Issuer:
+    """The issuer of this name with this JSON Web Key. Raises LicenceInvalid, ValueError, KeyError, TypeError, AttributeError."""
+    if key["kty"] != "OKP" or key["crv"] != "Ed25519":
+        raise ValueError("not an Ed25519 key")
+    return make_issuer(name, _unbase64(key["x"]))
 
 
 class TrustFile:
@@ -149,7 +153,7 @@ def _parse(path: Path) -> tuple[TrustedIssuer, ...]:
             raise ValueError
         return tuple(
             TrustedIssuer(
-                make_issuer(one["name"], _unbase64(one["key"]["x"])),
+                parse_issuer(one["name"], one["key"]),
                 frozenset(map(LicenceKind, one["kinds"])),
                 int(one["trusted"]),
                 None if one["revoked"] is None else int(one["revoked"]),

@@ -19,7 +19,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
-from tenantry.licensing.issuers import Issuer, TrustedIssuer, make_issuer
+from tenantry.licensing.issuers import Issuer, TrustedIssuer, make_issuer, parse_issuer
 from tenantry.process.files import read_private, write_private
 from tenantry.protocol.failures import LicenceInvalid
 from tenantry.protocol.licences import (
@@ -60,7 +60,13 @@ def store_issuer_key(path: Path, key: IssuerKey, passphrase: str | None) -> None
     if passphrase is not None:
         encryption = serialization.BestAvailableEncryption(passphrase.encode())
     pem = key.private_key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-    content = {"version": 1, "name": key.issuer.name, "kid": key.issuer.kid, "private_key": pem.decode("ascii")}
+    content = {
+        "version": 1,
+        "name": key.issuer.name,
+        "kid": key.issuer.kid,
+        "key": key.issuer.jwk,
+        "private_key": pem.decode("ascii"),
+    }
     write_private(path, f"{json.dumps(content, indent=1)}\n".encode())
 
 
@@ -69,9 +75,14 @@ def is_encrypted(path: Path) -> bool:
     return "ENCRYPTED" in _read_key(path)[1].partition("\n")[0]
 
 
+def read_issuer(path: Path) -> Issuer:
+    """The public side of a key, without its passphrase. Raises LicenceInvalid, FileExposed, OSError."""
+    return _read_key(path)[0]
+
+
 def load_issuer_key(path: Path, passphrase: str | None) -> IssuerKey:
     """The key in a file. Raises LicenceInvalid, PassphraseWrong, FileExposed, OSError."""
-    name, pem, kid = _read_key(path)
+    named, pem = _read_key(path)
     encrypted = "ENCRYPTED" in pem.partition("\n")[0]
     if encrypted and passphrase is None:
         raise PassphraseWrong(f"the key in {path} is encrypted and needs its passphrase")
@@ -85,8 +96,8 @@ def load_issuer_key(path: Path, passphrase: str | None) -> IssuerKey:
         raise LicenceInvalid(problem=f"the key in {path} cannot be read") from None
     if not isinstance(private_key, Ed25519PrivateKey):
         raise LicenceInvalid(problem=f"the key in {path} is not an Ed25519 key")
-    issuer = make_issuer(name, _public(private_key))
-    if issuer.kid != kid:
+    issuer = make_issuer(named.name, _public(private_key))
+    if issuer != named:
         raise LicenceInvalid(problem=f"the key in {path} is not the one that the file names")
     return IssuerKey(issuer, private_key)
 
@@ -152,13 +163,14 @@ def verify(text: str, issuers: Iterable[TrustedIssuer]) -> Licence:
     return licence
 
 
-def _read_key(path: Path) -> tuple[str, str, str]:
+def _read_key(path: Path) -> tuple[Issuer, str]:
     try:
         content = json.loads(read_private(path))
-        if content["version"] != 1:
+        issuer = parse_issuer(content["name"], content["key"])
+        if content["version"] != 1 or issuer.kid != content["kid"]:
             raise ValueError
-        return str(content["name"]), str(content["private_key"]), str(content["kid"])
-    except (ValueError, KeyError, TypeError):
+        return issuer, str(content["private_key"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise LicenceInvalid(problem=f"{path} is not an issuer's key") from None
 
 

@@ -1,11 +1,18 @@
 """``tenantry-master init``: a new Master, or the completion of one whose making was cut short."""
 
+import datetime as dt
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from tenantry.master.commands.licences import (
+    EVALUATION_DAYS,
+    EVALUATION_TENANTS,
+    license_at_birth,
+    read_issuer_key,
+)
 from tenantry.master.commands.markers import INITIALISING
 from tenantry.master.commands.options import configured
 from tenantry.master.commands.outcomes import CommandRefused
@@ -16,9 +23,11 @@ from tenantry.process.files import private_directory, sync_directory, write_priv
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL
 
 if TYPE_CHECKING:
+    from tenantry.licensing.signing import IssuerKey
     from tenantry.master.pki.authority import Authority, AuthorityFolder
     from tenantry.master.sql.database import Database
     from tenantry.protocol.joining import Secret
+    from tenantry.protocol.licences import Licence
 
 _FIRST_TOKEN = "first administrator"  # noqa: S105 - a name
 
@@ -43,8 +52,40 @@ _FIRST_TOKEN = "first administrator"  # noqa: S105 - a name
     help="A file of mode 0600 with the URL of a PostgreSQL database [default: SQLite in the data folder].",
 )
 @TOKEN_FILE
+@click.option(
+    "--evaluation",
+    is_flag=True,
+    help=f"Begin with a licence for {EVALUATION_DAYS} days and {EVALUATION_TENANTS} Tenants, which this Master issues itself.",
+)
+@click.option(
+    "--issuer-key",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="Begin with a licence that is issued at once with this issuer's key (`tenantry license issuer create`). The key is "
+    "read and not kept; its issuer is trusted.",
+)
+@click.option(
+    "--issuer-passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="A file of mode 0600 with the passphrase of the issuer's key.",
+)
+@click.option(
+    "--license-tenants", type=click.IntRange(1), default=1_000, metavar="N", help="With --issuer-key [default: 1000]."
+)
+@click.option(
+    "--license-days", type=click.IntRange(1), default=365, metavar="N", help="With --issuer-key [default: 365]."
+)
 @configured
-def init(config: MasterConfig, token_file: Path | None) -> None:
+def init(
+    config: MasterConfig,
+    token_file: Path | None,
+    evaluation: bool,
+    issuer_key: Path | None,
+    issuer_passphrase_file: Path | None,
+    license_tenants: int,
+    license_days: int,
+) -> None:
     """Make a new Master: its data folder, certificate authority, store, and the first administrator's token.
 
     What an interrupted `init` left behind is completed by the next one.
@@ -52,6 +93,14 @@ def init(config: MasterConfig, token_file: Path | None) -> None:
     from tenantry.master.pki.authority import AuthorityFolder
     from tenantry.master.sql.database import Database
 
+    if evaluation and issuer_key is not None:
+        raise click.UsageError("--evaluation and --issuer-key exclude each other")
+    key = None if issuer_key is None else read_issuer_key(issuer_key, issuer_passphrase_file)
+    birth: tuple[IssuerKey | None, int, int] | None = None
+    if evaluation:
+        birth = (None, EVALUATION_TENANTS, EVALUATION_DAYS)
+    elif key is not None:
+        birth = (key, license_tenants, license_days)
     private_directory(config.data_dir)
     marker = config.data_dir / INITIALISING
     folder = AuthorityFolder(config.pki_dir)
@@ -70,14 +119,14 @@ def init(config: MasterConfig, token_file: Path | None) -> None:
         secret = new_token()
         if token_file is not None:
             write_token(token_file, secret)
-        _found(database, authority, config, secret)
+        licence = _found(database, authority, config, secret, birth)
         failpoint("init.after_commit")
     click.echo(f"the Master is ready in {config.data_dir}" + (" (completed)" if interrupted else ""), err=True)
     show_token(secret, token_file)
     failpoint("init.after_token")
     marker.unlink()
     sync_directory(config.data_dir)
-    _print_steps(config, authority)
+    _print_steps(config, authority, licence)
 
 
 def _refuse_leftovers(config: MasterConfig, folder: "AuthorityFolder") -> None:
@@ -131,19 +180,31 @@ def _write_configuration(config: MasterConfig) -> None:
     write_private(path, f"# `tenantry-master config show` prints all settings that there are.\n{text}".encode())
 
 
-def _found(database: "Database", authority: "Authority", config: MasterConfig, secret: "Secret") -> None:
-    """Write the first rows, all or none. What an interrupted `init` wrote stays, but its token, which nobody may have seen."""
+def _found(
+    database: "Database",
+    authority: "Authority",
+    config: MasterConfig,
+    secret: "Secret",
+    birth: "tuple[IssuerKey | None, int, int] | None",
+) -> "Licence | None":
+    """Write the first rows, all or none; the licence in force. What an interrupted `init` wrote stays, but its token, which nobody
+    may have seen.
+    """
+    from tenantry.licensing.machine import master_fingerprint
     from tenantry.master.commands.stores import INSTANCE_ID, TRUST_DOMAIN
     from tenantry.master.domain.authorities import AuthorityState
     from tenantry.master.domain.people import Token
     from tenantry.master.operations.administrators import ensure_administrator
     from tenantry.master.operations.clocks import wall_ms
+    from tenantry.master.operations.licensing import FINGERPRINT
     from tenantry.master.sql.authorities import StoredAuthority
 
     now = wall_ms()
     with database.write() as transaction:
         if transaction.settings.get(INSTANCE_ID) is None:
-            transaction.settings.set(INSTANCE_ID, str(uuid.uuid4()))
+            instance_id = str(uuid.uuid4())
+            transaction.settings.set(INSTANCE_ID, instance_id)
+            transaction.settings.set(FINGERPRINT, master_fingerprint(instance_id, authority.fingerprint))
             transaction.settings.set(TRUST_DOMAIN, config.trust_domain)
             transaction.authorities.insert(
                 StoredAuthority(
@@ -160,27 +221,39 @@ def _found(database: "Database", authority: "Authority", config: MasterConfig, s
         administrator = ensure_administrator(transaction, "system:init", now)
         transaction.tokens.insert(Token(secret.id, secret.hash, _FIRST_TOKEN, now, user_id=administrator.id))
         transaction.records.append([audited("master.init", now, authority=authority.id, token=secret.id)])
+        return None if birth is None else license_at_birth(config, transaction, *birth, now)
 
 
-def _print_steps(config: MasterConfig, authority: "Authority") -> None:
+def _print_steps(config: MasterConfig, authority: "Authority", licence: "Licence | None") -> None:
     key = config.pki_dir / authority.id / "root.key"
-    end = authority.intermediate.not_valid_after_utc.date().isoformat()
+    needed = authority.intermediate.not_valid_after_utc.date().isoformat()
     port = config.public_api_port or split_listen(config.api_listen)[1] or "PORT"
     host = config.public_hosts[0]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     data = f" --data {config.data_dir}" if "data_dir" in config.origins else ""
+    if licence is None:
+        licensed = "There is no licence yet: Tenants can be registered when one is installed."
+        ask = f"""  tenantry-master license request{data} FILE     (`tenantry license issue` makes a licence from it)
+  tenantry-master license trust{data} ISSUER-FILE
+  tenantry-master license install{data} LICENCE-FILE
+"""
+    else:
+        purpose = "an evaluation licence" if licence.evaluation else "a licence"
+        end = dt.datetime.fromtimestamp(licence.not_after_ms // 1000, dt.UTC).date().isoformat()
+        licensed, ask = f"It has {purpose} for {licence.tenants} Tenants, until {end}.", ""
     click.echo(
         f"""
 CA fingerprint: {authority.fingerprint}
 It is part of every join string; Tenants accept no Master with another one.
+{licensed}
 
 Next:
-  tenantry-master run{data}
+{ask}  tenantry-master run{data}
   tenantry login --address {address} --ca-fingerprint {authority.fingerprint}
   tenantry tenant create NAME INSTANCE         (prints the join string for a Tenant)
 
 Take the root key offline: move {key}
-to a medium in a safe, and keep a copy. The running Master does not need it. It is needed before {end}:
+to a medium in a safe, and keep a copy. The running Master does not need it. It is needed before {needed}:
   tenantry-master ca renew-intermediate{data} --root-key FILE""",
         err=True,
     )

@@ -10,6 +10,7 @@ import click
 from tenantry.master.commands.configuring import config
 from tenantry.master.commands.founding import init
 from tenantry.master.commands.issuers import ca
+from tenantry.master.commands.licences import license_
 from tenantry.master.commands.outcomes import explain
 from tenantry.master.commands.running import run
 from tenantry.master.commands.saving import backup, restore
@@ -42,7 +43,7 @@ def program() -> None:
     """The Master: supervises Tenants, takes their data, and answers operators."""
 
 
-for _command in (init, run, config, backup, restore, token, ca):
+for _command in (init, run, config, backup, restore, token, ca, license_):
     program.add_command(_command)
 
 

@@ -45,24 +45,31 @@ def stopped_master(config: MasterConfig) -> Iterator[Database]:
 
 def instance_of(config: MasterConfig) -> str:
     """The instance id of a Master that may be running. Raises CommandRefused, StoreRefused."""
+    with beside_master(config) as transaction:
+        return transaction.settings.get(INSTANCE_ID) or ""
+
+
+@contextmanager
+def beside_master(config: MasterConfig) -> Iterator[Transaction]:
+    """A look into the store of an initialised Master that may be running. Raises CommandRefused, StoreRefused."""
     url = parse_dsn(config.dsn)
-    known = None
-    if kind_of(url) == "postgresql" or sqlite_path(url).exists():
-        engine = make_engine(url)
-        try:
-            with engine.connect() as connection:
-                if MigrationContext.configure(connection).get_current_heads():
-                    known = Transaction(connection, ChangeLog()).settings.get(INSTANCE_ID)
-        except SQLAlchemyError as error:
-            cause = trouble(error)
-            if cause is None:
-                raise
-            raise StoreUnreachable(cause) from error
-        finally:
-            engine.dispose()
-    if known is None:
+    if kind_of(url) == "sqlite" and not sqlite_path(url).exists():
         raise no_master(config)
-    return known
+    engine = make_engine(url)
+    try:
+        with engine.connect() as connection:
+            heads = MigrationContext.configure(connection).get_current_heads()
+            transaction = Transaction(connection, ChangeLog())
+            if not heads or transaction.settings.get(INSTANCE_ID) is None:
+                raise no_master(config)
+            yield transaction
+    except SQLAlchemyError as error:
+        cause = trouble(error)
+        if cause is None:
+            raise
+        raise StoreUnreachable(cause) from error
+    finally:
+        engine.dispose()
 
 
 def no_master(config: MasterConfig) -> CommandRefused:

@@ -13,6 +13,7 @@ from tenantry.protocol.failures import EXIT_NOT_FOUND
 
 if TYPE_CHECKING:
     from tenantry.master.domain.records import JsonValue, NewRecord
+    from tenantry.master.operations.actors import Actor
     from tenantry.protocol.joining import Secret
 
 TOKEN_FILE = click.option(
@@ -114,10 +115,16 @@ def show_token(secret: "Secret", token_file: Path | None) -> None:
 
 def audited(action: str, now: int, **facts: "JsonValue") -> "NewRecord":
     """The audit record of something done on this machine, not over the API."""
-    from tenantry.master.operations.actors import Actor
     from tenantry.master.operations.journal import audit
 
-    return audit(Actor("operator", f"local:{_user()}"), action, now, None, None, **facts)
+    return audit(local_actor(), action, now, None, None, **facts)
+
+
+def local_actor() -> "Actor":
+    """Who works on this machine, not over the API."""
+    from tenantry.master.operations.actors import Actor
+
+    return Actor("operator", f"local:{_user()}")
 
 
 def _user() -> str:

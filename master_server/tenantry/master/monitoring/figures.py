@@ -217,6 +217,12 @@ class MasterMetrics:
         self._ends = self._gauge(
             "certificate_end_timestamp_seconds", "End of the Master's own certificates, Unix time", "role"
         )
+        self._licence_end = self._gauge(
+            "licence_end_timestamp_seconds",
+            "Until when the Master's licences cover it, Unix time; 0 without one in force",
+        )
+        self._licence_limit = self._gauge("licence_tenants_limit", "Tenants that the licence in force allows")
+        self._licence_used = self._gauge("licence_tenants_used", "Tenants that take a place of the licence")
 
     def set_tenants(
         self, states: Mapping[TenantState, int], connectivities: Mapping[Connectivity, int], quarantined: int
@@ -231,6 +237,12 @@ class MasterMetrics:
     def set_certificate_end(self, role: CertificateRole, end_ms: int) -> None:
         """One of the Master's certificates ends at `end_ms` (Unix milliseconds)."""
         self._ends.labels(role.value).set(end_ms / 1000)
+
+    def set_licence(self, *, end_ms: int, limit: int, used: int) -> None:
+        """What the licence in force allows until `end_ms` (Unix milliseconds), and how much of it is used; 0 without one."""
+        self._licence_end.set(end_ms / 1000)
+        self._licence_limit.set(limit)
+        self._licence_used.set(used)
 
     def watch(self, *, links: Callable[[], int], queued_bytes: Callable[[], int]) -> None:
         """Ask these functions at each scrape; they are called in another thread and must not block."""

@@ -1,11 +1,14 @@
 """Enrolment and renewal: a key or a certificate is turned into a new certificate. Work for the committer."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from tenantry.master.domain.certificates import USABLE, Certificate, CertificateStatus
 from tenantry.master.domain.keys import REPLY_GRACE_MS
+from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.licensing import HandedLicence
 from tenantry.master.operations.opening import AdoptionRule, Caller, admit, tenant_of
 from tenantry.master.pki.issuing import IssuedCertificate
 from tenantry.master.sql.transaction import Transaction
@@ -14,12 +17,32 @@ from tenantry.protocol.failures import EnrolmentRefused
 from tenantry.protocol.joining import KEY_PREFIX, parse_secret
 from tenantry.protocol.messages import NotificationLevel
 
+LicenceAdmission = Callable[[Transaction, Tenant, int], HandedLicence | None]
+"""Lets a Tenant in by licence, at a time (Unix ms), or raises."""
 
-def enrol(transaction: Transaction, actor: Actor, key: str, guid: str, issued: IssuedCertificate, now_ms: int) -> str:
-    """Use up the key for the certificate that was issued; the chain in PEM that the daemon shall use.
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """The chain in PEM that the daemon shall use, and the tenant licence that it is handed, unless it has its own."""
+
+    chain: str
+    licence: HandedLicence | None
+
+
+def enrol(
+    transaction: Transaction,
+    actor: Actor,
+    key: str,
+    guid: str,
+    issued: IssuedCertificate,
+    admit_licence: LicenceAdmission,
+    now_ms: int,
+) -> Enrolled:
+    """Use up the key for the certificate that was issued.
 
     The same key with the same public key gets the same chain again for ten minutes. Raises EnrolmentRefused for anything else
-    than a valid key of this GUID, without telling which.
+    than a valid key of this GUID, without telling which; and with a valid one what ``admit_licence`` raises, which leaves the key
+    as it was.
     """
     secret = parse_secret(key, KEY_PREFIX)
     if secret is None:
@@ -34,8 +57,10 @@ def enrol(transaction: Transaction, actor: Actor, key: str, guid: str, issued: I
         # Revoked or replaced since: a key that lets in once must not undo that.
         if earlier.status not in USABLE:
             raise EnrolmentRefused
-        return earlier.chain
+        tenant = transaction.tenants.by_id(used.tenant_id)
+        return Enrolled(earlier.chain, admit_licence(transaction, tenant, now_ms))
     tenant = transaction.tenants.by_id(used.tenant_id)
+    licence = admit_licence(transaction, tenant, now_ms)
     certificate = _offer(transaction, tenant.id, issued, now_ms)
     # A machine that was let in by a key starts afresh: what an older one remembers is no claim against it.
     transaction.tenants.save(replace(tenant, key_expires_ms=None, confirmed_incarnation=0))
@@ -45,7 +70,7 @@ def enrol(transaction: Transaction, actor: Actor, key: str, guid: str, issued: I
             journal.audit(actor, "tenant.enrol", now_ms, tenant.id, guid=guid, serial=certificate.serial),
         ]
     )
-    return certificate.chain
+    return Enrolled(certificate.chain, licence)
 
 
 def record_refused_enrolment(transaction: Transaction, actor: Actor, key: str, now_ms: int) -> None:

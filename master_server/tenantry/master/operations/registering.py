@@ -3,6 +3,7 @@
 Each function runs in a transaction, writes its history and its audit record in the same one, and returns what was stored.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tenantry.master.domain.keys import EnrolmentKey, check_key_lifetime
@@ -27,6 +28,8 @@ from tenantry.protocol.names import (
     tidy_text,
 )
 
+LicenceCheck = Callable[[Transaction, int], object]
+"""Raises when the licences in force do not allow what is new; takes the time (Unix ms)."""
 REQUEST_MEMORY_MS = 24 * 3_600_000
 
 EDITABLE = (
@@ -72,11 +75,13 @@ def create_tenant(
     secret: Secret,
     key_lifetime_ms: int,
     request_id: str,
+    licences: LicenceCheck,
     now_ms: int,
 ) -> Keyed:
     """Register a Tenant with a new key, or answer a repeated request with a fresh key in place of the unused one.
 
-    Raises FieldInvalid, TenantNameTaken, TenantInWrongState (a repeated request whose Tenant has been enrolled since).
+    ``licences`` says whether there is a place for one more. Raises FieldInvalid, TenantNameTaken, TenantInWrongState (a repeated
+    request whose Tenant has been enrolled since), and what ``licences`` raises.
     """
     lifetime_ms = check_key_lifetime(key_lifetime_ms)
     checked = check_draft(draft)
@@ -88,6 +93,7 @@ def create_tenant(
                     tenant=repeated.guid, state=repeated.state.value, wanted="registered again", allowed="re-keying"
                 )
             return _give_key(transaction, actor, repeated, secret, lifetime_ms, now_ms)
+    licences(transaction, now_ms)
     tenant = transaction.tenants.insert(
         NewTenant(
             guid=guid,
@@ -223,16 +229,18 @@ def rekey_tenant(
     secret: Secret,
     key_lifetime_ms: int,
     revoke: bool,
+    licences: LicenceCheck,
     now_ms: int,
 ) -> Keyed:
     """A new enrolment key for the same GUID; ends a quarantine. With ``revoke`` every certificate stops working now.
 
-    Raises TenantNotFound, TenantChanged, FieldInvalid.
+    Raises TenantNotFound, TenantChanged, FieldInvalid, and what ``licences`` raises when nothing may be let in.
     """
     lifetime_ms = check_key_lifetime(key_lifetime_ms)
     reason = check_text(reason, "reason", MAX_REASON)
     tenant = _alive(transaction, guid)
     check_etag(tenant, etag)
+    licences(transaction, now_ms)
     revoked = transaction.certificates.revoke_all(tenant.id) if revoke else []
     tenant = replace(tenant, quarantine=None, version=tenant.version + 1, updated_ms=now_ms)
     transaction.records.append(

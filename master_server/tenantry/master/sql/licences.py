@@ -15,6 +15,7 @@ _insert: Final = insert(table)
 _by_serial: Final = select(table).where(table.c.serial == bindparam("wanted"))
 _all: Final = select(table).order_by(table.c.installed_ms, table.c.serial)
 _own: Final = _all.where(table.c.tenant_id.is_(None))
+_of_tenants: Final = _all.where(table.c.tenant_id.is_not(None))
 _delete: Final = delete(table).where(table.c.serial == bindparam("wanted"))
 _delete_of_tenant: Final = delete(table).where(table.c.tenant_id == bindparam("tenant"))
 _warned: Final = update(table).where(table.c.serial == bindparam("wanted")).values(warned_days=bindparam("days"))
@@ -62,13 +63,13 @@ class LicenceStore:
         row = self._connection.execute(_by_serial, {"wanted": serial}).one_or_none()
         return None if row is None else _licence(row)
 
-    def all(self) -> list[StoredLicence]:
-        """All of them, those of Tenants too, oldest first."""
-        return [_licence(row) for row in self._connection.execute(_all)]
-
     def own(self) -> list[StoredLicence]:
         """The Master's own, oldest first."""
         return [_licence(row) for row in self._connection.execute(_own)]
+
+    def of_tenants(self) -> list[StoredLicence]:
+        """Those that Tenants brought with them, oldest first."""
+        return [_licence(row) for row in self._connection.execute(_of_tenants)]
 
     def delete(self, serial: str) -> None:
         """Forget a licence."""

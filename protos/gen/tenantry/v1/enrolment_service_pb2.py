@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tenantry/v1/enrolment_service.proto\x12\x0btenantry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x0c\x45nrolRequest\x12\x0c\n\x04guid\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0c\"\x9f\x01\n\rEnrolResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\t\x12\x14\n\x0ctrust_bundle\x18\x02 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x03 \x01(\t\x12\x16\n\x0elink_addresses\x18\x04 \x03(\t\x12/\n\x0bserver_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14GetServerTimeRequest\"H\n\x15GetServerTimeResponse\x12/\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xaa\x01\n\x10\x45nrolmentService\x12>\n\x05\x45nrol\x12\x19.tenantry.v1.EnrolRequest\x1a\x1a.tenantry.v1.EnrolResponse\x12V\n\rGetServerTime\x12!.tenantry.v1.GetServerTimeRequest\x1a\".tenantry.v1.GetServerTimeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tenantry/v1/enrolment_service.proto\x12\x0btenantry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"t\n\x0c\x45nrolRequest\x12\x0c\n\x04guid\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0c\x12\x1b\n\x13machine_fingerprint\x18\x04 \x01(\t\x12\x0f\n\x07licence\x18\x05 \x01(\t\"\xc8\x01\n\rEnrolResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x01(\t\x12\x14\n\x0ctrust_bundle\x18\x02 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x03 \x01(\t\x12\x16\n\x0elink_addresses\x18\x04 \x03(\t\x12/\n\x0bserver_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07licence\x18\x06 \x01(\t\x12\x16\n\x0elicence_issuer\x18\x07 \x01(\t\"\x16\n\x14GetServerTimeRequest\"H\n\x15GetServerTimeResponse\x12/\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xaa\x01\n\x10\x45nrolmentService\x12>\n\x05\x45nrol\x12\x19.tenantry.v1.EnrolRequest\x1a\x1a.tenantry.v1.EnrolResponse\x12V\n\rGetServerTime\x12!.tenantry.v1.GetServerTimeRequest\x1a\".tenantry.v1.GetServerTimeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +33,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantry.v1.enrolment_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLREQUEST']._serialized_start=85
-  _globals['_ENROLREQUEST']._serialized_end=155
-  _globals['_ENROLRESPONSE']._serialized_start=158
-  _globals['_ENROLRESPONSE']._serialized_end=317
-  _globals['_GETSERVERTIMEREQUEST']._serialized_start=319
-  _globals['_GETSERVERTIMEREQUEST']._serialized_end=341
-  _globals['_GETSERVERTIMERESPONSE']._serialized_start=343
-  _globals['_GETSERVERTIMERESPONSE']._serialized_end=415
-  _globals['_ENROLMENTSERVICE']._serialized_start=418
-  _globals['_ENROLMENTSERVICE']._serialized_end=588
+  _globals['_ENROLREQUEST']._serialized_end=201
+  _globals['_ENROLRESPONSE']._serialized_start=204
+  _globals['_ENROLRESPONSE']._serialized_end=404
+  _globals['_GETSERVERTIMEREQUEST']._serialized_start=406
+  _globals['_GETSERVERTIMEREQUEST']._serialized_end=428
+  _globals['_GETSERVERTIMERESPONSE']._serialized_start=430
+  _globals['_GETSERVERTIMERESPONSE']._serialized_end=502
+  _globals['_ENROLMENTSERVICE']._serialized_start=505
+  _globals['_ENROLMENTSERVICE']._serialized_end=675
 # @@protoc_insertion_point(module_scope)

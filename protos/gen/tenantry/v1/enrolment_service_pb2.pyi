@@ -28,22 +28,30 @@ class EnrolRequest(_message.Message):
     GUID_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    MACHINE_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
     guid: _builtins.str
     """Required. The Tenant's GUID."""
     key: _builtins.str
     """Required. The enrolment key. Secret."""
     certificate_request: _builtins.bytes
     """Required. PKCS#10 request, DER, at most 8 KiB, signed with its own P-256 key. Only the public key is taken from it."""
+    machine_fingerprint: _builtins.str
+    """The machine's fingerprint, to which a tenant licence is bound: "machine-" and 64 hexadecimal digits. Empty: none is handed out."""
+    licence: _builtins.str
+    """The daemon's own tenant licence, if it has one, to the byte. Then the Tenant takes no place of the Master's licence."""
     def __init__(
         self,
         *,
         guid: _builtins.str = ...,
         key: _builtins.str = ...,
         certificate_request: _builtins.bytes = ...,
+        machine_fingerprint: _builtins.str = ...,
+        licence: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "guid", b"guid", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "guid", b"guid", "key", b"key", "licence", b"licence", "machine_fingerprint", b"machine_fingerprint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -60,12 +68,18 @@ class EnrolResponse(_message.Message):
     TRUST_DOMAIN_FIELD_NUMBER: _builtins.int
     LINK_ADDRESSES_FIELD_NUMBER: _builtins.int
     SERVER_TIME_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    LICENCE_ISSUER_FIELD_NUMBER: _builtins.int
     certificate_chain: _builtins.str
     """PEM: the Tenant's certificate, then the intermediate that signed it."""
     trust_bundle: _builtins.str
     """PEM: the root certificates to trust from now on."""
     trust_domain: _builtins.str
     """Trust domain; the Master's certificate carries the DNS names "api.DOMAIN" and "link.DOMAIN"."""
+    licence: _builtins.str
+    """The tenant licence that the Master hands out under its own; empty when the request brought one, or no fingerprint."""
+    licence_issuer: _builtins.str
+    """The public key that signed it, as an issuer's file (JSON). To be trusted for tenant licences only."""
     @_builtins.property
     def link_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where the link listens, for instance "master.example:7444"; several are tried in turn."""
@@ -82,10 +96,12 @@ class EnrolResponse(_message.Message):
         trust_domain: _builtins.str = ...,
         link_addresses: _abc.Iterable[_builtins.str] | None = ...,
         server_time: _timestamp_pb2.Timestamp | None = ...,
+        licence: _builtins.str = ...,
+        licence_issuer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_chain", b"certificate_chain", "link_addresses", b"link_addresses", "server_time", b"server_time", "trust_bundle", b"trust_bundle", "trust_domain", b"trust_domain"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_chain", b"certificate_chain", "licence", b"licence", "licence_issuer", b"licence_issuer", "link_addresses", b"link_addresses", "server_time", b"server_time", "trust_bundle", b"trust_bundle", "trust_domain", b"trust_domain"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,7 +57,8 @@ class EnrolmentServiceServicer:
         """Uses up an enrolment key and answers with a client certificate. The same key with the same CSR key within ten minutes
         gets the same answer, so that a lost reply does no harm. Anybody with a key. Fails with PERMISSION_DENIED (ENROLMENT_REFUSED:
         the same answer for a wrong, used or expired key and for a wrong GUID), INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED,
-        FIELD_INVALID) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+        FIELD_INVALID) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS). With the right key also FAILED_PRECONDITION (LICENCE_MISSING,
+        LICENCE_EXPIRED) and INVALID_ARGUMENT (LICENCE_INVALID); the key is not used up by these.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,8 @@ class EnrolmentServiceStub:
     """Uses up an enrolment key and answers with a client certificate. The same key with the same CSR key within ten minutes
     gets the same answer, so that a lost reply does no harm. Anybody with a key. Fails with PERMISSION_DENIED (ENROLMENT_REFUSED:
     the same answer for a wrong, used or expired key and for a wrong GUID), INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED,
-    FIELD_INVALID) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+    FIELD_INVALID) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS). With the right key also FAILED_PRECONDITION (LICENCE_MISSING,
+    LICENCE_EXPIRED) and INVALID_ARGUMENT (LICENCE_INVALID); the key is not used up by these.
     """
     GetServerTime: _grpc.UnaryUnaryMultiCallable[_enrolment_service_pb2.GetServerTimeRequest, _enrolment_service_pb2.GetServerTimeResponse]
     """The Master's clock, so that a daemon can tell a wrong clock from a wrong certificate. Anybody."""
@@ -55,7 +56,8 @@ class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
     """Uses up an enrolment key and answers with a client certificate. The same key with the same CSR key within ten minutes
     gets the same answer, so that a lost reply does no harm. Anybody with a key. Fails with PERMISSION_DENIED (ENROLMENT_REFUSED:
     the same answer for a wrong, used or expired key and for a wrong GUID), INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED,
-    FIELD_INVALID) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+    FIELD_INVALID) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS). With the right key also FAILED_PRECONDITION (LICENCE_MISSING,
+    LICENCE_EXPIRED) and INVALID_ARGUMENT (LICENCE_INVALID); the key is not used up by these.
     """
     GetServerTime: _aio.UnaryUnaryMultiCallable[_enrolment_service_pb2.GetServerTimeRequest, _enrolment_service_pb2.GetServerTimeResponse]  # type: ignore[assignment]
     """The Master's clock, so that a daemon can tell a wrong clock from a wrong certificate. Anybody."""
@@ -74,7 +76,8 @@ class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Uses up an enrolment key and answers with a client certificate. The same key with the same CSR key within ten minutes
         gets the same answer, so that a lost reply does no harm. Anybody with a key. Fails with PERMISSION_DENIED (ENROLMENT_REFUSED:
         the same answer for a wrong, used or expired key and for a wrong GUID), INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED,
-        FIELD_INVALID) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+        FIELD_INVALID) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS). With the right key also FAILED_PRECONDITION (LICENCE_MISSING,
+        LICENCE_EXPIRED) and INVALID_ARGUMENT (LICENCE_INVALID); the key is not used up by these.
         """
 
     @_abc_1.abstractmethod
