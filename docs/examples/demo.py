@@ -60,8 +60,9 @@ def play(seconds: float, running: contextlib.ExitStack) -> None:
 def start(running: contextlib.ExitStack) -> None:
     """A Master and three Tenants, connected, two of them active; `running` stops them at its end."""
     os.environ["TENANTRY_PROFILES"] = str(PROFILES)
-    say("1. A Master: its authority, its store, the first administrator's token")
-    do("tenantry-master", "init", "--data", FOLDER / "master", "--host", "127.0.0.1", "--token-file", FOLDER / "token")
+    say("1. A Master: its authority, its store, the first administrator's token, a licence for evaluation")
+    master = FOLDER / "master"
+    do("tenantry-master", "init", "--evaluation", "--data", master, "--host", "127.0.0.1", "--token-file", FOLDER / "token")
     listen = ("--api-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0")
     running.enter_context(program("master", "tenantry-master", "run", "--data", FOLDER / "master", *listen))
     endpoints = wait_for(lambda: read_json(FOLDER / "master" / "run" / "endpoints.json"), "the Master to listen")
@@ -108,6 +109,7 @@ def show_commands(seconds: float) -> None:
         "stream list",
         "stream read metricsMaster --tenant 'Acme GmbH/Berlin' --metric system.cpu.utilization",
         "stream tail tenantStatusHistory",
+        "license show",
     ):
         say(f"     {tenantry} {command}")
     daemon = f"{PROGRAMS.relative_to(CHECKOUT)}/tenantry-daemon --data .demo/tenant-1"
