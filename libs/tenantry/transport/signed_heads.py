@@ -33,7 +33,7 @@ _MAX_CHAIN: Final = 3
 _MAX_HEADER: Final = 8 * 1024
 
 
-class HeadUnproven(Exception):
+class HeadUnproven(ValueError):
     """A head is not what it claims to be; the message says why."""
 
 

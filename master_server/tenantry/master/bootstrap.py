@@ -24,6 +24,7 @@ from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import CertificateRole, MasterMetrics
 from tenantry.master.monitoring.serving import MetricsServer
 from tenantry.master.operations import supervising
+from tenantry.master.operations.audit_heads import AuditSealer, History
 from tenantry.master.operations.authorities import TrustKeeper, standings
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -40,10 +41,12 @@ from tenantry.master.operations.throttling import AttemptLimit
 from tenantry.master.operations.usage import UsageReader
 from tenantry.master.operations.viewers import ViewerDirectory, load_signed_in
 from tenantry.master.operations.visibility import Visibility
+from tenantry.master.pki.audit_key import AuditSigner, HeadProver, load_audit_key
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.pki.issuing import issue_server_certificate
 from tenantry.master.pki.peer import identify, identify_machine
 from tenantry.master.pki.trust import load_trust
+from tenantry.master.rpc.audit_service import AuditServicer
 from tenantry.master.rpc.authority_service import AuthorityServicer
 from tenantry.master.rpc.callers import CertificateReader
 from tenantry.master.rpc.endpoints import JoinEndpoint
@@ -78,6 +81,7 @@ from tenantry.protocol.joining import join_address
 from tenantry.protocol.messages import TenantState
 from tenantry.transport.records import decode_alert, decode_frame, decode_notification
 from tenantry.v1 import (
+    audit_service_pb2_grpc,
     authority_service_pb2_grpc,
     enrolment_service_pb2_grpc,
     licence_service_pb2_grpc,
@@ -288,6 +292,17 @@ async def _serving(
         heartbeat_interval_ms=config.heartbeat_interval,
         key_lifetime_ms=config.key_lifetime,
     )
+    history = History(instance_id, restored_ms or 0)
+    signer = AuditSigner(load_audit_key(config.pki_dir), config.trust_domain)
+    sealer = AuditSealer(
+        committer,
+        links,
+        clocks,
+        history,
+        lambda head: signer.sign(head, keeper.trust.issuing),
+        HeadProver(folder, config.trust_domain).prove,
+        config.audit_head_interval,
+    )
     link_servicer = LinkServicer(
         committer,
         links,
@@ -302,6 +317,8 @@ async def _serving(
         certificate_lifetime_ms=config.certificate_lifetime,
         credits=config.credits,
         note_figures=tenant_servicer.note_figures,
+        audit=sealer,
+        reader=reader,
     )
     enrolment_servicer = EnrolmentServicer(
         committer,
@@ -339,6 +356,9 @@ async def _serving(
         licence_service_pb2_grpc.add_LicenceServiceServicer_to_server(
             LicenceServicer(committer, reader, licences, clocks), server
         )
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+            AuditServicer(reader, history, config.trust_domain), server
+        )
         people.add_to(server)
     add_link_service(link_servicer, link_server)
     health = [await add_health(api_server, API_SERVICES), await add_health(link_server, LINK_SERVICES)]
@@ -354,6 +374,7 @@ async def _serving(
     register.listen(tell_link)
     supervisor = supervising.Supervisor(register, links, thresholds, clocks.steady_ms())
     committer.start()
+    await sealer.seal()
     for server in (*api_servers, link_server):
         await server.start()
     with _monitoring(config, metrics) as monitoring_address:
@@ -375,6 +396,7 @@ async def _serving(
                 group.create_task(background.compact(config, database, clocks, metrics)),
                 group.create_task(background.retain(config, database, clocks)),
                 group.create_task(background.count(register, metrics)),
+                group.create_task(sealer.run()),
                 group.create_task(background.watch_licences(licences, reader, committer, clocks, metrics)),
             ]
             try:
@@ -390,6 +412,7 @@ async def _serving(
                 for job in jobs:
                     job.cancel()
                 await background.write_uses(committer, uses, clocks)
+                await sealer.seal()
                 await committer.stop()
                 reader.close()
                 stream_servicer.close()

@@ -107,6 +107,8 @@ class MasterConfig:
     """A session ends when it is not used for so long."""
     server_certificate_lifetime: int = _setting(30 * _DAY, duration(5 * _SECOND, 365 * _DAY))
     clock_tolerance: int = _setting(10 * _MINUTE, duration(_SECOND, 7 * _DAY))
+    audit_head_interval: int = _setting(_MINUTE, duration(_SECOND, _DAY))
+    """How often the end of the audit chain is signed at most, when something has come since, and sent to each Tenant."""
     reconnect_spread: int = _setting(10 * _SECOND, duration(0, 10 * _MINUTE))
     """Daemons are told at a graceful stop to come back within this time, each at its own moment."""
     credits: int = _setting(DEFAULT_CREDITS, number(1, 64))

@@ -50,11 +50,14 @@ class LinkSession:
         "postpone",
         "protocol",
         "serial",
+        "shown_ms",
+        "shown_sequence",
         "spool",
         "state",
         "tenant_id",
         "unreported",
         "wake",
+        "witnesses",
     )
 
     def __init__(self, guid: str, serial: str, not_after_ms: int, peer: str, protocol: MasterLink) -> None:
@@ -92,6 +95,11 @@ class LinkSession:
         self.heard_out = False
         """Set when the daemon sends nothing more, with or without a Goodbye: the link ends once the outbox is written."""
         """Set to end the link in peace, once the outbox is written."""
+        self.witnesses = False
+        """The daemon keeps heads of the audit chain."""
+        self.shown_sequence = 0
+        self.shown_ms: int | None = None
+        """The head of the audit that the daemon was sent last, and when (steady clock)."""
         self.unreported = 0
         """Pushed states of which the daemon has not said yet that it works by them."""
 

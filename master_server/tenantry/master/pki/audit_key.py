@@ -13,7 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tenantry.master.pki.authority import Authority, AuthorityDamaged
+from tenantry.master.pki.authority import Authority, AuthorityDamaged, AuthorityFolder
 from tenantry.master.pki.certificates import (
     BACKDATE_MS,
     DAY_MS,
@@ -26,7 +26,7 @@ from tenantry.master.pki.certificates import (
 )
 from tenantry.process.files import private_directory, read_private, write_private
 from tenantry.protocol.audit_chain import Head
-from tenantry.transport.signed_heads import DOCUMENT_SIGNING, audit_identity, sign_head
+from tenantry.transport.signed_heads import DOCUMENT_SIGNING, audit_identity, sign_head, verify_head
 
 FOLDER: Final = "audit"
 KEY: Final = "signing.key"
@@ -55,6 +55,22 @@ def load_audit_key(pki: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise AuthorityDamaged(path.parent, f"{KEY} is not an Ed25519 key")
     return key
+
+
+class HeadProver:
+    """Proves heads by the roots of all authorities that this Master ever had, those that are trusted no longer included."""
+
+    def __init__(self, folder: AuthorityFolder, trust_domain: str) -> None:
+        self._folder = folder
+        self._trust_domain = trust_domain
+
+    def roots(self) -> bytes:
+        """Their roots, PEM. Raises what `AuthorityFolder.load` raises."""
+        return b"".join(self._folder.load(authority).root_pem for authority in self._folder.ids())
+
+    def prove(self, token: str) -> Head:
+        """What a head says. Raises HeadUnproven, and what `roots` raises."""
+        return verify_head(token, self.roots(), self._trust_domain).head
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import EndOfLink, MasterMetrics
 from tenantry.master.operations import enrolling, opening, registering, supervising
+from tenantry.master.operations.audit_heads import AuditSealer
 from tenantry.master.operations.authorities import TrustKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -19,7 +20,9 @@ from tenantry.master.operations.links import LinkDirectory, LinkSession
 from tenantry.master.operations.opening import AdoptionRule, Caller, OpenedLink, RefusedLink
 from tenantry.master.operations.usage import UsageReader
 from tenantry.master.pki.issuing import issue_tenant_certificate
+from tenantry.master.rpc.audit_service import AuditProofs
 from tenantry.master.rpc.callers import CALLER, Context
+from tenantry.master.rpc.reading import StoreReader
 from tenantry.protocol.delivery import HighWater
 from tenantry.protocol.failures import Failure, LinkProtocolViolated, MasterStopping, MessageUnreadable
 from tenantry.protocol.layouts import Layout
@@ -58,7 +61,7 @@ class _LinkOver(Exception):
     """The link has ended in peace."""
 
 
-class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
+class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
     """Opens links, feeds what they receive to the committer, writes what they are to be told."""
 
     def __init__(
@@ -77,7 +80,10 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         certificate_lifetime_ms: int,
         credits: int,
         note_figures: Callable[[int], None],
+        audit: AuditSealer,
+        reader: StoreReader,
     ) -> None:
+        super().__init__(reader)
         self._committer = committer
         self._links = links
         self._layouts = layouts
@@ -91,6 +97,7 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
         self._lifetime_ms = certificate_lifetime_ms
         self._credits = credits
         self._note_figures = note_figures
+        self._audit = audit
         self.stopping = False
 
     # The stub knows generators only; a coroutine that writes is as good to gRPC, and lets two tasks share the stream.
@@ -240,6 +247,9 @@ class LinkServicer(link_service_pb2_grpc.LinkServiceServicer):
             self._metrics.link_refused(opened.failure.reason)
             raise opened.failure
         self._establish(session, hello, opened)
+        if hello.witnesses_audit:
+            self._audit.greet(session, hello.audit_head)
+            await self._audit.hear(session, hello.audit_head)
 
     def _establish(self, session: LinkSession, hello: Hello, opened: OpenedLink) -> None:
         tenant = opened.tenant
@@ -331,6 +341,11 @@ def add_link_service(servicer: LinkServicer, server: grpc.aio.Server) -> None:
                         servicer.RenewCertificate,
                         request_deserializer=pb.RenewCertificateRequest.FromString,
                         response_serializer=pb.RenewCertificateResponse.SerializeToString,
+                    ),
+                    "ReadAuditProof": grpc.unary_stream_rpc_method_handler(
+                        servicer.ReadAuditProof,
+                        request_deserializer=pb.ReadAuditProofRequest.FromString,
+                        response_serializer=pb.ReadAuditProofResponse.SerializeToString,
                     ),
                 },
             ),

@@ -29,6 +29,7 @@ API_SERVICES = (
     "tenantry.v1.UserService",
     "tenantry.v1.TokenService",
     "tenantry.v1.LicenceService",
+    "tenantry.v1.AuditService",
 )
 LINK_SERVICES = ("tenantry.v1.LinkService",)
 

@@ -196,6 +196,10 @@ class AuditChainStore:
 
     # --- reading ----------------------------------------------------------------------------------------------------------
 
+    def current(self) -> Link:
+        """The end of the chain with what this transaction has added."""
+        return self.tip if self.tip is not None else self.state().tip
+
     def state(self) -> ChainState:
         """Where the chain ends and begins, as the store says; not recomputed."""
         row = self._connection.execute(_state).one_or_none()
