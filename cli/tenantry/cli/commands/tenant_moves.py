@@ -72,7 +72,7 @@ def _move(
     wait: str,
     confirmed: bool,
 ) -> None:
-    from tenantry.cli.filtering import parse_filter
+    from tenantry.cli.commands.filtering import parse_filter
     from tenantry.cli.many_moves import carry_out, echo, foresee, make_orders, report
     from tenantry.cli.moments import parse_length
     from tenantry.v1 import tenant_pb2, tenant_service_pb2
