@@ -47,6 +47,7 @@ from tenantry.v1 import enrolment_service_pb2 as enrolment_pb
 from tenantry.v1 import link_service_pb2 as link_pb
 from tenantry.v1.enrolment_service_pb2_grpc import EnrolmentServiceServicer, add_EnrolmentServiceServicer_to_server
 from tenantry.v1.link_service_pb2_grpc import LinkServiceServicer, add_LinkServiceServicer_to_server
+from tests.servers.deadlines import PATIENCE_S
 
 DOMAIN = "tenantry.internal"
 GUID = "11111111-1111-4111-8111-111111111111"
@@ -110,7 +111,7 @@ class FakeMaster:
         """All declared losses."""
         return [loss for stored in self.epochs.values() for loss in stored.losses]
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float = PATIENCE_S) -> None:
         """Wait until the condition holds after something has happened here."""
         async with asyncio.timeout(timeout), self.changed:
             await self.changed.wait_for(condition)

@@ -22,6 +22,7 @@ from tenantry.protocol.joining import decode_join_string
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import Goodbye, GoodbyeReason, Stream
 from tests.daemon.fake_master import FakeMaster
+from tests.servers.deadlines import PATIENCE_S
 
 LAYOUT = make_layout([Series("a", "1", SeriesKind.GAUGE)])
 SPOOL = SpoolSettings(quota=8 << 20, tail_bytes=1 << 20, tail_age_ms=3_600_000)
@@ -38,7 +39,7 @@ class RunningLink:
     changed: asyncio.Event
     heard: bool | None = None
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float = PATIENCE_S) -> None:
         """Wait until the condition holds after something has changed about the link."""
         async with asyncio.timeout(timeout):
             while not condition():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import select
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMAND_S = 60.0
+COMMAND_S = 120.0
 _BLOCK = re.compile(r"^ *```console\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _DOCUMENTED_PORT = "localhost:7443"
 
@@ -126,7 +127,7 @@ def readers_shell(folder: Path) -> Iterator[ReadersShell]:
         (folder / ".transcript").open("wb") as transcript,
     ):
         # An abstract address: paths of temporary folders may be too long for a socket.
-        notifications.bind(f"\0tenantry-docs-{os.getpid()}-{folder.name}")
+        notifications.bind(f"\0tenantry-docs-{secrets.token_hex(8)}")
         shell = ReadersShell(folder, notifications, transcript)
         try:
             yield shell

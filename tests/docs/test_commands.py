@@ -10,7 +10,7 @@ GUIDES = ("README.md", "docs/operators-guide.md")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("guide", GUIDES)
 def test_every_command_works_in_the_order_of_the_page(guide: str, tmp_path: Path) -> None:
     """Whoever types the `console` blocks from the first to the last sees each command end with 0."""

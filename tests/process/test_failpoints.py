@@ -51,6 +51,6 @@ def test_kill_ends_the_process_as_a_power_cut_would() -> None:
     """``kill`` is SIGKILL: no handler, no clean-up."""
     code = "from tenantry.process.failpoints import failpoint\ntry:\n failpoint('x')\nfinally:\n print('cleaned up')"
     environment = {"TENANTRY_TEST_BUILD": "1", "TENANTRY_FAILPOINTS": "x=kill"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert done.stdout == b""

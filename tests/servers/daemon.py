@@ -21,9 +21,10 @@ from tests.servers.wire_tenant import create_tenant, move
 
 PROGRAM = Path(sys.executable).with_name("tenantry-daemon")
 REPOSITORY = Path(__file__).resolve().parents[2]
-JOIN_S = 30.0
-DRAIN_S = 60.0
-CONNECT_S = 30.0
+JOIN_S = 60.0
+DRAIN_S = 90.0
+CONNECT_S = 60.0
+STATUS_S = 15.0
 
 
 @dataclass
@@ -108,7 +109,7 @@ class NumberedDaemon:
     def status(self) -> dict[str, Any]:
         """What `tenantry-daemon status` knows; empty while it does not answer."""
         with contextlib.suppress(Failure):
-            return ask(self.data, {"command": "status"}, 2.0)
+            return ask(self.data, {"command": "status"}, STATUS_S)
         return {}
 
     def count_logged(self, event: str) -> int:

@@ -20,8 +20,8 @@ from tests.servers.licensing import licensed
 
 PROGRAM = Path(sys.executable).with_name("tenantry-master")
 TRUST_DOMAIN = "tenantry.internal"
-START_S = 30.0
-STOP_S = 20.0
+START_S = 60.0
+STOP_S = 60.0
 
 
 class ProgramFailed(AssertionError):

@@ -20,8 +20,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = Path("docs/examples/node")
 INSTALLED_BY = ("package.json", "package-lock.json", ".npmrc")
 OLDEST = 20
-INSTALL_S = 100.0
-PROGRAM_S = 30.0
+INSTALL_S = 250.0
+PROGRAM_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,13 @@ class Example:
     async def run(self, *arguments: str | Path, stdin: str = "") -> Finished:
         """Run ``node ARGUMENTS`` to its end."""
         process = await self._start(*arguments)
-        async with asyncio.timeout(PROGRAM_S):
-            out, err = await process.communicate(stdin.encode())
+        try:
+            async with asyncio.timeout(PROGRAM_S):
+                out, err = await process.communicate(stdin.encode())
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         assert process.returncode is not None
         return Finished(process.returncode, out.decode(), err.decode())
 

@@ -25,7 +25,7 @@ STUBS: dict[str, Any] = {
     "LicenceService": licence_service_pb2_grpc.LicenceServiceStub,
     "MasterService": master_service_pb2_grpc.MasterServiceStub,
 }
-CALL_S = 15.0
+CALL_S = 60.0
 
 
 async def call(master: MasterProcess, service: str, method: str, request: Any, *, signed_in: bool = True) -> Any:

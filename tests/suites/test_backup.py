@@ -28,6 +28,7 @@ from tenantry.protocol.audit_chain import Head
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.licences import LicenceKind
 from tenantry.protocol.messages import LossReason, Stream
+from tests.servers.deadlines import PATIENCE_S
 from tests.suites.conftest import NOW, new_tenant
 
 EPOCH = b"e" * 16
@@ -150,7 +151,7 @@ def test_a_backup_is_one_moment_of_a_busy_master(dsn: str, tmp_path: Path) -> No
         busy = threading.Thread(target=ingest)
         busy.start()
         try:
-            assert started.wait(30)
+            assert started.wait(PATIENCE_S)
             first = len(commits)
             copy_running(dsn, backup)
             last = len(commits)

@@ -66,6 +66,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
+@pytest.mark.timeout(400)  # packages may have to be fetched
 @pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra.name)
 def test_an_extra_alone_runs_its_program(extra: Extra, wheel: Path, tmp_path: Path) -> None:
     """The program of an extra starts with what that extra installs, and with nothing of the other programs."""

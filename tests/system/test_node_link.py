@@ -37,7 +37,7 @@ from tenantry.v1 import link_service_pb2 as pb
 from tests.cli.certificates import ServerIdentity, make_identity
 from tests.servers.node import Example, check_out_example, find_node
 
-pytestmark = [pytest.mark.node, pytest.mark.slow]
+pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(400)]
 
 CREDITS = 2
 GUID = str(uuid.UUID(int=7))

@@ -45,8 +45,8 @@ async def test_f19_a_daemon_whose_clock_is_wrong_says_so_and_recovers_when_it_is
     async with running_daemon(steady_master, tmp_path, "two", "--clock=-240") as two:
         try:
             daemon.start("--clock=3600")
-            await eventually(lambda: daemon.status().get("link", {}).get("trouble"), "a trouble")
-            assert daemon.status()["link"]["trouble"]["reason"] == "CLOCK_SKEWED"
+            trouble = await eventually(lambda: daemon.status().get("link", {}).get("trouble"), "a trouble")
+            assert trouble["reason"] == "CLOCK_SKEWED"
             assert "CLOCK_SKEWED" in daemon.log
             daemon.stop()
             daemon.start()
@@ -65,5 +65,4 @@ async def test_f19_a_clock_that_jumps_back_during_the_stream_disturbs_no_timer_a
         await daemon.acknowledged(5)
         daemon.signal(signal.SIGHUP)
         await daemon.acknowledged(20)
-        assert daemon.status()["link"]["connected"]
         await daemon.checked(steady_master, most_links=1)

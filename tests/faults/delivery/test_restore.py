@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tenantry.v1 import link_service_pb2, link_service_pb2_grpc
 from tests.servers.daemon import NumberedDaemon, running_daemon
-from tests.servers.master import PROGRAM, MasterProcess, running_master
+from tests.servers.master import PROGRAM, STOP_S, MasterProcess, running_master
 from tests.servers.operating import read_gaps, read_records
 from tests.servers.wire_tenant import Identity, WireTenant, enrolled, key_pem, make_key, make_request, open_link
 
-COMMAND_S = 60
+COMMAND_S = 90
 NO_TAIL = {"TENANTRY_DAEMON_SPOOL_TAIL": "0"}
 
 
@@ -84,7 +84,7 @@ async def test_a_master_that_stops_in_peace_is_found_again_and_nothing_is_lost(t
             await daemon.acknowledged(5)
             master.signal(signal.SIGTERM)
             assert master.process is not None
-            assert await asyncio.to_thread(master.process.wait, 20) == 0
+            assert await asyncio.to_thread(master.process.wait, STOP_S) == 0
             await asyncio.to_thread(master.start)
             await daemon.acknowledged(5)
             await daemon.checked(master, most_links=3)

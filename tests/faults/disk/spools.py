@@ -18,6 +18,7 @@ from tests.servers.operating import read_gaps
 
 SPOOL_FILES = ("spool.db", "spool.db-wal", "spool.db-shm")
 PLENTY = 200
+FILLED_S = 200.0
 
 
 async def fill_the_spool(
@@ -33,7 +34,9 @@ async def fill_the_spool(
             await daemon.acknowledged(2)
             master.kill()
 
-            await eventually(lambda: _dropped(daemon.data / "spool.db") > PLENTY, "a spool that drops metrics", 60)
+            await eventually(
+                lambda: _dropped(daemon.data / "spool.db") > PLENTY, "a spool that drops metrics", FILLED_S
+            )
             daemon.signal(signal.SIGUSR1)
             await asyncio.to_thread(master.start)
             delivered = await daemon.checked(master, most_links=3)

@@ -34,6 +34,7 @@ QUOTA = 1 << 20
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_f16_a_full_spool_drops_metrics_says_so_and_keeps_alerts(tmp_path: Path) -> None:
     """The quota is reached while the Master is away: the oldest metrics give way, declared; everything else arrives."""
     delivered, daemon = await fill_the_spool(tmp_path, {"TENANTRY_DAEMON_SPOOL_QUOTA": "1MiB"})
@@ -42,6 +43,7 @@ async def test_f16_a_full_spool_drops_metrics_says_so_and_keeps_alerts(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_f16_a_full_disk_drops_metrics_says_so_and_keeps_alerts(tmp_path: Path) -> None:
     """The same when not the quota but the disk is the limit, and nothing more can be written on it."""
     with contextlib.ExitStack() as stack:

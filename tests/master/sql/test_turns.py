@@ -5,7 +5,7 @@ import pytest
 
 from tenantry.master.sql.turns import FairLock
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
