@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from cryptography import x509
 
 from tenantry.protocol.failures import (
     AuthorityInWrongState,
@@ -20,6 +21,7 @@ from tenantry.protocol.failures import (
 from tenantry.protocol.messages import RenewPush, StatePush, Stream, TrustBundlePush, TrustReport
 from tenantry.v1 import authority_service_pb2 as pb
 from tenantry.v1 import link_service_pb2, link_service_pb2_grpc
+from tests.servers.deadlines import eventually, within
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.operating import call, read_records
 from tests.servers.refusals import check_refusal, refused
@@ -35,12 +37,15 @@ from tests.servers.wire_tenant import (
     open_link,
 )
 
+CUT_S = 5.0
+"""How soon after its end by the Master's clock, which is looked at every second."""
+
 
 async def test_f33_a_certificate_that_ends_during_a_stream_ends_the_stream(tmp_path: Path) -> None:
     """Cut soon after the end by the Master's clock, with the reason; the same connection opens nothing any more."""
     with running_master(tmp_path, "certificate_lifetime=5s") as master:
         tenant = WireTenant(await enrolled(master, "short-lived"))
-        began = time.monotonic()
+        end = x509.load_pem_x509_certificates(tenant.identity.chain)[0].not_valid_after_utc.timestamp()
         async with master.link_channel(tenant.identity.key, tenant.identity.chain) as channel:
             stub = link_service_pb2_grpc.LinkServiceStub(channel)
             link = WireLink(stub.Connect())
@@ -48,12 +53,12 @@ async def test_f33_a_certificate_that_ends_during_a_stream_ends_the_stream(tmp_p
             await move(master, tenant.identity.guid, "Activate")
             await link.read_until(StatePush)
             await link.store(tenant, Stream.METRICS, tenant.frames(3))
-            async with asyncio.timeout(12):
+            async with within(end - time.time() + CUT_S):
                 with refused(CertificateExpired):
                     await link.read_until(type(None))
-            assert 3 < time.monotonic() - began < 10
+            assert time.time() >= end
             with refused(CertificateExpired):
-                await WireLink(stub.Connect()).open(tenant)
+                await WireLink(stub.Connect()).read()  # refused before anything is said
             request = link_service_pb2.RenewCertificateRequest(certificate_request=make_request(make_key()))
             with refused(CertificateExpired):
                 await stub.RenewCertificate(request)
@@ -129,7 +134,7 @@ async def test_f33_an_authority_is_replaced_under_a_stream_without_loss(tmp_path
                     await retire(master, old)
                 await retire(master, old, force=True)
                 with refused(CertificateRevoked):
-                    async with asyncio.timeout(2):
+                    async with within(2):
                         await left_behind.read_until(type(None))
                 sent += await _stream(link, tenant)
         async with open_link(master, tenant.identity) as link:
@@ -137,7 +142,7 @@ async def test_f33_an_authority_is_replaced_under_a_stream_without_loss(tmp_path
             sent += await _stream(link, tenant)
         async with open_link(master, straggler.identity) as link:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await link.open(straggler)
         assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
         stored = await read_records(master, "metricsMaster", tenant.identity.guid)
@@ -159,9 +164,10 @@ async def _bundle_of(link: WireLink, master: MasterProcess) -> bytes:
 
 
 async def _until_confirmed(master: MasterProcess, authority: str) -> None:
-    async with asyncio.timeout(5):
-        while (await authorities(master))[authority].unconfirmed_tenants:  # noqa: ASYNC110 - a count in another process
-            await asyncio.sleep(0.02)
+    async def is_confirmed() -> bool:
+        return not (await authorities(master))[authority].unconfirmed_tenants
+
+    await eventually(is_confirmed, "every daemon's report")
 
 
 async def test_f33_moves_that_the_authorities_table_does_not_have_are_refused(tmp_path: Path) -> None:

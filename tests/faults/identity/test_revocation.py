@@ -1,7 +1,6 @@
 """F32: delete and re-key with revocation end a live link within two seconds, during a stream and during renewal."""
 
 import asyncio
-import time
 
 import grpc.aio
 import pytest
@@ -9,20 +8,18 @@ import pytest
 from tenantry.protocol.failures import CertificateRevoked
 from tenantry.protocol.messages import StatePush, Stream
 from tenantry.v1 import link_service_pb2, link_service_pb2_grpc
-from tests.faults.identity.revoking import measure_cut
+from tests.faults.identity.revoking import LIMIT_S, check_cut
+from tests.servers.deadlines import within
 from tests.servers.master import MasterProcess
 from tests.servers.operating import delete, read_records, rekey
 from tests.servers.refusals import refused
 from tests.servers.wire_tenant import WireTenant, enrolled, key_pem, make_key, make_request, move, open_link
 
-LIMIT_S = 2.0
-
 
 @pytest.mark.parametrize("way", ["delete", "rekey"])
 async def test_f32_a_live_stream_is_cut_within_two_seconds(master: MasterProcess, way: str, rounds: int) -> None:
-    """Of every link, the slowest counts; what was acknowledged before is stored, nothing after."""
-    took = await asyncio.gather(*(measure_cut(master, f"{way} {number}", way) for number in range(4 * rounds)))
-    assert max(took) < LIMIT_S
+    """Of many links at once, every one; what was acknowledged before is stored, nothing after."""
+    await asyncio.gather(*(check_cut(master, f"{way} {number}", way) for number in range(4 * rounds)))
 
 
 async def test_f32_a_revoked_tenant_gets_no_link_and_no_certificate(master: MasterProcess) -> None:
@@ -68,10 +65,9 @@ async def test_f32_links_of_other_tenants_go_on(master: MasterProcess) -> None:
         await doomed.open(gone)
         await move(master, kept.identity.guid, "Activate")
         await link.read_until(StatePush)
-        began = time.monotonic()
         await delete(master, gone.identity.guid)
-        with pytest.raises(grpc.aio.AioRpcError):
-            await doomed.read_until(type(None))
-        assert time.monotonic() - began < LIMIT_S
+        async with within(LIMIT_S):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await doomed.read_until(type(None))
         await link.store(kept, Stream.METRICS, kept.frames(2))
     assert len(await read_records(master, "metricsMaster", kept.identity.guid)) == 2 * 2

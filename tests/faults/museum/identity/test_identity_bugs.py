@@ -10,7 +10,7 @@ import pytest
 
 from tenantry.protocol.failures import CertificateRevoked
 from tests.faults.identity.doubling import start_beside
-from tests.faults.identity.revoking import measure_cut
+from tests.faults.identity.revoking import check_cut
 from tests.faults.identity.test_clones import active_tenant, greet, refuse_clone, renew
 from tests.faults.identity.test_enrolment_keys import check_exactly_one_wins
 from tests.servers.master import MasterProcess, running_master
@@ -45,7 +45,7 @@ async def _is_found(master: MasterProcess, number: int) -> bool:
 async def test_a_link_that_is_cut_by_cancelling_its_task_goes_on_for_its_tenant(tmp_path: Path) -> None:
     """The check of F32 sees no end of the stream, or none with the reason."""
     with master_with("revoke by task cancel", tmp_path) as master, pytest.raises((TimeoutError, AssertionError)):
-        await measure_cut(master, "cancelled")
+        await check_cut(master, "cancelled")
 
 
 def test_listeners_that_share_their_port_are_found(tmp_path: Path) -> None:
