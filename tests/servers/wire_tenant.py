@@ -47,7 +47,6 @@ LAYOUT = make_layout(
         Series("system.memory.utilization", "1", SeriesKind.GAUGE, (("system.memory.state", "used"),)),
     ]
 )
-READ_S = 10.0
 
 
 def make_key() -> ec.EllipticCurvePrivateKey:
@@ -178,10 +177,10 @@ class WireLink:
 
     async def send(self, message: FromDaemon) -> None:
         """Send a message."""
-        await self.call.write(encode_from_daemon(message))
+        await self.send_raw(encode_from_daemon(message))
 
     async def send_raw(self, request: link_service_pb2.ConnectRequest) -> None:
-        """Send what no daemon would."""
+        """Send what no daemon would. A write that meets the end of the call fails inside gRPC, and hides the Master's reason."""
         await self.call.write(request)
 
     async def read(self) -> FromMaster:
@@ -215,6 +214,12 @@ class WireLink:
         await self.send(Begin(resume.incarnation))
         await self.send(LayoutRegistration((LAYOUT,)))
         return resume
+
+    async def finish(self) -> None:
+        """Send nothing more, and wait until the Master has taken everything: a call that is just dropped may lose its end."""
+        await self.call.done_writing()
+        with contextlib.suppress(EOFError):
+            await self.read_until(type(None))
 
     async def store(self, tenant: WireTenant, stream: Stream, records: Sequence[bytes]) -> Ack:
         """Send records and wait for their acknowledgement."""

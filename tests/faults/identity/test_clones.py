@@ -9,7 +9,7 @@ import grpc.aio
 from tenantry.protocol.failures import CertificateRevoked, TenantNotQuarantined, TenantQuarantined
 from tenantry.protocol.messages import CHAIN_START, Goodbye, GoodbyeReason, Resume, Stream
 from tenantry.v1 import link_service_pb2, link_service_pb2_grpc, tenant_service_pb2
-from tests.servers.deadlines import eventually
+from tests.servers.deadlines import eventually, within
 from tests.servers.master import MasterProcess
 from tests.servers.operating import call, read_records, rekey, tenant_of
 from tests.servers.refusals import refused
@@ -32,16 +32,17 @@ DECIDE = tenant_service_pb2.ResolveQuarantineRequest
 async def active_tenant(master: MasterProcess, name: str) -> WireTenant:
     """A Tenant that has been connected once, and is active."""
     tenant = WireTenant(await enrolled(master, name))
-    async with open_link(master, tenant.identity) as link:
-        await link.open(tenant)
+    await greet(master, tenant)
     await move(master, tenant.identity.guid, "Activate")
     return tenant
 
 
 async def greet(master: MasterProcess, tenant: WireTenant) -> Resume:
-    """Hello on a connection of its own, and what the Master answers."""
+    """Hello and Begin on a connection of its own, and what the Master answers."""
     async with open_link(master, tenant.identity) as link:
-        return await link.open(tenant)
+        resume = await link.open(tenant)
+        await link.finish()
+        return resume
 
 
 async def refuse_clone(master: MasterProcess, clone: WireTenant, cause: str) -> None:
@@ -85,7 +86,7 @@ async def test_f22_the_same_machine_reconnecting_takes_the_place_of_its_older_li
         await older.open(tenant)
         await older.store(tenant, Stream.METRICS, tenant.frames(3))
         await newer.open(tenant)
-        async with asyncio.timeout(1):  # the promise: one incarnation is left within a second
+        async with within(1):  # the promise: one incarnation is left within a second
             assert (await older.read_until(Goodbye)).reason is GoodbyeReason.REPLACED
         await newer.store(tenant, Stream.METRICS, tenant.frames(2))
     assert await samples_stored(master, tenant.identity.guid) == 5 * 2
