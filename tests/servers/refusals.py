@@ -41,7 +41,8 @@ def check_refusal(error: grpc.RpcError, kind: type[Failure], **metadata: str) ->
 def snapshot(master: MasterProcess, without: Collection[str] = VOLATILE) -> dict[str, list[Any]]:
     """Every table of a Master on SQLite, row by row, as committed now.
 
-    But not the audit, which grows with each refusal, nor connectivity, which changes by itself when a link of an earlier test ends.
+    But not the audit, which grows with each refusal, nor connectivity and its alerts, which change by themselves when a link of an
+    earlier test has ended.
     """
     connection = sqlite3.connect(f"file:{master.data / 'master.db'}?mode=ro", uri=True)
     with contextlib.closing(connection):
@@ -60,8 +61,9 @@ def _select(connection: sqlite3.Connection, table: str) -> str:
 
 
 def _moves(row: tuple[Any, ...]) -> bool:
-    if "tenantStatusHistory" in row:
-        return any(isinstance(value, str) and '"connectivity"' in value for value in row)
+    for stream, word in (("tenantStatusHistory", '"connectivity"'), ("alerts", '"connection lost"')):
+        if stream in row:
+            return any(isinstance(value, str) and word in value for value in row)
     return "auditMessages" in row
 
 

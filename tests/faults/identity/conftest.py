@@ -12,8 +12,9 @@ LONG = os.environ.get("TENANTRY_FAULTS") == "long"
 
 @pytest.fixture(scope="session")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
-    """A Master on SQLite with default settings."""
-    with running_master(tmp_path_factory.mktemp("identity"), "compaction.interval=1d") as running:
+    """A Master on SQLite that does nothing by itself: it neither compacts, nor misses the Tenants of tests that are over."""
+    quiet = ("compaction.interval=1d", "stale_after=6h", "lost_after=12h")
+    with running_master(tmp_path_factory.mktemp("identity"), *quiet) as running:
         yield running
 
 
