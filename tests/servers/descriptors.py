@@ -40,8 +40,11 @@ class Rpc:
         """An empty request."""
         return GetMessageClass(self.method.input_type)()
 
-    async def call(self, channel: grpc.aio.Channel, request: Message, metadata: Any = (), timeout: float = 15) -> Any:
-        """Call it with one request; the first answer."""
+    async def call(self, channel: grpc.aio.Channel, request: Message, metadata: Any = (), timeout: float = 60) -> Any:
+        """Call it with one request; the first answer.
+
+        A stream of requests stays empty: who is refused while the first is written gets gRPC's own error in place of the reason.
+        """
         kind: Any = {
             (False, False): channel.unary_unary,
             (False, True): channel.unary_stream,
@@ -54,12 +57,11 @@ class Rpc:
         )
         if not self.method.server_streaming:
             return await stub(request, metadata=metadata, timeout=timeout)
-        requests = [request] if self.method.client_streaming else request
-        call = stub(requests, metadata=metadata, timeout=timeout)
+        given = () if self.method.client_streaming else (request,)
+        call = stub(*given, metadata=metadata, timeout=timeout)
         try:
-            async for answer in call:
-                return answer
-            return None
+            answer = await call.read()
+            return None if answer is grpc.aio.EOF else answer
         finally:
             call.cancel()
 
