@@ -216,6 +216,16 @@ class UserNotFound(Failure):
     exit_code = EXIT_NOT_FOUND
 
 
+class GroupNotFound(Failure):
+    """No such group. Metadata: ``group``."""
+
+    reason = "GROUP_NOT_FOUND"
+    code = "NOT_FOUND"
+    message = "there is no group {group}"
+    hint = "`tenantry group list` shows the groups that there are."
+    exit_code = EXIT_NOT_FOUND
+
+
 class TokenNotFound(Failure):
     """No such token, or one that is not the caller's to see. Metadata: ``token``."""
 
@@ -234,6 +244,16 @@ class MachineCertificateNotFound(Failure):
     message = "there is no certificate {serial}"
     hint = "`tenantry user certificates NAME` shows those of a user."
     exit_code = EXIT_NOT_FOUND
+
+
+class GroupNameTaken(Failure):
+    """Another group has the name, or stands for the same group of the OpenID provider. Metadata: ``name``."""
+
+    reason = "GROUP_NAME_TAKEN"
+    code = "ALREADY_EXISTS"
+    message = "there is a group {name} already"
+    hint = "Choose another name, or use the group that is there."
+    exit_code = EXIT_CONFLICT
 
 
 class UserNameTaken(Failure):

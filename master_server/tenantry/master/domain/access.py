@@ -112,6 +112,10 @@ class Access:
         """Whether the caller has this right at this owner."""
         return permission in self.everywhere or permission in self.at.get(owner, frozenset())
 
+    def rights(self, owner: int) -> frozenset[Permission]:
+        """All rights that the caller has at this owner."""
+        return self.everywhere | self.at.get(owner, frozenset())
+
     def allows_anywhere(self, permission: Permission) -> bool:
         """Whether there is an owner at which the caller has this right."""
         return permission in self.everywhere or any(permission in rights for rights in self.at.values())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tenantry.master.domain.keys import EnrolmentKey, check_key_lifetime
 from tenantry.master.domain.lifecycle import LifecycleEvent, move
+from tenantry.master.domain.privacy import OPEN, Privacy
 from tenantry.master.domain.tenants import Tenant, check_configuration, check_etag
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
@@ -42,6 +43,7 @@ EDITABLE = (
     "configuration.heartbeat_interval",
     "configuration.probe_intervals",
     "configuration.disabled_probes",
+    "privacy",
 )
 
 
@@ -55,6 +57,7 @@ class TenantDraft:
     tags: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
     configuration: Configuration = field(default_factory=Configuration)
+    privacy: Privacy = OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ def create_tenant(
             configuration=replace(checked.configuration, version=1),
             created_ms=now_ms,
             request_id=request_id,
+            privacy=checked.privacy,
         )
     )
     transaction.records.append(
@@ -126,6 +130,7 @@ def check_draft(draft: TenantDraft) -> TenantDraft:
         tags=check_tags(draft.tags),
         recipients=check_recipients(draft.recipients),
         configuration=draft.configuration,
+        privacy=draft.privacy,
     )
 
 
@@ -162,6 +167,7 @@ def update_tenant(
         tags=wanted.tags,
         recipients=wanted.recipients,
         configuration=configuration,
+        privacy=wanted.privacy,
         version=tenant.version + 1,
         updated_ms=now_ms,
     )
@@ -189,7 +195,13 @@ def _merge(tenant: Tenant, draft: TenantDraft, paths: tuple[str, ...]) -> Tenant
         tags=draft.tags if "tags" in paths else tenant.tags,
         recipients=draft.recipients if "recipients" in paths else tenant.recipients,
         configuration=configuration,
+        privacy=_keep(tenant.privacy, draft.privacy) if "privacy" in paths else tenant.privacy,
     )
+
+
+def _keep(before: Privacy, wanted: Privacy) -> Privacy:
+    """Who made an object private or shared keeps it, whoever else may edit it, until it narrows nothing any more."""
+    return wanted if wanted == OPEN or before == OPEN else replace(wanted, keeper=before.keeper)
 
 
 def move_tenant(
@@ -279,6 +291,7 @@ def delete_tenant(transaction: Transaction, actor: Actor, guid: str, *, etag: st
     follow_moves(transaction, [(tenant.id, tenant.state)], after, now_ms)
     transaction.certificates.revoke_all(tenant.id)
     transaction.keys.cancel_unused(tenant.id, now_ms)
+    transaction.role_bindings.delete_at(tenant.id)
     deleted = replace(
         tenant,
         state=after,

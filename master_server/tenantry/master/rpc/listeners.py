@@ -28,6 +28,8 @@ API_SERVICES = (
     "tenantry.v1.SessionService",
     "tenantry.v1.UserService",
     "tenantry.v1.TokenService",
+    "tenantry.v1.RoleService",
+    "tenantry.v1.GroupService",
     "tenantry.v1.LicenceService",
     "tenantry.v1.AuditService",
 )

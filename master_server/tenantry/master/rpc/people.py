@@ -1,4 +1,4 @@
-"""Everything about people on the wire, put together: sign-in, users, tokens."""
+"""Everything about people on the wire, put together: sign-in, users, tokens, roles, groups."""
 
 from pathlib import Path
 
@@ -14,16 +14,24 @@ from tenantry.master.operations.sessions import SessionTerms
 from tenantry.master.operations.sign_in_limits import SignInLimits
 from tenantry.master.operations.signing_in import SignInDesk
 from tenantry.master.operations.visibility import Visibility
+from tenantry.master.rpc.group_service import GroupServicer
 from tenantry.master.rpc.people_messages import TokenEncoder
 from tenantry.master.rpc.reading import StoreReader
+from tenantry.master.rpc.role_service import RoleServicer
 from tenantry.master.rpc.session_service import SessionServicer
 from tenantry.master.rpc.token_service import TokenServicer
 from tenantry.master.rpc.user_service import UserServicer
-from tenantry.v1 import session_service_pb2_grpc, token_service_pb2_grpc, user_service_pb2_grpc
+from tenantry.v1 import (
+    group_service_pb2_grpc,
+    role_service_pb2_grpc,
+    session_service_pb2_grpc,
+    token_service_pb2_grpc,
+    user_service_pb2_grpc,
+)
 
 
 class PeopleServices:
-    """`SessionService`, `UserService` and `TokenService`, with what they share."""
+    """`SessionService`, `UserService`, `TokenService`, `RoleService` and `GroupService`, with what they share."""
 
     def __init__(
         self,
@@ -46,6 +54,8 @@ class PeopleServices:
         self._users = UserServicer(
             committer, reader, desk, keeper, clocks, trust_domain=trust_domain, master_name=master_name
         )
+        self._roles = RoleServicer(committer, reader, register, visibility, clocks)
+        self._groups = GroupServicer(committer, reader, clocks)
         self._tokens = TokenServicer(committer, reader, TokenEncoder(register, visibility), clocks)
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -53,6 +63,8 @@ class PeopleServices:
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(self._sessions, server)
         user_service_pb2_grpc.add_UserServiceServicer_to_server(self._users, server)
         token_service_pb2_grpc.add_TokenServiceServicer_to_server(self._tokens, server)
+        role_service_pb2_grpc.add_RoleServiceServicer_to_server(self._roles, server)
+        group_service_pb2_grpc.add_GroupServiceServicer_to_server(self._groups, server)
 
     def close(self) -> None:
         """End the threads that hash passwords."""

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 from tenantry.master.domain.certificates import Certificate
 from tenantry.master.domain.connectivity import Connectivity
+from tenantry.master.domain.privacy import OPEN
 from tenantry.master.domain.tenants import Tenant, TenantFilter, TenantOrder
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.registering import TenantDraft
 from tenantry.master.operations.usage import UsageReader
+from tenantry.master.rpc.access_messages import decode_privacy, encode_privacy
 from tenantry.protocol.failures import FieldInvalid, FilterInvalid
 from tenantry.protocol.messages import TenantState
 from tenantry.transport.link_messages import (
@@ -73,6 +75,8 @@ class TenantEncoder:
                 failure=tenant.configuration_failure,
             ),
         )
+        if tenant.privacy != OPEN:
+            message.privacy.CopyFrom(encode_privacy(tenant.privacy))
         _set_time(message, "connectivity_since", tenant.connectivity_since_ms)
         _set_time(message, "delete_time", tenant.deleted_ms)
         _set_time(message, "state_since", tenant.state_since_ms)
@@ -123,8 +127,8 @@ def _set_time(message: tenant_pb2.Tenant | tenant_pb2.Leave, field: str, millise
         getattr(message, field).CopyFrom(to_timestamp(milliseconds))
 
 
-def decode_draft(tenant: tenant_pb2.Tenant, heartbeat_interval_ms: int) -> TenantDraft:
-    """What a request says of a Tenant, unchecked; ``heartbeat_interval_ms`` is meant where it names none."""
+def decode_draft(tenant: tenant_pb2.Tenant, heartbeat_interval_ms: int, user_id: int) -> TenantDraft:
+    """What a request of this user says of a Tenant, unchecked; ``heartbeat_interval_ms`` is meant where it names none."""
     configuration = decode_configuration(tenant.configuration)
     if not tenant.configuration.HasField("heartbeat_interval"):
         configuration = replace(configuration, heartbeat_interval_ms=heartbeat_interval_ms)
@@ -135,6 +139,7 @@ def decode_draft(tenant: tenant_pb2.Tenant, heartbeat_interval_ms: int) -> Tenan
         tuple(tenant.tags),
         tuple(tenant.recipients),
         configuration,
+        decode_privacy(tenant.privacy, user_id),
     )
 
 

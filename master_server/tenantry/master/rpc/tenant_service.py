@@ -8,6 +8,7 @@ from functools import partial
 
 from tenantry.master.domain.access import Permission
 from tenantry.master.domain.lifecycle import LifecycleEvent
+from tenantry.master.domain.privacy import Deed
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations import moving, registering
 from tenantry.master.operations.clocks import Clocks
@@ -54,6 +55,7 @@ MIN_WATCH_MS = 200
 MAX_WATCH_MS = 300_000
 OUTCOMES_A_MESSAGE = 500
 """Of refusals with all their texts so many are far below the largest message."""
+NAMES = frozenset({"tenant_name", "instance_name"})
 REPORT_S = 0.1
 """How often a caller is told which daemons obey meanwhile."""
 
@@ -96,7 +98,7 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
 
     async def CreateTenant(self, request: pb.CreateTenantRequest, context: Context) -> pb.CreateTenantResponse:
         actor, guid, secret = ACTOR.get(), str(uuid.uuid4()), _new_key()
-        draft = decode_draft(request.tenant, self._heartbeat_interval_ms)
+        draft = decode_draft(request.tenant, self._heartbeat_interval_ms, VIEWER.get().user_id)
         lifetime, now_ms = lifetime_of(request, self._key_lifetime_ms), self._clocks.wall_ms()
 
         def work(transaction: Transaction) -> registering.Keyed:
@@ -141,8 +143,11 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
 
     async def UpdateTenant(self, request: pb.UpdateTenantRequest, context: Context) -> pb.UpdateTenantResponse:
         actor, now_ms = ACTOR.get(), self._clocks.wall_ms()
-        draft = decode_draft(request.tenant, self._heartbeat_interval_ms)
+        draft = decode_draft(request.tenant, self._heartbeat_interval_ms, VIEWER.get().user_id)
         guid, etag, paths = request.tenant.guid, request.tenant.etag, tuple(request.update_mask.paths)
+        if not NAMES.isdisjoint(paths):
+            # That a pair of names is taken tells of a Tenant that the caller may not see.
+            self._visibility.require(VIEWER.get(), Permission.TENANT_ADMIT, guid, Deed.EDIT)
         tenant = await self._committer.run(
             lambda transaction: registering.update_tenant(transaction, actor, guid, etag, draft, paths, now_ms)
         )

@@ -1,6 +1,6 @@
 """Roles that users and groups hold."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, or_, 
 
 from tenantry.master.domain.access import Role, RoleBinding
 from tenantry.master.sql.changes import ChangeLog
+from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.tables import group_members
 from tenantry.master.sql.tables import role_bindings as table
 
@@ -49,6 +50,19 @@ class RoleBindingStore:
     def all(self) -> Sequence[RoleBinding]:
         """All bindings, oldest first."""
         return self._read(_all, {})
+
+    def page(
+        self, owners: Collection[int] | None, user_id: int | None, group_id: int | None, after_id: int, limit: int
+    ) -> Sequence[RoleBinding]:
+        """At most ``limit`` bindings behind a number, oldest first, at these owners (None: any), of one subject or of any."""
+        query = _all.where(table.c.id > after_id).limit(limit)
+        if owners is not None:
+            query = query.where(any_of(self._connection, table.c.owner, owners))
+        if user_id is not None:
+            query = query.where(table.c.user_id == user_id)
+        if group_id is not None:
+            query = query.where(table.c.group_id == group_id)
+        return self._read(query, {})
 
     def by_id(self, binding_id: int) -> RoleBinding | None:
         """The binding of this number."""

@@ -1,6 +1,6 @@
 """The register of Tenants."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, false, f
 
 from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.domain.connectivity import Connectivity
+from tenantry.master.domain.privacy import OPEN, Privacy
 from tenantry.master.domain.tenants import STATE_RANK, Tenant, TenantFilter, TenantOrder, TenantStanding
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.conditions import any_of, contains
@@ -59,6 +60,14 @@ _namesake: Final = select(table.c.guid).where(
 _insert: Final = insert(table).returning(table.c.id)
 _insert_contact: Final = insert(contacts)
 _update: Final = update(table).where(table.c.id == bindparam("itself"))
+_move: Final = _update.values(
+    state=bindparam("to"),
+    state_rank=bindparam("rank"),
+    state_since_ms=bindparam("now"),
+    state_reason=bindparam("reason"),
+    version=table.c.version + 1,
+    updated_ms=bindparam("now"),
+)
 _confirm: Final = (
     update(table)
     .where(table.c.id == bindparam("itself"), table.c.confirmed_incarnation < bindparam("confirmed"))
@@ -82,6 +91,7 @@ class NewTenant:
     configuration: Configuration
     created_ms: int
     request_id: str = ""
+    privacy: Privacy = OPEN
 
 
 def sort_key(tenant: Tenant, order: TenantOrder) -> tuple[str | int, ...]:
@@ -121,6 +131,7 @@ class TenantStore:
             created_ms=new.created_ms,
             updated_ms=new.created_ms,
             configuration=new.configuration,
+            privacy=new.privacy,
         )
         self._check_names(tenant)
         values = {**_columns(tenant), "request_id": new.request_id}
@@ -164,6 +175,14 @@ class TenantStore:
             for number, guid, tenant_name, instance_name, state, version in self._connection.execute(query)
         }
 
+    def standings_of(self, tenant_ids: Collection[int]) -> dict[int, TenantStanding]:
+        """Where those of these Tenants stand that there are, by the store's number."""
+        query = _standings.where(any_of(self._connection, table.c.id, tenant_ids))
+        return {
+            number: TenantStanding(number, guid, tenant_name, instance_name, TenantState(state), version)
+            for number, guid, tenant_name, instance_name, state, version in self._connection.execute(query)
+        }
+
     def by_request(self, request_id: str, since_ms: int) -> Tenant | None:
         """The newest Tenant that this request created at or after ``since_ms``."""
         row = self._connection.execute(_by_request, {"request": request_id, "since": since_ms}).one_or_none()
@@ -197,6 +216,19 @@ class TenantStore:
             )
         )
         self._changes.tenants.update(tenant_ids)
+
+    def move_each(self, moves: Mapping[int, tuple[TenantState, str]], now_ms: int) -> None:
+        """Put each of these Tenants into a state of its own, for a reason of its own, with a new etag."""
+        if not moves:
+            return
+        self._connection.execute(
+            _move,
+            [
+                {"itself": number, "to": state.value, "rank": STATE_RANK[state], "reason": reason, "now": now_ms}
+                for number, (state, reason) in moves.items()
+            ],
+        )
+        self._changes.tenants.update(moves)
 
     def confirm(self, tenant_id: int, incarnation: int) -> None:
         """The daemon has this incarnation on its disk; a newer one stays. Does not count as a change: only links ask for it."""

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tenantry.v1 import access_pb2 as _access_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -462,6 +463,7 @@ class Tenant(_message.Message):
     CONFIGURATION_STATUS_FIELD_NUMBER: _builtins.int
     STATE_SINCE_FIELD_NUMBER: _builtins.int
     STATE_REASON_FIELD_NUMBER: _builtins.int
+    PRIVACY_FIELD_NUMBER: _builtins.int
     guid: _builtins.str
     """Unique id, made by the Master: a lower-case UUID. Output only."""
     tenant_name: _builtins.str
@@ -556,6 +558,10 @@ class Tenant(_message.Message):
     def state_since(self) -> _timestamp_pb2.Timestamp:
         """Since when it is in its state. Output only."""
 
+    @_builtins.property
+    def privacy(self) -> _access_pb2.Privacy:
+        """Who of those with rights at this Tenant sees it, edits it, deletes it."""
+
     def __init__(
         self,
         *,
@@ -588,10 +594,11 @@ class Tenant(_message.Message):
         configuration_status: Global___ConfigurationStatus | None = ...,
         state_since: _timestamp_pb2.Timestamp | None = ...,
         state_reason: _builtins.str = ...,
+        privacy: _access_pb2.Privacy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clock_offset", b"clock_offset", "configuration", b"configuration", "configuration_status", b"configuration_status", "connectivity_since", b"connectivity_since", "create_time", b"create_time", "delete_time", b"delete_time", "key_expire_time", b"key_expire_time", "last_heartbeat", b"last_heartbeat", "leave", b"leave", "quarantine", b"quarantine", "spool", b"spool", "state_since", b"state_since", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clock_offset", b"clock_offset", "configuration", b"configuration", "configuration_status", b"configuration_status", "connectivity_since", b"connectivity_since", "create_time", b"create_time", "delete_time", b"delete_time", "key_expire_time", b"key_expire_time", "last_heartbeat", b"last_heartbeat", "leave", b"leave", "privacy", b"privacy", "quarantine", b"quarantine", "spool", b"spool", "state_since", b"state_since", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clock_offset", b"clock_offset", "configuration", b"configuration", "configuration_status", b"configuration_status", "connectivity", b"connectivity", "connectivity_since", b"connectivity_since", "create_time", b"create_time", "daemon_version", b"daemon_version", "delete_time", b"delete_time", "description", b"description", "etag", b"etag", "guid", b"guid", "host_name", b"host_name", "instance_name", b"instance_name", "key_expire_time", b"key_expire_time", "key_hash", b"key_hash", "last_heartbeat", b"last_heartbeat", "leave", b"leave", "peer_address", b"peer_address", "quarantine", b"quarantine", "recipients", b"recipients", "spool", b"spool", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since", "tags", b"tags", "tenant_name", b"tenant_name", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clock_offset", b"clock_offset", "configuration", b"configuration", "configuration_status", b"configuration_status", "connectivity", b"connectivity", "connectivity_since", b"connectivity_since", "create_time", b"create_time", "daemon_version", b"daemon_version", "delete_time", b"delete_time", "description", b"description", "etag", b"etag", "guid", b"guid", "host_name", b"host_name", "instance_name", b"instance_name", "key_expire_time", b"key_expire_time", "key_hash", b"key_hash", "last_heartbeat", b"last_heartbeat", "leave", b"leave", "peer_address", b"peer_address", "privacy", b"privacy", "quarantine", b"quarantine", "recipients", b"recipients", "spool", b"spool", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since", "tags", b"tags", "tenant_name", b"tenant_name", "update_time", b"update_time", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
