@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +18,8 @@ from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_UNREACHABLE, EXIT_USA
 from tenantry.protocol.messages import Configuration, GoodbyeReason, Stream, TenantState
 from tenantry.transport.records import decode_frame, decode_notification
 from tests.daemon.fake_master import KEY, FakeMaster, make_master, serve
+from tests.servers.deadlines import PATIENCE_S
+from tests.servers.service_manager import ServiceManager
 
 PROGRAM = [sys.executable, "-m", "tenantry.daemon"]
 
@@ -47,7 +48,7 @@ async def call(*arguments: str, stdin: str = "", **environment: str) -> tuple[in
         stderr=subprocess.STDOUT,
         env={**os.environ, **environment},
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         output, _ = await process.communicate(stdin.encode())
     assert process.returncode is not None
     return process.returncode, output.decode()
@@ -97,7 +98,7 @@ async def test_a_life_from_join_to_leave(tmp_path: Path, master: FakeMaster) -> 
         assert (await call("join", "--data", str(folder), stdin=master.join_string()))[0] == EXIT_CONFLICT
         code, output = await call("leave", "--for", "30m", "--reason", "upgrade", "--note", "v2", "--data", str(folder))
         assert code == 0, output
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             assert await process.wait() == 0
     (goodbye,) = master.goodbyes
     assert (goodbye.reason, goodbye.note) == (GoodbyeReason.UPGRADE, "v2")
@@ -168,7 +169,7 @@ async def _kill_and_go_on(own: Path, failpoint: str) -> None:
 async def _check_after_kill(own: Path, master: FakeMaster, failpoint: str) -> None:
     folder = await joined(own, master)
     async with started(folder, {"TENANTRY_TEST_BUILD": "1", "TENANTRY_FAILPOINTS": failpoint}) as process:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert await process.wait() == -signal.SIGKILL
     before = len(master.rows(Stream.METRICS))
     async with started(folder):
@@ -200,7 +201,7 @@ async def test_killed_while_renewing_it_comes_back(tmp_path: Path, master: FakeM
     master.lifetime_ms = 3_600_000
     environment = {"TENANTRY_TEST_BUILD": "1", "TENANTRY_FAILPOINTS": "renew.after_issue=kill"}
     async with started(folder, environment) as process:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             assert await process.wait() == -signal.SIGKILL
     async with started(folder) as process:
         await master.until(lambda: len(set(master.serials)) == 2)
@@ -221,16 +222,14 @@ async def test_two_daemons_do_not_share_a_folder(tmp_path: Path, master: FakeMas
 async def test_the_service_manager_is_told(tmp_path: Path, master: FakeMaster) -> None:
     """READY, a STATUS in words, WATCHDOG while the loop runs, STOPPING at the end."""
     folder = await joined(tmp_path, master)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(str(tmp_path / "n"))
-        receiver.settimeout(10)
-        async with started(folder, {"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "400000"}) as process:
+    with ServiceManager(tmp_path / "n") as manager:
+        async with started(folder, {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "400000"}) as process:
             await master.until(lambda: bool(master.rows(Stream.METRICS)))
+            await asyncio.to_thread(manager.wait_for, "WATCHDOG=1")
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
-        received = ""
-        while "STOPPING=1" not in received:
-            received += receiver.recv(4096).decode() + "\n"
+            await asyncio.to_thread(manager.wait_for, "STOPPING=1")
+        received = "\n".join(manager.heard)
     assert received.startswith("READY=1")
     assert "WATCHDOG=1" in received
     assert "STATUS=maintenance, connected to" in received or "STATUS=active, connected to" in received
@@ -260,7 +259,7 @@ async def test_a_reader_that_goes_away_is_no_fault() -> None:
     os.close(reader)
     process = await asyncio.create_subprocess_exec(*PROGRAM, "probe", "load", stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         _, errors = await process.communicate()
     assert (process.returncode, errors) == (141, b"")
 
@@ -272,5 +271,5 @@ def test_help_is_quick_because_it_loads_nothing() -> None:
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print([name for name in ('grpc', 'cryptography', 'psutil', 'structlog', 'google.protobuf') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -1,4 +1,5 @@
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,10 @@ from tenantry.process.notify import ServiceNotifier
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
     """A service manager that listens on a socket in the file system or in the abstract namespace."""
-    address = str(tmp_path / "notify") if request.param == "path" else f"@tenantry-test-{os.getpid()}"
+    address = str(tmp_path / "notify") if request.param == "path" else f"@tenantry-test-{secrets.token_hex(8)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind("\0" + address[1:] if address.startswith("@") else address)
-        listener.settimeout(5)
+        listener.settimeout(60)
         yield address, listener
 
 

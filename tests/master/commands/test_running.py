@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,28 +12,10 @@ import pytest
 
 from tenantry.master.commands.program import execute
 from tenantry.protocol.failures import EXIT_CONFLICT
+from tests.servers.scraping import scrape
+from tests.servers.service_manager import ServiceManager
 
 ANYWHERE = ["--api-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0", "--monitoring-listen", "127.0.0.1:0"]
-
-
-class ServiceManager:
-    """The end of the notification socket that systemd would hold."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(60)
-        self._socket.bind(str(path))
-
-    def wait_for(self, word: str) -> str:
-        """The first message that begins with the word; a minute at most."""
-        while not (message := self._socket.recv(4096).decode()).startswith(word):
-            pass
-        return message
-
-    def close(self) -> None:
-        """Hear no more."""
-        self._socket.close()
 
 
 @pytest.fixture
@@ -62,9 +43,8 @@ def running(folder: Path, manager: ServiceManager) -> Iterator[subprocess.Popen[
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[ServiceManager]:
     """A service manager that listens."""
-    listening = ServiceManager(tmp_path / "notify")
-    yield listening
-    listening.close()
+    with ServiceManager(tmp_path / "notify") as listening:
+        yield listening
 
 
 def test_a_service_from_start_to_stop(
@@ -76,9 +56,8 @@ def test_a_service_from_start_to_stop(
         addresses = json.loads(endpoints.read_text())
         for name in ("api", "link"):
             host, _, port = addresses[name].rpartition(":")
-            socket.create_connection((host, int(port)), timeout=10).close()
-        with urllib.request.urlopen(f"http://{addresses['monitoring']}/metrics", timeout=10) as response:
-            assert b"tenantry_master_links_open 0.0" in response.read()
+            socket.create_connection((host, int(port)), timeout=60).close()
+        assert "tenantry_master_links_open 0.0" in scrape(addresses["monitoring"])
         assert manager.wait_for("WATCHDOG=1")
         assert execute(["run", "--data", str(folder), *ANYWHERE]) == EXIT_CONFLICT
         assert f"process {process.pid}" in capsys.readouterr().err

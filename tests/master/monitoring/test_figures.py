@@ -1,7 +1,5 @@
-import gc
 import threading
 import urllib.error
-import urllib.request
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,6 +11,8 @@ from tenantry.master.monitoring.serving import MetricsServer
 from tenantry.master.operations.committing import CommitObserver
 from tenantry.protocol.failures import CATALOGUE
 from tenantry.protocol.messages import NackCause, Stream, TenantState
+from tests.servers.deadlines import PATIENCE_S
+from tests.servers.scraping import scrape
 
 
 def value(metrics: MasterMetrics, name: str, **labels: str) -> float | None:
@@ -107,19 +107,18 @@ def test_it_is_served_and_ends(metrics: MasterMetrics) -> None:
     """A scrape reads figures of this moment in Prometheus' format; after closing nobody answers and no thread is left."""
     links = [1]
     metrics.watch(links=lambda: len(links), queued_bytes=lambda: 42)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with MetricsServer(metrics.registry, "127.0.0.1", 0) as server:
-        url = f"http://{server.address}/metrics"
         links.append(2)
-        with urllib.request.urlopen(url, timeout=5) as response:
-            families = {family.name: family for family in text_string_to_metric_families(response.read().decode())}
+        families = {family.name: family for family in text_string_to_metric_families(scrape(server.address))}
         assert families["tenantry_master_links_open"].samples[0].value == 2
         assert families["tenantry_master_queue_bytes"].samples[0].value == 42
         assert families["tenantry_master_build_info"].samples[0].labels["version"] == "1.2.3"
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(url, timeout=5)
-    gc.collect()
-    assert threading.active_count() <= before
+        scrape(server.address)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE_S)  # the one that has just answered may still be ending
+        assert not thread.is_alive()
 
 
 def test_a_taken_port_is_an_error() -> None:
