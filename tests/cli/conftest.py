@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tenantry.cli.program import program
 from tests.cli.fake_master import TOKEN, FakeMaster
 
 PROGRAM = Path(sys.executable).parent / "tenantry"
+END_S = 60.0
+"""How long a process may take to end, on a machine that is slow or busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,16 @@ class Person:
         assert explained["exit_code"] == result.exit_code
         return explained
 
-    def start(self, *words: str, **pipes: Any) -> subprocess.Popen[str]:
-        """Run a command as a process of its own."""
-        return subprocess.Popen(
+    @contextmanager
+    def start(self, *words: str, **pipes: Any) -> Iterator[subprocess.Popen[str]]:
+        """Run a command as a process of its own. Killed at the end if it still runs."""
+        with subprocess.Popen(
             [PROGRAM, *words], env=self.surroundings(), text=True, **{"stdin": subprocess.DEVNULL, **pipes}
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def surroundings(self) -> Mapping[str, str]:
         """The environment of a process of its own."""

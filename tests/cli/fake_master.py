@@ -47,6 +47,7 @@ from tenantry.v1 import tenant_pb2 as pb
 from tenantry.v1 import tenant_service_pb2 as service_pb
 from tenantry.v1 import tenant_service_pb2_grpc as service_grpc
 from tests.cli.certificates import ServerIdentity, make_identity
+from tests.servers.deadlines import PATIENCE_S
 
 TOKEN = make_secret(TOKEN_PREFIX, bytes(36)).text
 _MOVES = {
@@ -94,7 +95,7 @@ class FakeMaster:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -104,7 +105,7 @@ class FakeMaster:
         """End all calls and close the port."""
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
 
     def add(self, tenant_name: str = "acme", instance_name: str = "main", **fields: Any) -> pb.Tenant:
         """Put a Tenant there, as if it had been registered and had connected."""
@@ -124,7 +125,7 @@ class FakeMaster:
     def announce(self) -> None:
         """Wake the followers: something changed."""
         if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(self.notify(), self._loop).result(10)
+            asyncio.run_coroutine_threadsafe(self.notify(), self._loop).result(PATIENCE_S)
 
     async def notify(self) -> None:
         """The same, from its own loop."""

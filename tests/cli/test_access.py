@@ -9,7 +9,7 @@ import yaml
 
 from tenantry.protocol.failures import EXIT_DENIED, EXIT_LOCAL, EXIT_UNREACHABLE, EXIT_USAGE
 from tests.cli.certificates import make_identity
-from tests.cli.conftest import Person
+from tests.cli.conftest import END_S, Person
 from tests.cli.fake_master import TOKEN, FakeMaster
 
 OTHER_TOKEN = TOKEN.replace("00000000", "11111111")
@@ -177,7 +177,7 @@ def test_a_token_may_come_through_a_pipe(stranger: Person, master: FakeMaster, t
     with stranger.start(*words, "--token-file", str(pipe)) as process:
         # Blocks until the command reads.
         pipe.write_text(TOKEN)
-        assert process.wait(30) == 0
+        assert process.wait(END_S) == 0
 
 
 def test_a_profile_chosen_by_option_wins(operator: Person) -> None:

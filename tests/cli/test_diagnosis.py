@@ -24,7 +24,7 @@ from tenantry.protocol.failures import (
     InternalFault,
 )
 from tests.cli.certificates import make_identity
-from tests.cli.conftest import Person
+from tests.cli.conftest import END_S, Person
 from tests.cli.fake_master import TOKEN, FakeMaster, free_port
 
 
@@ -80,7 +80,7 @@ def sign_in_to(person: Person, address: str, roots: str, trust_domain: str = "te
 def test_a_name_that_does_not_exist_is_explained(stranger: Person) -> None:
     """A misspelt host."""
     sign_in_to(stranger, "master.invalid:7443", make_identity().root)
-    error = stranger.error("status", "--timeout", "5")
+    error = stranger.error("status", "--timeout", "20")
     assert error["metadata"]["obstacle"] in {"NAME_NOT_RESOLVED", "TIMED_OUT"}
     assert error["exit_code"] == EXIT_UNREACHABLE
 
@@ -101,9 +101,9 @@ def test_another_service_at_the_port_is_explained(stranger: Person) -> None:
         greeter = threading.Thread(target=greet, daemon=True)
         greeter.start()
         sign_in_to(stranger, f"127.0.0.1:{listener.getsockname()[1]}", make_identity().root)
-        error = stranger.error("status", "--timeout", "5")
+        error = stranger.error("status", "--timeout", "20")
         listener.shutdown(socket.SHUT_RDWR)
-        greeter.join(10)
+        greeter.join(END_S)
     assert error["metadata"]["obstacle"] == "NOT_TLS"
 
 
@@ -126,7 +126,7 @@ def test_a_wrong_certificate_is_explained(stranger: Person, identity: Callable[[
 def test_a_silent_master_is_not_waited_for(operator: Person, master: FakeMaster) -> None:
     """--timeout bounds the call; that it may have happened is said."""
     master.silent.add("GetMaster")
-    error = operator.error("status", "--timeout", "0.3")
+    error = operator.error("status", "--timeout", "2")
     assert (error["reason"], error["exit_code"]) == ("DEADLINE_EXCEEDED", EXIT_UNREACHABLE)
     assert "before you repeat" in error["hint"]
 
@@ -136,9 +136,9 @@ def test_ctrl_c_ends_a_call_that_waits(operator: Person, master: FakeMaster) -> 
     master.silent.add("GetMaster")
     with operator.start("status", "--timeout", "600", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        assert master.asked.wait(30)
+        assert master.asked.wait(END_S)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(END_S) == 130
         assert process.stderr.read().strip() == ""
 
 
@@ -189,7 +189,7 @@ def test_a_reader_that_goes_away_is_no_error(operator: Person, master: FakeMaste
         assert process.stderr is not None
         assert "NAME" in process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) == 141
+        assert process.wait(END_S) == 141
         assert process.stderr.read() == ""
 
 

@@ -14,6 +14,7 @@ from tenantry.transport.pinning import (
 )
 from tests.cli.certificates import make_identity
 from tests.cli.fake_master import FakeMaster, free_port
+from tests.servers.deadlines import PATIENCE_S
 
 NAME = "api.tenantry.internal"
 
@@ -27,10 +28,10 @@ def silent_port() -> Iterator[int]:
 
 def test_the_root_with_the_fingerprint_is_fetched(master: FakeMaster) -> None:
     """It is the same certificate, whatever the server's name, and no request is made."""
-    root = fetch_root("127.0.0.1", master.port, NAME, master.identity.fingerprint, 10)
+    root = fetch_root("127.0.0.1", master.port, NAME, master.identity.fingerprint, PATIENCE_S)
     assert root == master.identity.root
     assert fingerprint_of(root) == master.identity.fingerprint
-    examine_endpoint("127.0.0.1", master.port, NAME, root, 10)
+    examine_endpoint("127.0.0.1", master.port, NAME, root, PATIENCE_S)
     assert master.requests == []
 
 
@@ -38,17 +39,17 @@ def test_the_root_with_the_fingerprint_is_fetched(master: FakeMaster) -> None:
 def test_another_fingerprint_is_a_mismatch(master: FakeMaster, fingerprint: str) -> None:
     """Nothing but the pinned certificate is handed out."""
     with pytest.raises(EndpointUnreachable) as caught:
-        fetch_root("127.0.0.1", master.port, NAME, fingerprint, 10)
+        fetch_root("127.0.0.1", master.port, NAME, fingerprint, PATIENCE_S)
     assert caught.value.obstacle is Obstacle.PIN_MISMATCH
 
 
 def test_a_foreign_root_does_not_verify(master: FakeMaster) -> None:
     """A server that another authority certified is told apart from one with another name."""
     with pytest.raises(EndpointUnreachable) as caught:
-        examine_endpoint("127.0.0.1", master.port, NAME, make_identity().root, 10)
+        examine_endpoint("127.0.0.1", master.port, NAME, make_identity().root, PATIENCE_S)
     assert caught.value.obstacle is Obstacle.UNTRUSTED
     with pytest.raises(EndpointUnreachable) as caught:
-        examine_endpoint("127.0.0.1", master.port, "link.tenantry.internal", master.identity.root, 10)
+        examine_endpoint("127.0.0.1", master.port, "link.tenantry.internal", master.identity.root, PATIENCE_S)
     assert caught.value.obstacle is Obstacle.WRONG_NAME
 
 

@@ -22,10 +22,8 @@ from tenantry.protocol.failures import (
 from tenantry.v1 import authority_service_pb2 as authority_pb
 from tenantry.v1 import link_service_pb2 as link_pb
 from tenantry.v1 import stream_service_pb2 as pb
-from tests.cli.conftest import Person
+from tests.cli.conftest import END_S, Person
 from tests.cli.fake_master import FakeMaster, timestamp
-
-NOW = time.time()
 
 
 def add_metric(
@@ -35,8 +33,8 @@ def add_metric(
     records = master.records["metricsMaster"]
     record = pb.Record(
         cursor=f"c{len(records) + 1}",
-        timestamp=timestamp(NOW - seconds_ago),
-        received_at=timestamp(NOW),
+        timestamp=timestamp(time.time() - seconds_ago),
+        received_at=timestamp(time.time()),
         tenant_guid=guid,
         tenant_name="acme",
         instance_name="main",
@@ -91,7 +89,7 @@ def test_read_explains_what_is_wrong(operator: Person) -> None:
 
 def test_history_is_shown_with_its_fields(operator: Person, master: FakeMaster) -> None:
     """What is no metric shows its fields by name, several words quoted."""
-    record = pb.Record(timestamp=timestamp(NOW), tenant_name="acme", instance_name="main")
+    record = pb.Record(timestamp=timestamp(time.time()), tenant_name="acme", instance_name="main")
     record.fields.update({"from": "ACTIVE", "to": "ALERT", "reason": "two words"})
     master.records["tenantStatusHistory"].append(record)
     assert 'from=ACTIVE reason="two words" to=ALERT' in operator.done("stream", "read", "tenantStatusHistory")
@@ -114,7 +112,7 @@ def test_tail_goes_on_after_the_master_came_back(operator: Person, master: FakeM
             assert json.loads(process.stdout.readline())["fields"]["value"] == 3
             assert returned.requests[0].after_cursor == "c3"
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
+            assert process.wait(END_S) == 130
             assert "Traceback" not in process.stderr.read()
 
 
@@ -168,7 +166,7 @@ def test_gaps_are_shown_for_a_tenant(operator: Person, master: FakeMaster) -> No
             pb.Gap(
                 tenant_guid=owner, tenant_name="acme", instance_name="main", stream=link_pb.TENANT_STREAM_METRICS,
                 epoch="ab" * 16, first_seq=5, last_seq=1_009, reason=link_pb.LOSS_REASON_SPOOL_FULL, detail="full",
-                declared_at=timestamp(NOW),
+                declared_at=timestamp(time.time()),
             )
         )  # fmt: skip
     [gap] = operator.data("gaps", "--tenant", "acme")
@@ -203,4 +201,4 @@ def test_watch_prints_json_lines_until_interrupted(operator: Person, master: Fak
         threading.Thread(target=master.announce).start()
         assert json.loads(process.stdout.readline()) == {"gone": tenant.guid}
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(END_S) == 130

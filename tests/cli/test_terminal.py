@@ -23,7 +23,7 @@ from tenantry.cli import progress
 from tenantry.cli.live import LiveTable, TenantBoard, plain_line
 from tenantry.v1 import tenant_pb2 as pb
 from tenantry.v1 import tenant_service_pb2 as service_pb
-from tests.cli.conftest import PROGRAM, Person
+from tests.cli.conftest import END_S, PROGRAM, Person
 from tests.cli.fake_master import FakeMaster, timestamp
 
 HEAVY = ("grpc", "google.protobuf", "rich", "yaml", "sqlalchemy", "OpenSSL", "cryptography", "asyncio")
@@ -122,7 +122,7 @@ class Terminal:
         self.process = process
         self.seen = ""
 
-    def wait_for(self, pattern: str, seconds: float = 30) -> None:
+    def wait_for(self, pattern: str, seconds: float = END_S) -> None:
         """Read until the pattern was written after what was waited for before."""
         deadline = time.monotonic() + seconds
         while not (found := re.search(pattern, self.seen)):
@@ -150,7 +150,7 @@ def on_a_terminal(person: Person, *words: str) -> Iterator[Terminal]:
         try:
             yield Terminal(ours, process)
         finally:
-            process.kill()
+            process.kill()  # while the terminal is there, so that nothing waits for it
             os.close(ours)
 
 
@@ -169,7 +169,7 @@ def test_watch_is_a_live_table_on_a_terminal(operator: Person, master: FakeMaste
             returned.add("beta", "second")
             terminal.wait_for("beta.*second")
             terminal.process.send_signal(signal.SIGINT)
-            assert terminal.process.wait(30) == 130
+            assert terminal.process.wait(END_S) == 130
 
 
 def test_colours_are_used_on_a_terminal_unless_unwanted(operator: Person, master: FakeMaster) -> None:
@@ -192,7 +192,7 @@ def test_delete_asks_on_a_terminal(operator: Person, master: FakeMaster) -> None
         terminal.wait_for(r"\[y/N\]")
         terminal.type("n\n")
         terminal.wait_for("not confirmed")
-        assert terminal.process.wait(30) == 2
+        assert terminal.process.wait(END_S) == 2
     with on_a_terminal(operator, "tenant", "delete", "acme") as terminal:
         terminal.wait_for(r"\[y/N\]")
         terminal.type("y\n")
