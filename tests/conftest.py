@@ -16,6 +16,8 @@ import structlog
 from tests.servers import postgres
 
 NO_SKIPS = "TENANTRY_NO_SKIPS"
+_SWITCHES = (NO_SKIPS, "TENANTRY_FAULTS", "TENANTRY_SEED")
+_OF_A_SERVICE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _database_numbers = itertools.count(1)
 
 # `default` and `ci` try the same examples on every run; `long` explores, and prints what reproduces a failure.
@@ -31,12 +33,22 @@ def _profile() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the Hypothesis profile unless the command line names one; let the programs that tests start be interrupted."""
+    """Choose the Hypothesis profile unless the command line names one; give the programs that tests start a clean environment."""
+    _clean_environment()
     # A job that a shell put into the background ignores SIGINT, and so would every program that it starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("hypothesis_profile", default=None):
         hypothesis.settings.load_profile(_profile())
+
+
+def _clean_environment() -> None:
+    """Whoever runs the tests may use Tenantry himself, run them as a service, or reach the Internet through a proxy."""
+    for name in list(os.environ):
+        if (name.startswith("TENANTRY_") and name not in _SWITCHES) or name in _OF_A_SERVICE:
+            del os.environ[name]
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 
 
 def pytest_report_header() -> str:

