@@ -246,12 +246,13 @@ async def test_a_quarantined_daemon_says_so_and_waits(tmp_path: Path, master: Fa
     """The refusal is kept in words for `status`, and the next attempt is half a minute away."""
     master.quarantined = True
     async with running(await joined(tmp_path / "d", master)) as link:
+        began_ms = time.time() * 1000
         await link.until(lambda: link.keeper.status.reconnect_ms is not None)
         assert len(master.hellos) == 1
         assert isinstance(link.keeper.status.trouble, TenantQuarantined)
         assert "a copy, or was rolled back" in link.keeper.status.trouble.advise()
         assert link.keeper.status.reconnect_ms is not None
-        assert link.keeper.status.reconnect_ms - time.time() * 1000 > 20_000
+        assert link.keeper.status.reconnect_ms - began_ms >= 30_000
 
 
 async def test_a_spool_deleted_under_way_is_declared_on_the_next_link(tmp_path: Path, master: FakeMaster) -> None:

@@ -15,6 +15,7 @@ from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.protocol.layouts import SeriesKind, unpack_values
 from tenantry.protocol.messages import Configuration, LossReason, Severity, Stream, TenantState
 from tenantry.transport.records import decode_alert, decode_frame
+from tests.servers.deadlines import PATIENCE_S
 
 GUID = "11111111-1111-4111-8111-111111111111"
 RULE = LocalRule("busy", "m.a", ">=", 0.9, 0.8, 0.0, Severity.HIGH)
@@ -73,6 +74,13 @@ async def active(path: Path, names: Sequence[str] = ("a", "b", "c")) -> ConductK
     conduct = ConductKeeper(path / "conduct.json", names)
     await conduct.enter_state(TenantState.ACTIVE)
     return conduct
+
+
+async def ticks(inbox: MemoryInbox, count: int) -> None:
+    """Wait until that many more deposits have come."""
+    for _ in range(count):
+        inbox.kept.clear()
+        await inbox.kept.wait()
 
 
 def collector(
@@ -154,18 +162,29 @@ async def test_it_collects_only_in_active_and_alert(tmp_path: Path) -> None:
         reads.append(0.0)
         return 0.0
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(collector(conduct, inbox, FakeSource("a", 1.0, read)).run())
-        await asyncio.sleep(0)
+    collecting = collector(conduct, inbox, FakeSource("a", 1.0, read))
+    (tmp_path / "active").mkdir()
+    beside = (
+        MemoryInbox()
+    )  # of the same Tenant, always active: when it gets something, the other one would have got it too
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+        running = [
+            tasks.create_task(one.run())
+            for one in (collecting, collector(await active(tmp_path / "active"), beside, FakeSource("a", 1.0)))
+        ]
+        await ticks(beside, 1)
         assert not reads
         await conduct.enter_state(TenantState.ACTIVE)
         await inbox.kept.wait()
         await conduct.enter_state(TenantState.MAINTENANCE)
-        await asyncio.sleep(0)
+        await ticks(beside, 1)
+        while collecting.hanging:  # a read that was under way
+            await ticks(beside, 1)
         stopped = len(reads)
-        await asyncio.sleep(1.2)
-        assert len(reads) <= stopped + 1
-        running.cancel()
+        await ticks(beside, 2)
+        assert len(reads) == stopped
+        for task in running:
+            task.cancel()
 
 
 async def test_a_clock_that_jumps_forward_leaves_a_declared_gap(tmp_path: Path) -> None:
@@ -176,13 +195,11 @@ async def test_a_clock_that_jumps_forward_leaves_a_declared_gap(tmp_path: Path) 
         own.mkdir()
         inbox, clock = MemoryInbox(), SettableClock()
         conduct = await active(own)
-        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(collector(conduct, inbox, FakeSource("a", 1.0), clock=clock.clock()).run())
             await inbox.kept.wait()
             clock.shift = seconds
-            for _ in range(2):
-                inbox.kept.clear()
-                await inbox.kept.wait()
+            await ticks(inbox, 2)
             running.cancel()
         return [skipped[:2] for skipped in inbox.skipped]
 

@@ -17,6 +17,7 @@ from tenantry.daemon.probes.processes import ProcessesProbe
 from tenantry.daemon.probes.selection import Selection
 from tenantry.daemon.probes.services import ServicesProbe, ServicesUnknown
 from tenantry.protocol.layouts import SeriesKind
+from tests.servers.deadlines import PATIENCE_S
 
 ROOT = Mount("/dev/vda1", "/", "ext4")
 DATA = Mount("/dev/vdb", "/data", "xfs")
@@ -183,10 +184,10 @@ def test_a_dead_mount_costs_its_own_readings() -> None:
     def space(mountpoint: str) -> Space:
         asked.append(mountpoint)
         if mountpoint == "/data":
-            release.wait(30)
+            release.wait(PATIENCE_S)
         return Space(1, 1, 0)
 
-    probe = FilesystemProbe(answer_within_s=0.05, mounts=lambda: [ROOT, DATA], space=space)
+    probe = FilesystemProbe(answer_within_s=2.0, mounts=lambda: [ROOT, DATA], space=space)
     for _ in range(3):
         assert {dict(one.labels)["system.filesystem.mountpoint"] for one in probe.read()} == {"/"}
         assert probe.notes == ("the file system at /data does not answer",)
@@ -194,7 +195,7 @@ def test_a_dead_mount_costs_its_own_readings() -> None:
     stuck = [thread for thread in threading.enumerate() if thread.name == "patient /data"]
     release.set()
     for thread in stuck:
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert {dict(one.labels)["system.filesystem.mountpoint"] for one in probe.read()} == {"/", "/data"}
     assert probe.notes == ()
 
@@ -223,15 +224,16 @@ def test_a_mounted_file_is_no_file_system(tmp_path: Path) -> None:
 
 def test_a_call_gives_back_what_it_raised() -> None:
     """An error arrives at the caller; a call without end is TookTooLong."""
-    caller: PatientCaller[int] = PatientCaller(0.05)
+    caller: PatientCaller[int] = PatientCaller(PATIENCE_S)
     assert caller.call("a", lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         caller.call("a", lambda: 1 // 0)
     release = threading.Event()
+    hasty: PatientCaller[int] = PatientCaller(0.05)
     with pytest.raises(TookTooLong):
-        caller.call("b", lambda: int(release.wait(30)))
-    assert caller.call("a", lambda: 8) == 8
+        hasty.call("b", lambda: int(release.wait(PATIENCE_S)))
     release.set()
+    assert caller.call("a", lambda: 8) == 8
 
 
 # --- processes and services -------------------------------------------------------------------------------------------
