@@ -33,6 +33,8 @@ from tests.servers.wire_tenant import (
 )
 
 CONCURRENT = 200
+REFILL_S = 12.0
+"""A bucket of five attempts fills up by one in this time."""
 REQUEST = make_request(make_key())
 
 
@@ -40,7 +42,7 @@ async def enrol_on(channel: grpc.aio.Channel, guid: str, key: str, request: byte
     """One attempt; the certificate chain."""
     stub = enrolment_service_pb2_grpc.EnrolmentServiceStub(channel)
     answer = await stub.Enrol(
-        enrolment_service_pb2.EnrolRequest(guid=guid, key=key, certificate_request=request), timeout=30
+        enrolment_service_pb2.EnrolRequest(guid=guid, key=key, certificate_request=request), timeout=90
     )
     return answer.certificate_chain
 
@@ -140,17 +142,16 @@ async def test_f29_refusals_take_as_long_whatever_is_wrong(master: MasterProcess
     """The medians of a wrong secret and of an unknown key lie within the same class of time."""
     created = await create_tenant(master, "timed")
     wrong = created.enrolment.key[:-43] + random_key()[-43:]
-    medians = []
-    for key in (wrong, random_key()):
-        took = []
-        for _ in range(12):
+    took: dict[str, list[float]] = {wrong: [], random_key(): []}
+    for _ in range(12):
+        for key, times in took.items():  # in turn, so that a machine that is busy for a while slows both alike
             async with seen_from(master, fresh_address()) as near, near.api_channel() as channel:
                 await channel.channel_ready()
                 began = time.perf_counter()
                 with refused(EnrolmentRefused):
                     await enrol_on(channel, created.tenant.guid, key)
-                took.append(time.perf_counter() - began)
-        medians.append(statistics.median(took))
+                times.append(time.perf_counter() - began)
+    medians = [statistics.median(times) for times in took.values()]
     assert max(medians) < 4 * min(medians)
 
 
@@ -210,6 +211,7 @@ async def test_f29_guesses_are_bounded_by_source_and_cost_the_others_nothing(mas
     """After five failed attempts a minute the source waits; the Tenant itself enrols from elsewhere meanwhile."""
     created = await create_tenant(master, "guessed")
     outcomes: list[str] = []
+    began = time.monotonic()
     async with seen_from(master, fresh_address()) as near, near.api_channel() as channel:
         for _ in range(40):
             try:
@@ -218,12 +220,11 @@ async def test_f29_guesses_are_bounded_by_source_and_cost_the_others_nothing(mas
                 failure = failure_of(error)
                 assert failure is not None
                 outcomes.append(failure.reason)
+        refilled = int((time.monotonic() - began) // REFILL_S)
         with refused(TooManyAttempts):
             await enrol_on(channel, created.tenant.guid, created.enrolment.key)
     assert len(outcomes) == 40
-    assert (
-        5 <= outcomes.count(EnrolmentRefused.reason) <= 7
-    )  # a bucket of five, which fills up by one in twelve seconds
+    assert 5 <= outcomes.count(EnrolmentRefused.reason) <= 7 + refilled
     assert await attempt(master, created.tenant.guid, created.enrolment.key)
 
 

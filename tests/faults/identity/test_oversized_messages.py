@@ -16,7 +16,8 @@ from tests.servers.refusals import snapshot
 from tests.servers.wire_tenant import Identity, WireTenant, create_tenant, enrolled, move, open_link
 
 LIMIT = 1 << 20
-GROWTH = 8 << 20
+GROWTH = 24 << 20
+"""Far less than what is packed, and more than what a Master needs when something happens for the first time."""
 CREATE = "/tenantry.v1.TenantService/CreateTenant"
 CONNECT = "/tenantry.v1.LinkService/Connect"
 
@@ -36,7 +37,7 @@ async def send_bytes(
     """Send these bytes as a request, which must be refused; the refusal."""
     stub: Any = channel.unary_unary(method)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub(data, metadata=metadata, timeout=10, **options)
+        await stub(data, metadata=metadata, timeout=60, **options)
     return caught.value
 
 
@@ -46,7 +47,7 @@ async def send_on_link(
     """Send these bytes as the first message of a link, which must be refused; the refusal."""
     async with master.link_channel(identity.key, identity.chain) as channel:
         connect: Any = channel.stream_stream(CONNECT)
-        call = connect(timeout=10, **options)
+        call = connect(timeout=60, **options)
         try:
             await call.write(data)
             await call.read()
@@ -73,7 +74,7 @@ async def test_f26_messages_beyond_the_limit_end_their_call_alone(
         assert snapshot(master) == before
         assert process.memory_info().rss - memory < GROWTH
         clock: Any = channel.unary_unary("/tenantry.v1.EnrolmentService/GetServerTime")
-        await clock(b"", timeout=5)
+        await clock(b"", timeout=60)
 
 
 async def test_f26_metadata_beyond_the_limit_is_refused_each_time(master: MasterProcess) -> None:
@@ -81,9 +82,9 @@ async def test_f26_metadata_beyond_the_limit_is_refused_each_time(master: Master
     async with master.api_channel() as channel:
         clock: Any = channel.unary_unary("/tenantry.v1.EnrolmentService/GetServerTime")
         for _ in range(10):
-            await clock(b"", metadata=(("x-padding", "x" * 6_000),), timeout=5)
+            await clock(b"", metadata=(("x-padding", "x" * 6_000),), timeout=60)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await clock(b"", metadata=(("x-padding", "x" * 9_000),), timeout=5)
+                await clock(b"", metadata=(("x-padding", "x" * 9_000),), timeout=60)
             assert caught.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 
 
@@ -109,7 +110,7 @@ async def _garbage(
     channel: grpc.aio.Channel, rpc: Rpc, data: bytes, metadata: tuple[tuple[str, str], ...]
 ) -> grpc.aio.AioRpcError | None:
     stub: Any = (channel.unary_stream if rpc.method.server_streaming else channel.unary_unary)(rpc.path)
-    call = stub(data, metadata=metadata, timeout=5)
+    call = stub(data, metadata=metadata, timeout=60)
     try:
         if rpc.method.server_streaming:
             await call.read()
