@@ -71,6 +71,19 @@ def rule_names(context: click.Context, _parameter: click.Parameter, incomplete: 
     return _silently(ask)
 
 
+def user_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Users by name."""
+
+    def ask() -> list[str]:
+        from tenantry.v1 import user_service_pb2 as pb
+
+        with _master(context) as master:
+            users = master.call(master.users.ListUsers, pb.ListUsersRequest(page_size=1_000)).users
+        return [user.name for user in users if user.name.startswith(incomplete.lower())][:_OFFERED]
+
+    return _silently(ask)
+
+
 def _master(context: click.Context) -> Master:
     from tenantry.cli.connection import Master
     from tenantry.cli.invocation import Invocation

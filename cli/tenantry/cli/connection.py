@@ -35,12 +35,16 @@ from tenantry.transport.pinning import EndpointUnreachable, Obstacle, examine_en
 from tenantry.transport.settings import client_options
 from tenantry.transport.statuses import failure_of
 from tenantry.v1 import master_service_pb2 as master_pb
+from tenantry.v1 import user_service_pb2 as user_pb
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
 from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
 from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
 from tenantry.v1.rule_service_pb2_grpc import RuleServiceStub
+from tenantry.v1.session_service_pb2_grpc import SessionServiceStub
 from tenantry.v1.stream_service_pb2_grpc import StreamServiceStub
 from tenantry.v1.tenant_service_pb2_grpc import TenantServiceStub
+from tenantry.v1.token_service_pb2_grpc import TokenServiceStub
+from tenantry.v1.user_service_pb2_grpc import UserServiceStub
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
@@ -82,10 +86,8 @@ class Master:
         self.timeout = timeout
         self._profile = profile
         self._examine = examine
-        self._server_name = listener_name("api", profile.trust_domain)
-        credentials = grpc.composite_channel_credentials(
-            grpc.ssl_channel_credentials(profile.ca.encode()), grpc.access_token_call_credentials(profile.token)
-        )
+        self._server_name = listener_name("machines" if profile.certificate else "api", profile.trust_domain)
+        credentials = _credentials(profile)
         self._channel = grpc.secure_channel(
             join_address(self.host, self.port), credentials, client_options(self._server_name)
         )
@@ -122,6 +124,25 @@ class Master:
     def licences(self) -> LicenceServiceStub:
         """Its licence."""
         return LicenceServiceStub(self._channel)
+
+    @cached_property
+    def sessions(self) -> SessionServiceStub:
+        """Signing in and out."""
+        return SessionServiceStub(self._channel)
+
+    @cached_property
+    def users(self) -> UserServiceStub:
+        """Its users."""
+        return UserServiceStub(self._channel)
+
+    @cached_property
+    def tokens(self) -> TokenServiceStub:
+        """Bearer tokens."""
+        return TokenServiceStub(self._channel)
+
+    def signed_in_as(self) -> str:
+        """The name of the user who is signed in; needs no right. Raises as `call`."""
+        return self.call(self.users.GetUser, user_pb.GetUserRequest()).user.name
 
     def describe(self) -> master_pb.GetMasterResponse:
         """What the Master says of itself. Raises as `call`."""
@@ -202,6 +223,15 @@ class Master:
             "The Master accepts connections; try again.",
             {"status": code.name},
         )
+
+
+def _credentials(profile: Profile) -> grpc.ChannelCredentials:
+    if profile.certificate:
+        return grpc.ssl_channel_credentials(profile.ca.encode(), profile.key.encode(), profile.certificate.encode())
+    encrypted = grpc.ssl_channel_credentials(profile.ca.encode())
+    if not profile.token:
+        return encrypted
+    return grpc.composite_channel_credentials(encrypted, grpc.access_token_call_credentials(profile.token))
 
 
 def explain(unreachable: EndpointUnreachable) -> MasterUnreachable | MasterUntrusted:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +24,24 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One Master: where it is, whom to trust there (root certificates, PEM), and the token."""
+    """One Master: where it is, whom to trust there (root certificates, PEM), and what to sign in with.
+
+    That is a token, of a ``session`` or of a program; or a machine's ``certificate`` with its ``key`` (PEM); or nothing, which
+    is a stranger.
+    """
 
     address: str
     trust_domain: str
     ca: str
-    token: str = field(repr=False)
+    token: str = field(default="", repr=False)
+    session: bool = False
+    certificate: str = ""
+    key: str = field(default="", repr=False)
+
+    @property
+    def signs_in_by(self) -> str:
+        """The way of signing in, in a word."""
+        return "certificate" if self.certificate else "session" if self.session else "token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +162,22 @@ def choose_profile(name: str | None, environment: Mapping[str, str] = os.environ
 def read_token(path: Path) -> str:
     """The token in a private file or a pipe, without white space around it. Raises LocalFileUnusable."""
     try:
+        return read_secret(path, "token").encode().decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise LocalFileUnusable(f"{path} does not hold a token", "A token is one line and starts with tna_.") from None
+
+
+def read_secret(path: Path, what: str) -> str:
+    """The text in a private file or a pipe. Raises LocalFileUnusable."""
+    try:
         content = path.read_bytes() if path.exists() and not path.is_file() else read_private(path)
-        return content.decode("ascii").strip()
+        return content.decode()
     except FileExposed as error:
-        raise LocalFileUnusable(f"the token is not used: {error}", "It may be known to others: replace it.") from None
+        raise LocalFileUnusable(f"the {what} is not used: {error}", "It may be known to others: replace it.") from None
     except OSError as error:
         raise LocalFileUnusable(f"{path} cannot be read: {error.strerror}", "Check the path.") from None
     except UnicodeDecodeError:
-        raise LocalFileUnusable(f"{path} does not hold a token", "A token is one line and starts with tna_.") from None
+        raise LocalFileUnusable(f"{path} does not hold a {what}", "It is text in UTF-8.") from None
 
 
 def read_roots(path: Path) -> str:
@@ -195,9 +215,8 @@ def _parse(document: Any) -> Profiles:
         raise ValueError
     by_name = {check_profile_name(name): Profile(**fields) for name, fields in document["profiles"].items()}
     for profile in by_name.values():
-        if not all(
-            isinstance(part, str) for part in (profile.address, profile.trust_domain, profile.ca, profile.token)
-        ):
+        texts = (profile.address, profile.trust_domain, profile.ca, profile.token, profile.certificate, profile.key)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(profile.session, bool):
             raise TypeError
     current = document["current"]
     if current is not None and current not in by_name:
@@ -213,10 +232,10 @@ def _render(profiles: Profiles) -> bytes:
         "current": profiles.current,
         "profiles": {
             name: {
-                "address": profile.address,
-                "trust_domain": profile.trust_domain,
-                "ca": profile.ca,
-                "token": profile.token,
+                key: value
+                for key, value in asdict(profile).items()
+                # What is not there is not written: a version that does not know it can then read the rest.
+                if value or key == "token"
             }
             for name, profile in sorted(profiles.by_name.items())
         },

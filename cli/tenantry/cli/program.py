@@ -11,10 +11,11 @@ from typing import Any, NoReturn
 
 import click
 
-from tenantry.cli.commands.access import login, logout, profile
 from tenantry.cli.commands.authority import ca
 from tenantry.cli.commands.guidance import PROGRAM, completion, topics
 from tenantry.cli.commands.licence_issuing import license_
+from tenantry.cli.commands.login import login, logout
+from tenantry.cli.commands.profile import profile
 from tenantry.cli.commands.rule import rule
 from tenantry.cli.commands.status import status
 from tenantry.cli.commands.stream import gaps, stream
@@ -23,6 +24,10 @@ from tenantry.cli.commands.tenant_edit import edit_tenant
 from tenantry.cli.commands.tenant_identity import rekey_tenant, resolve_quarantine
 from tenantry.cli.commands.tenant_moves import commands as move_commands
 from tenantry.cli.commands.tenant_watch import watch_tenants
+from tenantry.cli.commands.token import token
+from tenantry.cli.commands.user import user
+from tenantry.cli.commands.user_certificates import certificates_of, issue_certificate, revoke_certificate
+from tenantry.cli.commands.user_security import second_factor, set_password
 from tenantry.cli.diagnosis import EXIT_BROKEN_PIPE, diagnose, exit_code_lines, report
 from tenantry.cli.invocation import Invocation, Noun, shared_options
 from tenantry.protocol.failures import EXIT_BUG
@@ -110,6 +115,8 @@ commands: tuple[click.Command, ...] = (
     gaps,
     ca,
     license_,
+    user,
+    token,
     completion,
     topics,
 )
@@ -118,3 +125,5 @@ for command in commands:
     program.add_command(command)
 for verb in verbs:
     tenant.add_command(verb)
+for own in (set_password, second_factor, issue_certificate, certificates_of, revoke_certificate):
+    user.add_command(own)
