@@ -15,6 +15,7 @@ from tenantry.master.commands.outcomes import explain
 from tenantry.master.commands.running import run
 from tenantry.master.commands.saving import backup, restore
 from tenantry.master.commands.tokens import token
+from tenantry.master.commands.users import user
 from tenantry.process.redaction import redact_text
 from tenantry.protocol.failures import EXIT_BUG
 
@@ -43,7 +44,7 @@ def program() -> None:
     """The Master: supervises Tenants, takes their data, and answers operators."""
 
 
-for _command in (init, run, config, backup, restore, token, ca, license_):
+for _command in (init, run, config, backup, restore, token, user, ca, license_):
     program.add_command(_command)
 
 

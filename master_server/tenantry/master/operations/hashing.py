@@ -22,6 +22,11 @@ RESERVED: Final = 4
 """Places that strangers cannot take: for users who come from where they have signed in before, and for those signed in."""
 
 
+def make_hasher() -> PasswordHasher:
+    """What makes hashes by today's parameters."""
+    return PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether a password was right, and, where its hash was made with other parameters than today's, the new hash."""
@@ -42,7 +47,7 @@ class PasswordHashing:
         reserved: int = RESERVED,
     ) -> None:
         """``waiting``: attempts under way or in the queue; ``reserved``: so many more for those who are known."""
-        self._hasher = hasher or PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
+        self._hasher = hasher or make_hasher()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password")
         self._waiting = waiting
         self._reserved = reserved
