@@ -12,11 +12,13 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from tenantry.licensing.issuers import encode_issuer
 from tenantry.master.pki.authority import Authority, AuthorityFolder
 from tenantry.master.pki.issuing import issue_server_certificate, issue_tenant_certificate
 from tenantry.protocol.delivery import AlreadyStored, HighWater, Refuse, Store, StoreLoss, judge
 from tenantry.protocol.failures import EnrolmentRefused, Failure, TenantQuarantined
 from tenantry.protocol.joining import JoinTicket, encode_join_string, make_secret
+from tenantry.protocol.licences import LicenceKind
 from tenantry.protocol.master_link import MasterLink
 from tenantry.protocol.messages import (
     Ack,
@@ -48,6 +50,7 @@ from tenantry.v1 import link_service_pb2 as link_pb
 from tenantry.v1.enrolment_service_pb2_grpc import EnrolmentServiceServicer, add_EnrolmentServiceServicer_to_server
 from tenantry.v1.link_service_pb2_grpc import LinkServiceServicer, add_LinkServiceServicer_to_server
 from tests.servers.deadlines import PATIENCE_S
+from tests.servers.licensing import issuer_key, licence_for
 
 DOMAIN = "tenantry.internal"
 GUID = "11111111-1111-4111-8111-111111111111"
@@ -160,6 +163,9 @@ class _Links(LinkServiceServicer):
     def __init__(self, master: FakeMaster) -> None:
         self._master = master
 
+    async def ReadAuditProof(self, request, context):  # type: ignore[no-untyped-def, override]  # noqa: N802 - the contract's name
+        raise NotImplementedError
+
     async def Connect(self, request_iterator, context):  # type: ignore[no-untyped-def]  # noqa: N802 - the contract's name
         master = self._master
         certificate = context.auth_context()["x509_pem_cert"][0]
@@ -250,7 +256,10 @@ class _Enrolment(EnrolmentServiceServicer):
         if self._master.lose_enrolment_reply:
             self._master.lose_enrolment_reply = False
             await context.abort(grpc.StatusCode.UNAVAILABLE, "reply lost")
+        licence = licence_for(request.machine_fingerprint, LicenceKind.TENANT)
         return enrolment_pb.EnrolResponse(
+            licence="" if request.licence else licence,
+            licence_issuer=encode_issuer(issuer_key().issuer),
             certificate_chain=chain,
             trust_bundle=self._master.bundle,
             trust_domain=DOMAIN,

@@ -233,6 +233,10 @@ class Walker:
             self.finding = Finding(Fault.CUT, self.sequence + 1, f"a signed head has seen record {head.sequence}")
         return self.finding
 
+    def accuse(self, fault: Fault, detail: str) -> None:
+        """Whoever walks has found something wrong behind what was proven."""
+        self._found(fault, detail)
+
     def _step(self, digest: bytes, said: bytes | None) -> bool:
         if self.finding is not None:
             return False

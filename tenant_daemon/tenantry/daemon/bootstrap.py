@@ -25,17 +25,18 @@ from tenantry.daemon.domain.readings import Reading
 from tenantry.daemon.domain.rules import LocalRules
 from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.link.keeper import LinkKeeper
+from tenantry.daemon.link.witness import Verdict
 from tenantry.daemon.operations.collecting import Collector
 from tenantry.daemon.operations.conduct import ConductKeeper
-from tenantry.daemon.operations.notifying import notify, parse_level
+from tenantry.daemon.operations.notifying import notify, parse_level, raise_alert
 from tenantry.daemon.probes.contract import Probe, measure
 from tenantry.daemon.probes.discovery import discover_probes
 from tenantry.daemon.spool.keeping import SpoolSettings
 from tenantry.daemon.spool.spool import Spool
 from tenantry.process.files import FileExposed, LeaseHeld, exclusive_lock, private_directory
 from tenantry.process.notify import ServiceNotifier
-from tenantry.protocol.failures import FieldInvalid
-from tenantry.protocol.messages import Goodbye, GoodbyeReason
+from tenantry.protocol.failures import Failure, FieldInvalid
+from tenantry.protocol.messages import Goodbye, GoodbyeReason, NotificationLevel
 from tenantry.protocol.names import MAX_REASON, check_text
 
 _log = structlog.get_logger(__name__)
@@ -120,6 +121,7 @@ class Daemon:
             host_name=socket.gethostname()[:255],
             chance=random.Random(),  # noqa: S311 - spreads load, keeps no secret
             on_change=self._tell_status,
+            tell=self._tell_verdict,
         )
         self._ended: asyncio.Future[bool] | None = None
 
@@ -137,7 +139,11 @@ class Daemon:
             )
             self.notifier.ready("started")
             async with asyncio.TaskGroup() as tasks:
-                helpers = [tasks.create_task(self.collector.run()), tasks.create_task(self._feed_watchdog())]
+                helpers = [
+                    tasks.create_task(self.collector.run()),
+                    tasks.create_task(self._feed_watchdog()),
+                    tasks.create_task(self.keeper.witness.run()),
+                ]
                 heard = await self.keeper.run()
                 self.notifier.stopping()
                 for helper in helpers:
@@ -155,6 +161,17 @@ class Daemon:
         while interval is not None:
             self.notifier.watchdog()
             await asyncio.sleep(interval / 2)
+
+    async def _tell_verdict(self, verdict: Verdict) -> None:
+        """To the operators; a Master that lies about its audit may keep it from them, but not from this machine's log."""
+        level = NotificationLevel.ERROR if verdict.is_alarming else NotificationLevel.WARNING
+        now_ms = time.time_ns() // 1_000_000
+        try:
+            if verdict.is_alarming:
+                await raise_alert(self.spool, self.conduct, "audit history", verdict.describe(), now_ms)
+            await notify(self.spool, self.conduct, level, "audit", verdict.describe(), now_ms)
+        except Failure as failure:
+            _log.error("not told to the Master", reason=failure.reason)
 
     def _tell_status(self) -> None:
         if not self.notifier.enabled:
@@ -186,6 +203,7 @@ class Daemon:
                 "heartbeat_interval_ms": conduct.configuration.heartbeat_interval_ms,
             },
             "link": self.keeper.status.describe(),
+            "audit": self._describe_audit(),
             "spool": {
                 "unacknowledged_records": spool.unacknowledged_records,
                 "bytes": spool.bytes,
@@ -204,6 +222,16 @@ class Daemon:
                 }
                 for name, report in sorted(self.collector.reports.items())
             },
+        }
+
+    def _describe_audit(self) -> dict[str, Any]:
+        witness = self.keeper.witness
+        last = witness.last
+        return {
+            "judgement": last.judgement.lower() if last is not None else None,
+            "sequence": last.sequence if last is not None else None,
+            "detail": last.describe() if last is not None and last.is_alarming else "",
+            "judged_ms": witness.last_ms,
         }
 
     async def _leave(self, request: Mapping[str, Any]) -> Mapping[str, Any]:

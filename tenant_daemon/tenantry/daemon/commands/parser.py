@@ -42,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     notification.add_argument("--level", default="info", help="info (default), warning or error")
     notification.add_argument("--source", required=True, help="which part of this machine says so")
     notification.add_argument("text", help="what, for people")
+    _add_audit(commands)
     for command in commands.choices.values():
         # The same flags after the command; there they have no default, which would overwrite what stood before it.
         _add_settings(command, argparse.SUPPRESS)
@@ -85,6 +86,24 @@ def _add_join(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     join.add_argument("--ca-file", type=Path, metavar="FILE", help="the Master's root certificate, PEM")
     join.add_argument(
         "--trust-domain", default="tenantry.internal", help="the Master's trust domain (tenantry.internal)"
+    )
+
+
+def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="verify the Master's audit by what this Tenant has witnessed",
+        description="Prove the heads of the Master's audit chain that this Tenant keeps, and that the Master's present audit contains "
+        "them. Ends with 4 when it does not.",
+    )
+    audit.add_argument("action", choices=["verify"], help="verify")
+    audit.add_argument("--offline", action="store_true", help="only the heads, without asking the Master")
+    audit.add_argument(
+        "--file", type=Path, metavar="FILE", help="an export of the audit (tenantry audit export) instead of the Master"
+    )
+    audit.add_argument("--json", action="store_true", help="as one JSON object")
+    audit.add_argument(
+        "--records", action="store_true", help="print the proven records about this Tenant, one JSON a line"
     )
 
 

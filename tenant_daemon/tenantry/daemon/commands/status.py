@@ -76,6 +76,10 @@ def _lines(report: dict[str, Any]) -> list[str]:
             lines.append(_line("clock", f"{format_milliseconds(abs(offset_ms) // 1000 * 1000)} {how} the Master's"))
         if link["trouble"] is not None:
             lines += [_line("trouble", link["trouble"]["message"]), _line("", link["trouble"]["hint"])]
+    audit = report.get("audit")
+    if audit is not None and audit["judgement"] is not None:
+        text = audit["detail"] or f"record {audit['sequence']} witnessed {_ago(audit['judged_ms'])}"
+        lines.append(_line("audit", text))
     certificate = link["certificate"]
     if certificate is not None:
         lines.append(_line("certificate", f"{certificate['serial']}, until {_time(certificate['not_after_ms'])}"))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _PROGRAM = (sys.executable, "-P", "-m", "tenantry.daemon.link.certificate_work")
 _TIMEOUT_S = 60.0
@@ -37,6 +38,12 @@ class CertificateProcess:
     async def store_trust(self, bundle: str) -> None:
         """Trust these roots from the next connection on."""
         await self._order("trust", bundle.encode())
+
+    async def witness(self, tokens: Sequence[str], now_ms: int) -> list[dict[str, Any]]:
+        """Judge and keep heads of the Master's audit; one verdict each, as `tenantry.daemon.link.witness.Verdict` takes it."""
+        answer = await self._order("witness", json.dumps({"tokens": list(tokens), "now_ms": now_ms}).encode())
+        verdicts: list[dict[str, Any]] = json.loads(answer)
+        return verdicts
 
     async def _order(self, order: str, given: bytes) -> bytes:
         return await asyncio.to_thread(self._run, order, given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import grpc
 import grpc.aio
 
 from tenantry.daemon.domain.failures import AlreadyJoined, IdentityDamaged, MasterUnreachable, NotJoined
+from tenantry.daemon.licences.folder import LicenceFolder
 from tenantry.daemon.link.certificates import check_trust_bundle, generate_key, make_request, read_credential
 from tenantry.daemon.link.channels import open_api_channel
 from tenantry.daemon.link.diagnosis import explain_endpoint
 from tenantry.daemon.link.identity import Identity, IdentityFolder
 from tenantry.process.failpoints import failpoint
 from tenantry.process.files import FileExposed, read_private, write_private
-from tenantry.protocol.failures import Failure
+from tenantry.protocol.failures import Failure, LicenceMissing
 from tenantry.protocol.joining import join_address
 from tenantry.protocol.names import listener_name
 from tenantry.transport.pinning import EndpointUnreachable, examine_endpoint, fetch_root, fingerprint_of
@@ -46,14 +48,24 @@ class JoinOrder:
 async def join(folder: IdentityFolder, order: JoinOrder) -> Identity:
     """Enrol and write the identity down. Safe to repeat with the same key within ten minutes when the answer was lost.
 
-    Raises AlreadyJoined, MasterNotTrusted, MasterUnreachable, ClockWrong, EnrolmentRefused and other failures of the Master.
+    The daemon joins with its own tenant licence, or takes the one that the Master hands out. Raises AlreadyJoined, MasterNotTrusted,
+    MasterUnreachable, ClockWrong, EnrolmentRefused, LicenceMissing and other failures of the Master.
     """
     _check_free(folder, order.guid)
     root = order.ca_certificate or await _fetch_root(order)
     await _examine(order, root)
     private_key = await asyncio.to_thread(_prepare_key, folder.folder / "joining.json", order)
     failpoint("join.before_enrol")
-    response = await _enrol(order, root, make_request(private_key))
+    licences = LicenceFolder(folder.folder)
+    own_licence = licences.own_for_joining(time.time_ns() // 1_000_000)
+    request = EnrolRequest(
+        guid=order.guid,
+        key=order.key,
+        certificate_request=make_request(private_key),
+        machine_fingerprint=licences.fingerprint(),
+        licence=own_licence,
+    )
+    response = await _enrol(order, root, request)
     failpoint("join.before_store")
     identity = Identity(
         order.guid,
@@ -67,6 +79,10 @@ async def join(folder: IdentityFolder, order: JoinOrder) -> Identity:
         bundle = check_trust_bundle(response.trust_bundle)
     except ValueError as error:
         raise IdentityDamaged(file="the Master's answer", problem=str(error)) from None
+    if response.licence:
+        licences.store_handed(response.licence, response.licence_issuer)
+    elif not own_licence:
+        raise LicenceMissing(cause="the Master handed out none, and none is installed here")
     folder.store(identity, credential, bundle)
     (folder.folder / "joining.json").unlink(missing_ok=True)
     return identity
@@ -115,14 +131,12 @@ def _prepare_key(path: Path, order: JoinOrder) -> bytes:
     return private_key
 
 
-async def _enrol(order: JoinOrder, root: str, request: bytes) -> EnrolResponse:
+async def _enrol(order: JoinOrder, root: str, request: EnrolRequest) -> EnrolResponse:
     address = join_address(order.host, order.port)
     async with open_api_channel(address, order.trust_domain, root.encode()) as channel:
         stub = EnrolmentServiceStub(channel)
         try:
-            return await stub.Enrol(
-                EnrolRequest(guid=order.guid, key=order.key, certificate_request=request), timeout=_ENROL_TIMEOUT_S
-            )
+            return await stub.Enrol(request, timeout=_ENROL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise _explain(error, address) from None
 

@@ -6,19 +6,22 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import grpc.aio
 import structlog
 
 from tenantry.daemon.domain.failures import SpoolUnavailable
+from tenantry.daemon.licences.folder import LicenceFolder
 from tenantry.daemon.link.certificate_process import CertificateProcess
 from tenantry.daemon.link.channels import open_link_channel
 from tenantry.daemon.link.diagnosis import TOLERATED_OFFSET_MS, check_own_certificate, diagnose
+from tenantry.daemon.link.heads import HeadArchive
 from tenantry.daemon.link.identity import Credential, Identity, IdentityFolder, hash_trust_bundle
 from tenantry.daemon.link.renewal import Renewal
 from tenantry.daemon.link.session import ConnectCall, Ending, Session, SessionEnd, SessionHooks
+from tenantry.daemon.link.witness import Verdict, Witness
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.outbox import Outbox
 from tenantry.protocol.daemon_link import DaemonLink
@@ -81,6 +84,10 @@ class LinkStatus:
         }
 
 
+async def tell_nobody(verdict: Verdict) -> None:
+    """Leaves it at the log."""
+
+
 class LinkKeeper:
     """The one link of this daemon, for as long as it runs."""
 
@@ -96,7 +103,9 @@ class LinkKeeper:
         host_name: str,
         chance: random.Random,
         on_change: Callable[[], None] = lambda: None,
+        tell: Callable[[Verdict], Awaitable[None]] = tell_nobody,
     ) -> None:
+        """``tell``: called with what people should know about the Master's audit."""
         self._identity = identity
         self._folder = folder
         self._outbox = outbox
@@ -107,7 +116,9 @@ class LinkKeeper:
         self._chance = chance
         self._on_change = on_change
         self._certificates = CertificateProcess(folder.folder)
-        self._renewal = Renewal(chance, self._certificates)
+        self._renewal = Renewal(chance, self._certificates, LicenceFolder(folder.folder))
+        self._heads = HeadArchive(folder.folder)
+        self.witness = Witness(self._certificates, tell)
         self._refusals: dict[tuple[Stream, int], int] = {}
         self._refusals_epoch = b""
         self._session: Session | None = None
@@ -188,6 +199,8 @@ class LinkKeeper:
             trust_bundle_hash=hash_trust_bundle(bundle),
             configuration_version=self._conduct.present.configuration.version,
             lost_epochs=standing.lost_epochs,
+            witnesses_audit=True,
+            audit_head=await asyncio.to_thread(self._heads.newest_token),
         )
         opened = asyncio.Event()
         link = DaemonLink(hello, self._refusals)
@@ -196,6 +209,7 @@ class LinkKeeper:
             acknowledged=self._acknowledged,
             renewal_asked=self._renewal.ask,
             store_trust=self._certificates.store_trust,
+            head_shown=self.witness.show,
         )
         session = Session(link, standing, self._outbox, self._conduct, hooks, self._wake)
         self._session = session

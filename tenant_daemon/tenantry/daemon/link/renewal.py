@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 
@@ -10,10 +11,13 @@ import grpc
 import grpc.aio
 import structlog
 
+from tenantry.daemon.licences.folder import LicenceFolder
 from tenantry.daemon.link.certificate_process import CertificateProcess, CertificateWorkFailed
 from tenantry.daemon.link.channels import cancelled_by_peer
 from tenantry.daemon.link.identity import Credential
 from tenantry.process.failpoints import failpoint
+from tenantry.process.files import FileExposed
+from tenantry.protocol.failures import LicenceInvalid
 from tenantry.transport.statuses import failure_of
 from tenantry.v1.link_service_pb2 import RenewCertificateRequest
 from tenantry.v1.link_service_pb2_grpc import LinkServiceStub
@@ -30,9 +34,10 @@ _TIMEOUT_S = 30.0
 class Renewal:
     """When to renew the certificate in use, drawn once for each certificate, so that a fleet spreads out; and renewing it."""
 
-    def __init__(self, chance: random.Random, certificates: CertificateProcess) -> None:
+    def __init__(self, chance: random.Random, certificates: CertificateProcess, licences: LicenceFolder) -> None:
         self._chance = chance
         self._certificates = certificates
+        self._licences = licences
         self._due_ms: dict[str, int] = {}
         self._asked = asyncio.Event()
 
@@ -74,9 +79,21 @@ class Renewal:
 
     async def _renew(self, channel: grpc.aio.Channel) -> str:
         request = RenewCertificateRequest(certificate_request=await self._certificates.make_request())
+        with contextlib.suppress(
+            OSError, FileExposed
+        ):  # the licence comes with the certificate, and does not hold it up
+            request.machine_fingerprint = await asyncio.to_thread(self._licences.fingerprint)
+            now_ms = time.time_ns() // 1_000_000
+            request.licence = await asyncio.to_thread(self._licences.own_for_joining, now_ms)
         response = await LinkServiceStub(channel).RenewCertificate(request, timeout=_TIMEOUT_S)
         failpoint("renew.after_issue")
-        return await self._certificates.accept(response.certificate_chain, response.trust_bundle)
+        serial = await self._certificates.accept(response.certificate_chain, response.trust_bundle)
+        if response.licence:
+            try:
+                await asyncio.to_thread(self._licences.store_handed, response.licence, response.licence_issuer)
+            except (OSError, FileExposed, LicenceInvalid) as error:
+                _log.warning("licence not kept", cause=str(error)[:300])
+        return serial
 
     async def _wait(self, due_ms: int) -> None:
         while not self._asked.is_set():

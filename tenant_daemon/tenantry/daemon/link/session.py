@@ -33,6 +33,7 @@ from tenantry.protocol.daemon_link import (
     DaemonLink,
     EpochRefused,
     Event,
+    HeadShown,
     HistoriesDiffer,
     MasterLeft,
     Phase,
@@ -110,6 +111,7 @@ class SessionHooks:
     acknowledged: Callable[[], None]
     renewal_asked: Callable[[str], None]
     store_trust: Callable[[str], Awaitable[None]]
+    head_shown: Callable[[str], None]
 
 
 class Session:
@@ -307,11 +309,17 @@ class Session:
                 self._link.work_by(self._conduct.present.configuration, time.monotonic())
             case TrustChanged():
                 await self._trust(event.trust_bundle)
-            case RenewalAsked():
-                self._hooks.renewal_asked(event.reason)
+            case RenewalAsked() | HeadShown():
+                self._pass_on(event)
             case MasterLeft():
                 ending = Ending.SENT_AWAY if self._farewell is None else Ending.LEFT
                 raise SessionOver(ending, goodbye=event.goodbye)
+
+    def _pass_on(self, event: RenewalAsked | HeadShown) -> None:
+        if isinstance(event, RenewalAsked):
+            self._hooks.renewal_asked(event.reason)
+        else:
+            self._hooks.head_shown(event.token)
 
     async def _resume(self, resume: Resume) -> None:
         chains = await self._outbox.chains_at({mark.stream: mark.last_seq for mark in resume.marks})

@@ -6,8 +6,8 @@ from tenantry.daemon.domain.spooling import Deposit, Entry
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.outbox import Inbox
 from tenantry.protocol.failures import FieldInvalid
-from tenantry.protocol.messages import NotificationLevel, NotificationRecord, Stream
-from tenantry.transport.records import decode_notification, encode_notification
+from tenantry.protocol.messages import AlertRecord, NotificationLevel, NotificationRecord, Severity, Stream
+from tenantry.transport.records import decode_notification, encode_alert, encode_notification
 
 
 async def notify(
@@ -22,6 +22,15 @@ async def notify(
     if not conduct.present.state.sends_data:
         return False
     await inbox.accept(Deposit([Entry(Stream.NOTIFICATIONS, record, timestamp_ms)]))
+    return True
+
+
+async def raise_alert(inbox: Inbox, conduct: ConductKeeper, rule: str, message: str, timestamp_ms: int) -> bool:
+    """Keep an alert of the daemon's own, of the highest severity, for the Master; otherwise as `notify`."""
+    if not conduct.present.state.sends_data:
+        return False
+    record = AlertRecord(timestamp_ms, rule, firing=True, severity=Severity.CRITICAL, message=message)
+    await inbox.accept(Deposit([Entry(Stream.ALERTS, encode_alert(record), timestamp_ms)]))
     return True
 
 
