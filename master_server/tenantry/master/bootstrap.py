@@ -23,6 +23,7 @@ from tenantry.master.domain.connectivity import Thresholds
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import CertificateRole, MasterMetrics
 from tenantry.master.monitoring.serving import MetricsServer
+from tenantry.master.openid.provider import openid_provider
 from tenantry.master.operations import supervising
 from tenantry.master.operations.audit_heads import AuditSealer, History
 from tenantry.master.operations.authorities import TrustKeeper, standings
@@ -33,6 +34,7 @@ from tenantry.master.operations.following import StreamHub
 from tenantry.master.operations.ingesting import Decoders, Ingest, LayoutDirectory
 from tenantry.master.operations.licensing import LicenceBook
 from tenantry.master.operations.links import LinkDirectory
+from tenantry.master.operations.openid_flows import OpenIdFlows
 from tenantry.master.operations.opening import Caller
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.ruling import install_builtin_rules
@@ -318,6 +320,7 @@ async def _serving(
         credits=config.credits,
         note_figures=tenant_servicer.note_figures,
         audit=sealer,
+        licences=licences,
         reader=reader,
     )
     enrolment_servicer = EnrolmentServicer(
@@ -341,6 +344,14 @@ async def _serving(
         keeper,
         terms,
         clocks,
+        OpenIdFlows(
+            openid_provider(config.openid),
+            config.openid.redirects,
+            committer,
+            clocks,
+            terms,
+            provision=config.openid.provision,
+        ),
         seal_key=config.second_factor_key,
         trust_domain=config.trust_domain,
         master_name=public,

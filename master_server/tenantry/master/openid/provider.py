@@ -12,6 +12,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client
 from tenantry.master.config import OpenId
 from tenantry.master.domain.openid import DeviceCode, ExternalIdentity, identity_of
 from tenantry.master.openid.tokens import KeyRing, verify
+from tenantry.process.files import read_private
 from tenantry.protocol.failures import OpenIdProviderUnreachable, OpenIdSignInFailed
 
 TIMEOUT_S: Final = 10.0
@@ -170,6 +171,14 @@ class OpenIdProvider:
             async with httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as client:
                 self._keys.replace(await _asked(client.get(metadata["jwks_uri"]), self.issuer), steady_ms)
         return self._keys
+
+
+def openid_provider(settings: OpenId) -> OpenIdProvider | None:
+    """The provider of the settings, None where they name none. Raises FileExposed, OSError for the file of the client's secret."""
+    if settings.issuer is None:
+        return None
+    file = settings.client_secret_file
+    return OpenIdProvider(settings, None if file is None else read_private(file).decode().strip())
 
 
 async def _asked(request: Any, issuer: str) -> Mapping[str, Any]:

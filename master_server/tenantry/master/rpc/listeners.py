@@ -26,6 +26,7 @@ API_SERVICES = (
     "tenantry.v1.AuthorityService",
     "tenantry.v1.MasterService",
     "tenantry.v1.SessionService",
+    "tenantry.v1.OpenIdService",
     "tenantry.v1.UserService",
     "tenantry.v1.TokenService",
     "tenantry.v1.RoleService",

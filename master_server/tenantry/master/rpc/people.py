@@ -8,6 +8,7 @@ from tenantry.master.operations.authorities import TrustKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.hashing import PasswordHashing
+from tenantry.master.operations.openid_flows import OpenIdFlows
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.sealing import load_seal
 from tenantry.master.operations.sessions import SessionTerms
@@ -15,6 +16,7 @@ from tenantry.master.operations.sign_in_limits import SignInLimits
 from tenantry.master.operations.signing_in import SignInDesk
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.group_service import GroupServicer
+from tenantry.master.rpc.openid_service import OpenIdServicer
 from tenantry.master.rpc.people_messages import TokenEncoder
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.rpc.role_service import RoleServicer
@@ -23,6 +25,7 @@ from tenantry.master.rpc.token_service import TokenServicer
 from tenantry.master.rpc.user_service import UserServicer
 from tenantry.v1 import (
     group_service_pb2_grpc,
+    openid_service_pb2_grpc,
     role_service_pb2_grpc,
     session_service_pb2_grpc,
     token_service_pb2_grpc,
@@ -31,7 +34,7 @@ from tenantry.v1 import (
 
 
 class PeopleServices:
-    """`SessionService`, `UserService`, `TokenService`, `RoleService` and `GroupService`, with what they share."""
+    """`SessionService`, `OpenIdService`, `UserService`, `TokenService`, `RoleService` and `GroupService`, with what they share."""
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class PeopleServices:
         keeper: TrustKeeper,
         terms: SessionTerms,
         clocks: Clocks,
+        openid: OpenIdFlows,
         *,
         seal_key: Path,
         trust_domain: str,
@@ -51,6 +55,7 @@ class PeopleServices:
         self._hashing = PasswordHashing()
         desk = SignInDesk(committer, reader.run, self._hashing, SignInLimits(), load_seal(seal_key), terms, clocks)
         self._sessions = SessionServicer(desk, committer, clocks)
+        self._openid = OpenIdServicer(openid)
         self._users = UserServicer(
             committer, reader, desk, keeper, clocks, trust_domain=trust_domain, master_name=master_name
         )
@@ -61,6 +66,7 @@ class PeopleServices:
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve them there."""
         session_service_pb2_grpc.add_SessionServiceServicer_to_server(self._sessions, server)
+        openid_service_pb2_grpc.add_OpenIdServiceServicer_to_server(self._openid, server)
         user_service_pb2_grpc.add_UserServiceServicer_to_server(self._users, server)
         token_service_pb2_grpc.add_TokenServiceServicer_to_server(self._tokens, server)
         role_service_pb2_grpc.add_RoleServiceServicer_to_server(self._roles, server)
