@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from tenantry.process.files import write_public
+from tenantry.process.files import write_private
 from tenantry.protocol.failures import FieldInvalid, LicenceInvalid
 from tenantry.protocol.licences import LicenceKind
 from tenantry.protocol.names import check_text
@@ -143,7 +143,7 @@ class TrustFile:
             ],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_public(self.path, f"{json.dumps(content, indent=1)}\n".encode())
+        write_private(self.path, f"{json.dumps(content, indent=1)}\n".encode())
 
 
 def _parse(path: Path) -> tuple[TrustedIssuer, ...]:

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from tenantry.daemon.domain.failures import AlreadyJoined, MasterNotTrusted, MasterUnreachable, OwnCertificateExpired
+from tenantry.daemon.licences.folder import LicenceFolder
 from tenantry.daemon.link.certificate_process import CertificateProcess
 from tenantry.daemon.link.diagnosis import check_own_certificate, diagnose
 from tenantry.daemon.link.enrolment import join
@@ -278,9 +279,9 @@ async def test_a_lost_answer_to_join_is_repeated_with_the_same_key(tmp_path: Pat
     assert len(master.enrolments) == 2
     assert _public_key(master.enrolments[0]) == _public_key(master.enrolments[1])
     assert not (folder.folder / "joining.json").exists()
-    for file in folder.folder.iterdir():
+    for file in folder.folder.rglob("*"):
         assert file.stat().st_mode & 0o077 == 0
-        assert KEY.encode() not in file.read_bytes()
+        assert file.is_dir() or KEY.encode() not in file.read_bytes()
 
 
 async def test_join_sends_nothing_to_a_master_with_another_pin(tmp_path: Path, master: FakeMaster) -> None:
@@ -340,7 +341,7 @@ def test_renewal_is_due_between_half_and_seventy_percent_of_the_lifetime(tmp_pat
     """Drawn once a certificate, and spread over a fleet."""
     due = set()
     for seed in range(50):
-        renewal = Renewal(random.Random(seed), CertificateProcess(tmp_path))
+        renewal = Renewal(random.Random(seed), CertificateProcess(tmp_path), LicenceFolder(tmp_path))
         credential = Credential(b"", b"", f"{seed}", 1_000_000, 2_000_000)
         assert renewal.due_ms(credential) == renewal.due_ms(credential)
         assert 1_500_000 <= renewal.due_ms(credential) <= 1_700_000

@@ -1,7 +1,8 @@
 """A backup as one file: a tar with a manifest that names every member with its size and SHA-256.
 
-Members: ``manifest.json`` (always the first), ``store``, ``config.toml`` and ``second-factor.key`` where there are, and the
-authorities as ``pki/<id>/<file>``. Nothing else is accepted. The file holds private keys: it has mode 0600 from its first byte on.
+Members: ``manifest.json`` (always the first), ``store``, ``config.toml``, ``second-factor.key`` and ``licensing/issuers.json`` where
+there are, and the authorities as ``pki/<id>/<file>``. Nothing else is accepted. The file holds private keys: it has mode 0600 from
+its first byte on.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ MANIFEST: Final = "manifest.json"
 STORE: Final = "store"
 CONFIG: Final = "config.toml"
 SECOND_FACTOR_KEY: Final = "second-factor.key"
+LICENCE_ISSUERS: Final = "licensing/issuers.json"
 _FORMAT: Final = 1
 _MANIFEST_LIMIT: Final = 1 << 20
 _SMALL_LIMIT: Final = 1 << 20
@@ -199,7 +201,7 @@ class _Measured(io.RawIOBase):
 
 def _check_name(name: str, member: Member) -> None:
     # Names become paths: only those that we write ourselves are accepted.
-    if name not in (STORE, CONFIG, SECOND_FACTOR_KEY) and not _PKI.fullmatch(name):
+    if name not in (STORE, CONFIG, SECOND_FACTOR_KEY, LICENCE_ISSUERS) and not _PKI.fullmatch(name):
         raise BackupUnreadable(f"it holds {name[:80]!r}, which belongs to no backup")
     if name != STORE and member.size > _SMALL_LIMIT:
         raise BackupUnreadable(f"{name} is too large")

@@ -56,6 +56,7 @@ def _collect(config: MasterConfig, instance: str, work: Path) -> Path:
 
     from tenantry.master.commands.archives import (
         CONFIG,
+        LICENCE_ISSUERS,
         SECOND_FACTOR_KEY,
         STORE,
         Manifest,
@@ -78,6 +79,8 @@ def _collect(config: MasterConfig, instance: str, work: Path) -> Path:
         sources[CONFIG] = config.data_dir / CONFIG_NAME
     if config.second_factor_key.exists():
         sources[SECOND_FACTOR_KEY] = config.second_factor_key
+    if config.issuers_file.exists():
+        sources[LICENCE_ISSUERS] = config.issuers_file
     total = sum(path.stat().st_size for path in sources.values())
     with _progress("saving", 2 * total) as advance:
         members = {name: measure(path, advance) for name, path in sources.items()}
@@ -143,6 +146,8 @@ def _place(archive: "Archive", folder: Path, advance: Callable[[int], None]) -> 
             return folder / _STAGED
         if name.startswith("pki/"):
             private_directory(folder / "pki")
+            private_directory((folder / name).parent)
+        if name.startswith("licensing/"):
             private_directory((folder / name).parent)
         return folder / name
 

@@ -133,6 +133,18 @@ class LicenceBook:
         transaction.licences.delete_of_tenant(tenant.id)
         return self.hand(licence, tenant.guid, fingerprint, now_ms)
 
+    def admit_again(
+        self, transaction: Transaction, guid: str, fingerprint: str, own: str, now_ms: int
+    ) -> HandedLicence | None:
+        """The same for a Tenant that is in already: what is wrong with a licence is passed over, nothing is refused."""
+        tenant = transaction.tenants.get(guid)
+        if own:
+            with contextlib.suppress(LicenceInvalid, LicenceExpired), transaction.savepoint():
+                self._keep_own(transaction, tenant, fingerprint, own, now_ms)
+                return None
+        active = self.standing(transaction, now_ms).active
+        return None if active is None else self.hand(active, guid, fingerprint, now_ms)
+
     def hand(self, licence: Licence, guid: str, fingerprint: str, now_ms: int) -> HandedLicence | None:
         """A tenant licence that ends with the Master's; None where there is nothing to bind it to, or no key."""
         if self._seat_key is None or not fingerprint:

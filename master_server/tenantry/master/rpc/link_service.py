@@ -8,6 +8,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
+from tenantry.licensing.issuers import encode_issuer
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import EndOfLink, MasterMetrics
 from tenantry.master.operations import enrolling, opening, registering, supervising
@@ -16,6 +17,7 @@ from tenantry.master.operations.authorities import TrustKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.ingesting import DataItem, LayoutDirectory
+from tenantry.master.operations.licensing import HandedLicence, LicenceBook
 from tenantry.master.operations.links import LinkDirectory, LinkSession
 from tenantry.master.operations.opening import AdoptionRule, Caller, OpenedLink, RefusedLink
 from tenantry.master.operations.usage import UsageReader
@@ -23,6 +25,7 @@ from tenantry.master.pki.issuing import issue_tenant_certificate
 from tenantry.master.rpc.audit_service import AuditProofs
 from tenantry.master.rpc.callers import CALLER, Context
 from tenantry.master.rpc.reading import StoreReader
+from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.delivery import HighWater
 from tenantry.protocol.failures import Failure, LinkProtocolViolated, MasterStopping, MessageUnreadable
 from tenantry.protocol.layouts import Layout
@@ -81,6 +84,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         credits: int,
         note_figures: Callable[[int], None],
         audit: AuditSealer,
+        licences: LicenceBook,
         reader: StoreReader,
     ) -> None:
         super().__init__(reader)
@@ -98,6 +102,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         self._credits = credits
         self._note_figures = note_figures
         self._audit = audit
+        self._licences = licences
         self.stopping = False
 
     # The stub knows generators only; a coroutine that writes is as good to gRPC, and lets two tasks share the stream.
@@ -134,12 +139,19 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
             self._lifetime_ms,
         )
         adoption = self._adoption()
-        chain = await self._committer.run(
-            lambda transaction: enrolling.renew(transaction, caller, issued, adoption, now_ms)
-        )
+
+        def work(transaction: Transaction) -> tuple[str, HandedLicence | None]:
+            chain = enrolling.renew(transaction, caller, issued, adoption, now_ms)
+            fingerprint, own = request.machine_fingerprint, request.licence
+            return chain, self._licences.admit_again(transaction, caller.guid, fingerprint, own, now_ms)
+
+        chain, handed = await self._committer.run(work)
         self._metrics.certificate_renewed()
         return pb.RenewCertificateResponse(
-            certificate_chain=chain, trust_bundle=self._keeper.trust.bundle.pem.decode("ascii")
+            certificate_chain=chain,
+            trust_bundle=self._keeper.trust.bundle.pem.decode("ascii"),
+            licence="" if handed is None else handed.text,
+            licence_issuer="" if handed is None else encode_issuer(handed.issuer),
         )
 
     # --- one link ---------------------------------------------------------------------------------------------------------

@@ -1328,16 +1328,24 @@ class RenewCertificateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CERTIFICATE_REQUEST_FIELD_NUMBER: _builtins.int
+    MACHINE_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
     certificate_request: _builtins.bytes
     """Required. As in EnrolRequest, with a new key."""
+    machine_fingerprint: _builtins.str
+    """As in EnrolRequest."""
+    licence: _builtins.str
+    """As in EnrolRequest. One that counts nothing is passed over: a renewal does not fail because of a licence."""
     def __init__(
         self,
         *,
         certificate_request: _builtins.bytes = ...,
+        machine_fingerprint: _builtins.str = ...,
+        licence: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_request", b"certificate_request", "licence", b"licence", "machine_fingerprint", b"machine_fingerprint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1351,19 +1359,27 @@ class RenewCertificateResponse(_message.Message):
 
     CERTIFICATE_CHAIN_FIELD_NUMBER: _builtins.int
     TRUST_BUNDLE_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    LICENCE_ISSUER_FIELD_NUMBER: _builtins.int
     certificate_chain: _builtins.str
     """PEM: the new certificate, then the intermediate that signed it."""
     trust_bundle: _builtins.str
     """PEM: the root certificates to trust from now on."""
+    licence: _builtins.str
+    """As in EnrolResponse; empty too while no licence of the Master is in force."""
+    licence_issuer: _builtins.str
+    """As in EnrolResponse."""
     def __init__(
         self,
         *,
         certificate_chain: _builtins.str = ...,
         trust_bundle: _builtins.str = ...,
+        licence: _builtins.str = ...,
+        licence_issuer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_chain", b"certificate_chain", "trust_bundle", b"trust_bundle"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_chain", b"certificate_chain", "licence", b"licence", "licence_issuer", b"licence_issuer", "trust_bundle", b"trust_bundle"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
