@@ -7,13 +7,18 @@ import grpc.aio
 from tenantry.v1 import (
     authority_service_pb2_grpc,
     enrolment_service_pb2_grpc,
+    group_service_pb2_grpc,
     licence_service_pb2_grpc,
     master_service_pb2_grpc,
+    role_service_pb2_grpc,
+    session_service_pb2_grpc,
     stream_service_pb2,
     stream_service_pb2_grpc,
     tenant_pb2,
     tenant_service_pb2,
     tenant_service_pb2_grpc,
+    token_service_pb2_grpc,
+    user_service_pb2_grpc,
 )
 from tests.servers.master import MasterProcess
 
@@ -23,6 +28,11 @@ STUBS: dict[str, Any] = {
     "StreamService": stream_service_pb2_grpc.StreamServiceStub,
     "AuthorityService": authority_service_pb2_grpc.AuthorityServiceStub,
     "LicenceService": licence_service_pb2_grpc.LicenceServiceStub,
+    "GroupService": group_service_pb2_grpc.GroupServiceStub,
+    "RoleService": role_service_pb2_grpc.RoleServiceStub,
+    "SessionService": session_service_pb2_grpc.SessionServiceStub,
+    "TokenService": token_service_pb2_grpc.TokenServiceStub,
+    "UserService": user_service_pb2_grpc.UserServiceStub,
     "MasterService": master_service_pb2_grpc.MasterServiceStub,
 }
 CALL_S = 60.0

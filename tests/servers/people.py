@@ -1,92 +1,72 @@
-"""People and machines in tests: users with passwords, what they sign in with, and calls on their behalf."""
+"""People for tests: a user with roles, as an administrator makes one through the API, and calls made in the user's name."""
 
-import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
-import pyotp
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from tenantry.v1 import (
-    session_service_pb2,
-    session_service_pb2_grpc,
-    token_service_pb2_grpc,
-    user_service_pb2,
-    user_service_pb2_grpc,
-)
+from tenantry.v1 import access_pb2, role_service_pb2, token_service_pb2, user_service_pb2
 from tests.servers.master import MasterProcess
+from tests.servers.operating import STUBS, call
 
-PASSWORD = "a phrase that nobody guesses"
-CALL_S = 20.0
-SERVICES: dict[str, Any] = {
-    "SessionService": session_service_pb2_grpc.SessionServiceStub,
-    "TokenService": token_service_pb2_grpc.TokenServiceStub,
-    "UserService": user_service_pb2_grpc.UserServiceStub,
-}
+Metadata = tuple[tuple[str, str], ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Person:
-    """A caller with a bearer token; the empty token is a stranger's."""
+    """A user with one API token."""
 
-    master: MasterProcess
-    token: str = field(default="", repr=False)
-
-    async def call(self, method: str, request: Any, *, on: grpc.aio.Channel | None = None) -> Any:
-        """One call, named as `Service.Method`."""
-        service, _, name = method.partition(".")
-        if on is not None:
-            return await getattr(SERVICES[service](on), name)(request, metadata=self.metadata, timeout=CALL_S)
-        async with self.master.api_channel() as channel:
-            return await getattr(SERVICES[service](channel), name)(request, metadata=self.metadata, timeout=CALL_S)
+    name: str
+    token_id: str
+    secret: str = field(repr=False)
 
     @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What the person's calls carry."""
-        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+    def metadata(self) -> Metadata:
+        """What a call of this user carries."""
+        return (("authorization", f"Bearer {self.secret}"),)
 
 
-def administrator(master: MasterProcess) -> Person:
-    """Who may do everything."""
-    return Person(master, master.token)
-
-
-async def new_user(master: MasterProcess, *, password: str = PASSWORD, machine: bool = False, prefix: str = "u") -> str:
-    """A user without roles; the name, which no other test has."""
-    name = f"{prefix}-{secrets.token_hex(4)}"
-    request = user_service_pb2.CreateUserRequest(
-        user=user_service_pb2.User(name=name, machine=machine), password="" if machine else password
-    )
-    await administrator(master).call("UserService.CreateUser", request)
-    return name
-
-
-async def sign_in(
-    master: MasterProcess, name: str, password: str = PASSWORD, code: str = "", on: grpc.aio.Channel | None = None
+async def make_person(
+    master: MasterProcess,
+    name: str,
+    *held: tuple[str, str],
+    permissions: Sequence[str] = (),
+    owners: Sequence[str] = (),
 ) -> Person:
-    """A person with a session."""
-    request = session_service_pb2.SignInRequest(name=name, password=password, code=code)
-    answer = await Person(master).call("SessionService.SignIn", request, on=on)
-    return Person(master, answer.token)
+    """A new user who holds these roles, each as (role, owner); the token may be narrowed to permissions and owners."""
+    request = user_service_pb2.CreateUserRequest(user=user_service_pb2.User(name=name))
+    await call(master, "UserService", "CreateUser", request)
+    for role, owner in held:
+        await grant(master, name, role, owner)
+    return await make_token(master, name, permissions=permissions, owners=owners)
 
 
-async def with_second_factor(person: Person, password: str = PASSWORD) -> tuple[pyotp.TOTP, list[str]]:
-    """Give a person a second factor: the authenticator, and the recovery codes. The present code is used up by that."""
-    request = user_service_pb2.EnrolSecondFactorRequest(password=password)
-    secret = (await person.call("UserService.EnrolSecondFactor", request)).secret
-    authenticator = pyotp.TOTP(secret)
-    confirmation = user_service_pb2.ConfirmSecondFactorRequest(code=authenticator.now())
-    answer = await person.call("UserService.ConfirmSecondFactor", confirmation)
-    return authenticator, list(answer.recovery_codes)
+async def make_token(
+    master: MasterProcess, name: str, *, permissions: Sequence[str] = (), owners: Sequence[str] = ()
+) -> Person:
+    """A further token of a user."""
+    scope = token_service_pb2.TokenScope(permissions=permissions, owners=owners)
+    wanted = token_service_pb2.CreateTokenRequest(name="test", user=name, scope=scope)
+    made = await call(master, "TokenService", "CreateToken", wanted)
+    return Person(name, made.token.id, made.secret)
 
 
-def key_and_request(common_name: str = "machine") -> tuple[bytes, bytes]:
-    """A machine's new key (PEM), and a certificate request (DER) with it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return pem, request.public_bytes(serialization.Encoding.DER)
+async def grant(master: MasterProcess, name: str, role: str, owner: str) -> None:
+    """The administrator gives a role, by its name in the contract without its prefix."""
+    await call(master, "RoleService", "GrantRole", role_service_pb2.GrantRoleRequest(**_binding(name, role, owner)))
+
+
+async def revoke(master: MasterProcess, name: str, role: str, owner: str) -> None:
+    """The administrator takes a role away."""
+    await call(master, "RoleService", "RevokeRole", role_service_pb2.RevokeRoleRequest(**_binding(name, role, owner)))
+
+
+async def call_as(channel: grpc.aio.Channel, person: Person, service: str, method: str, request: Any) -> Any:
+    """One unary call in somebody's name."""
+    return await getattr(STUBS[service](channel), method)(request, metadata=person.metadata, timeout=15)
+
+
+def _binding(name: str, role: str, owner: str) -> dict[str, Any]:
+    subject = role_service_pb2.Subject(user=name)
+    return {"owner": owner, "subject": subject, "role": access_pb2.Role.Value(f"ROLE_{role}")}

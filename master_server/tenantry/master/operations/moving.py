@@ -1,7 +1,7 @@
 """Many Tenants move to one state: one transaction, the same rules and records for each as for a single one. Work for the committer."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -10,6 +10,7 @@ from tenantry.master.domain.records import NewRecord
 from tenantry.master.domain.tenants import TenantStanding, check_etag
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.findings import follow_moves
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import Failure, FieldInvalid, TenantNotFound
 from tenantry.protocol.messages import TenantState
@@ -53,12 +54,16 @@ class MoveTarget:
 
 @dataclass(frozen=True, slots=True)
 class MoveOrder:
-    """Which Tenants shall move where, and why; checked."""
+    """Which Tenants shall move where, and why; checked.
+
+    ``refused`` says which of them the caller may not move, and what the caller is told.
+    """
 
     targets: tuple[MoveTarget, ...]
     state: TenantState
     reason: str
     selection: Selection = Selection.NAMED
+    refused: Mapping[str, Failure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,12 @@ def make_order(targets: Sequence[MoveTarget], state: TenantState, reason: str, s
 def foresee(transaction: Transaction, order: MoveOrder) -> list[MoveOutcome]:
     """What `move_tenants` would do now, in the order of the targets."""
     standings = transaction.tenants.standings([target.guid for target in order.targets])
-    return [_decide(target, standings.get(target.guid), order.state) for target in order.targets]
+    return [
+        MoveOutcome(target.guid, MoveResult.REFUSED, failure=order.refused[target.guid])
+        if target.guid in order.refused
+        else _decide(target, standings.get(target.guid), order.state)
+        for target in order.targets
+    ]
 
 
 def move_tenants(transaction: Transaction, actor: Actor, order: MoveOrder, now_ms: int) -> list[MoveOutcome]:
@@ -99,14 +109,15 @@ def move_tenants(transaction: Transaction, actor: Actor, order: MoveOrder, now_m
     """
     outcomes = foresee(transaction, order)
     records: list[NewRecord] = []
-    moved: list[int] = []
+    moved: list[tuple[int, TenantState]] = []
     for outcome in outcomes:
         before, after = outcome.before, outcome.after
         if outcome.result is MoveResult.MOVED and before is not None and after is not None:
-            moved.append(after.id)
+            moved.append((after.id, before.state))
             records.append(journal.state_changed(before, before.state, after.state, actor, order.reason, now_ms))
         records.append(_audit(outcome, actor, order, now_ms))
-    transaction.tenants.move(moved, order.state, order.reason, now_ms)
+    follow_moves(transaction, moved, order.state, now_ms)
+    transaction.tenants.move([tenant_id for tenant_id, _ in moved], order.state, order.reason, now_ms)
     transaction.records.append(records)
     return outcomes
 

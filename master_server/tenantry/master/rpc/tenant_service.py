@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from tenantry.master.domain.access import Permission
@@ -33,7 +34,14 @@ from tenantry.master.rpc.tenant_messages import (
 )
 from tenantry.master.sql.tenants import sort_key
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.failures import CertificateRevoked, FieldInvalid, MasterStopping
+from tenantry.protocol.failures import (
+    CertificateRevoked,
+    Failure,
+    FieldInvalid,
+    MasterStopping,
+    NotAllowed,
+    TenantNotFound,
+)
 from tenantry.protocol.joining import (
     ID_BYTES,
     KEY_PREFIX,
@@ -166,7 +174,7 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         self, request: pb.MoveTenantsRequest, context: Context
     ) -> AsyncIterator[pb.MoveTenantsResponse]:
         actor, now_ms = ACTOR.get(), self._clocks.wall_ms()
-        order, wait_s = move_messages.decode_order(request), move_messages.decode_wait_s(request)
+        order, wait_s = self._allowed(move_messages.decode_order(request)), move_messages.decode_wait_s(request)
         if request.validate_only:
             outcomes = await self._reader.run(lambda transaction: moving.foresee(transaction, order))
         else:
@@ -181,6 +189,17 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         if wait_s and not request.validate_only:
             async for guids in self._obeying(outcomes, order.state, wait_s):
                 yield pb.MoveTenantsResponse(obeying_guids=guids)
+
+    def _allowed(self, order: moving.MoveOrder) -> moving.MoveOrder:
+        """The order with what refuses those of its Tenants that the caller may not move, or does not see."""
+        viewer = VIEWER.get()
+        refused: dict[str, Failure] = {}
+        for target in order.targets:
+            try:
+                self._visibility.require(viewer, Permission.TENANT_MOVE, target.guid, Deed.EDIT)
+            except (NotAllowed, TenantNotFound) as failure:
+                refused[target.guid] = failure
+        return replace(order, refused=refused)
 
     async def _obeying(
         self, outcomes: Sequence[moving.MoveOutcome], state: TenantState, wait_s: float
