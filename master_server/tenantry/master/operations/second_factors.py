@@ -19,7 +19,7 @@ DRIFT_STEPS: Final = 1
 RECOVERY_CODES: Final = 10
 _ISSUER: Final = "Tenantry"
 _ALPHABET: Final = "23456789abcdefghjkmnpqrstuvwxyz"
-_CODE: Final = re.compile(r"\d{6}")
+_CODE: Final = re.compile(r"[0-9]{6}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,133 @@
+"""Hashing passwords: bounded by count, equal work for everybody, parameters that rise by themselves."""
+
+import asyncio
+import threading
+
+import pytest
+from argon2 import PasswordHasher
+
+from tenantry.master.domain.passwords import MAX_LENGTH, MIN_LENGTH, check_password
+from tenantry.master.operations.hashing import LANES, MEMORY_KIB, PASSES, PasswordHashing, Verdict, make_hasher
+from tenantry.protocol.failures import FieldInvalid, TooManyAttempts
+
+WEAK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+class Counted(PasswordHasher):
+    """Counts what is computed, and can hold it."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.verified: list[str] = []
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> bool:
+        """As argon2 does it."""
+        assert self.gate.wait(30)
+        self.verified.append(str(hash))
+        return super().verify(hash, password)
+
+
+async def test_a_password_is_compared_with_its_hash() -> None:
+    """Right, wrong, and with somebody's that is none."""
+    hashing = PasswordHashing(WEAK)
+    kept = await hashing.hash("a long enough phrase")
+    assert kept.startswith("$argon2id$")
+    assert "phrase" not in kept
+    assert await hashing.verify(kept, "a long enough phrase", known=False) == Verdict(right=True)
+    assert await hashing.verify(kept, "another phrase", known=False) == Verdict(right=False)
+    assert await hashing.verify("no hash at all", "x", known=False) == Verdict(right=False)
+    hashing.close()
+
+
+async def test_a_user_who_is_not_there_costs_the_same_work() -> None:
+    """One comparison with a hash of the same parameters, and never right, whatever the password is."""
+    hasher = Counted()
+    hashing = PasswordHashing(hasher)
+    assert await hashing.verify(None, "nobody's password", known=False) == Verdict(right=False)
+    assert await hashing.verify(WEAK.hash("x"), "y", known=False) == Verdict(right=False)
+    assert len(hasher.verified) == 2
+    first, second = (text.rpartition("$")[0].rpartition("$")[0] for text in hasher.verified)
+    assert first == second
+    hashing.close()
+
+
+async def test_a_hash_with_older_parameters_is_made_anew_when_its_password_is_right() -> None:
+    """Not for a wrong password; the new one is right too, and needs no other."""
+    stronger = PasswordHashing(PasswordHasher(time_cost=2, memory_cost=16, parallelism=1))
+    kept = WEAK.hash("a long enough phrase")
+    assert (await stronger.verify(kept, "wrong", known=False)).renewed is None
+    renewed = (await stronger.verify(kept, "a long enough phrase", known=False)).renewed
+    assert renewed is not None
+    assert await stronger.verify(renewed, "a long enough phrase", known=False) == Verdict(right=True)
+    stronger.close()
+
+
+async def test_what_does_not_fit_into_the_queue_is_refused_without_work() -> None:
+    """A thousand attempts at once cost as many hashes as there are places; the reserved ones are for who is known."""
+    hasher = Counted()
+    hashing = PasswordHashing(hasher, threads=2, waiting=6, reserved=2)
+    hasher.gate.clear()
+    kept = WEAK.hash("x")
+    async with asyncio.TaskGroup() as group:
+
+        async def attempt(*, known: bool) -> bool:
+            try:
+                await hashing.verify(kept, "x", known=known)
+            except TooManyAttempts:
+                return False
+            return True
+
+        strangers = [group.create_task(attempt(known=False)) for _ in range(1_000)]
+        await asyncio.sleep(0)
+        friends = [group.create_task(attempt(known=True)) for _ in range(10)]
+        await asyncio.sleep(0)
+        hasher.gate.set()
+    assert sum(task.result() for task in strangers) == 6
+    assert sum(task.result() for task in friends) == 2
+    assert len(hasher.verified) == hashing.computed == 8
+    assert (await hashing.verify(kept, "x", known=False)).right, "and afterwards there is room again"
+    hashing.close()
+
+
+async def test_who_hangs_up_makes_no_room_before_the_work_is_done() -> None:
+    """Calls that are broken off cannot pile up work behind the bound."""
+    hasher = Counted()
+    hashing = PasswordHashing(hasher, threads=1, waiting=2, reserved=0)
+    hasher.gate.clear()
+    for _ in range(2):
+        task = asyncio.ensure_future(hashing.verify(WEAK.hash("x"), "x", known=False))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    with pytest.raises(TooManyAttempts):
+        await hashing.verify(None, "x", known=False)
+    hasher.gate.set()
+    hashing.close()
+
+
+def test_the_parameters_are_those_of_rfc_9106_for_little_memory() -> None:
+    """argon2id, three passes over 64 MiB."""
+    assert (PASSES, MEMORY_KIB, LANES) == (3, 65_536, 1)
+    assert make_hasher().hash("x").startswith("$argon2id$v=19$m=65536,t=3,p=1$")
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["", "short", "x" * (MIN_LENGTH - 1), "x" * (MAX_LENGTH + 1), "Ada.Lovelace", "ada.lovelaceada.lovelace"]
+    + ["password1234", "PASSWORD1234", "aaaaaaaaaaaaaaaa", "abababababababab", "correcthorsebatterystaple"],
+)
+def test_what_is_tried_first_is_no_password(password: str) -> None:
+    """Too short, too long, the name, one of the commonest; the refusal does not repeat it."""
+    with pytest.raises(FieldInvalid) as caught:
+        check_password(password, "ada.lovelace")
+    assert not password or password not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "password", ["only lower case", "ŝlosilvorto ĉiutaga", "  spaces count  ", "1029384756 x", "🐎" * 6 + "123456"]
+)
+def test_no_rule_of_composition(password: str) -> None:
+    """Length is what counts; what is typed stays as it is."""
+    assert check_password(password, "ada") == password
