@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import command, daemon, ingest, latency, machine, memory, size, steady, storage, storm
+from benchmarks import command, daemon, ingest, latency, machine, memory, rules, size, steady, storage, storm
 from benchmarks.load.generator import LoadStalled
 from benchmarks.peers import installing
 from benchmarks.reporting import Report
@@ -18,6 +18,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "ingest": ingest.run,
     "storage": storage.run,
     "latency": latency.run,
+    "rules": rules.run,
     "memory": memory.run,
     "storm": storm.run,
     "steady": steady.run,

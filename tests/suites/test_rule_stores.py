@@ -125,11 +125,12 @@ def test_a_tenant_is_held_until_it_is_released(database: Database, register: Reg
     first, second = register(1).id, register(2).id
     with database.write() as transaction:
         states = transaction.rule_states
-        for tenant_id in (first, first, second):
-            states.hold(tenant_id, NOW)
+        states.hold([first], NOW)
+        states.hold([first, second], NOW)
+        states.hold([], NOW)
         states.release([first])
         states.release([])
-        assert (states.holds(first), states.holds(second)) == (False, True)
+        assert states.held([first, second]) == {second}
 
 
 def test_what_evaluation_must_know_is_announced_with_the_commit(dsn: str) -> None:

@@ -12,14 +12,14 @@ from tenantry.detection.levels import Level
 from tenantry.master.domain.lifecycle import LIFECYCLE, SUPERVISED, LifecycleEvent
 from tenantry.master.domain.records import NewRecord
 from tenantry.master.domain.rules import LATE_AFTER_MS, ActionKind, Labels, Rule, severity_of
-from tenantry.master.domain.tenants import Tenant
+from tenantry.master.domain.tenants import TenantStanding
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.sql.rule_states import StoredState
 from tenantry.master.sql.transaction import Transaction
 from tenantry.process.durations import format_milliseconds
 from tenantry.protocol.messages import TenantState
-from tenantry.protocol.names import MAX_REASON, tidy_text
+from tenantry.protocol.names import MAX_REASON
 
 _MOVES: Final = {
     ActionKind.TO_ALERT: LifecycleEvent.RULE_ALERTED,
@@ -46,19 +46,17 @@ class Finding:
     ended_by: str = ""
 
     def describe(self) -> str:
-        """For people: what was found."""
+        """For people: what was found. Its parts were checked when they came in."""
         condition = self.rule.draft.condition
         subject = condition.metric + "".join(f" {name}={value}" for name, value in self.labels)
         if self.value is None:
-            return tidy_text(f"{subject}: {self.ended_by}", MAX_REASON)
+            return f"{subject}: {self.ended_by}"[:MAX_REASON]
         limit = condition.limits.get(self.after)
         if limit is None:
-            return tidy_text(f"{subject} is {self.value:g}: over", MAX_REASON)
+            return f"{subject} is {self.value:g}: over"[:MAX_REASON]
         lasting = f" for {format_milliseconds(condition.for_ms)}" if condition.for_ms else ""
         level = self.after.name.lower()
-        return tidy_text(
-            f"{subject} is {self.value:g} ({level}: {limit.operator} {limit.value:g}{lasting})", MAX_REASON
-        )
+        return f"{subject} is {self.value:g} ({level}: {limit.operator} {limit.value:g}{lasting})"[:MAX_REASON]
 
 
 def carry_out(
@@ -68,44 +66,33 @@ def carry_out(
 
     ``held`` says whether a finding that stands now keeps the Tenant of this number in Alert.
     """
-    tenants = {
-        tenant.id: tenant
-        for tenant in transaction.tenants.by_ids(sorted({finding.tenant_id for finding in findings}))
-        if tenant.state in SUPERVISED
-    }
-    moved: dict[int, Tenant] = {}
+    concerned = {finding.tenant_id for finding in findings}
+    tenants = transaction.tenants.standings_of(concerned)
+    states = {number: tenant.state for number, tenant in tenants.items() if tenant.state in SUPERVISED}
+    by_rules = transaction.rule_states.held(concerned)
+    moved: dict[int, tuple[TenantState, str]] = {}
     records: list[NewRecord] = []
     for finding in findings:
-        tenant = moved.get(finding.tenant_id) or tenants.get(finding.tenant_id)
-        if tenant is None:
+        number = finding.tenant_id
+        before = states.get(number)
+        if before is None:
             continue
+        tenant = tenants[number]
         records += _alerts(finding, tenant, received_ms)
         kind = _move(finding)
-        if kind is None:
+        if kind is None or (kind is ActionKind.TO_ACTIVE and (number not in by_rules or held(number))):
             continue
-        if kind is ActionKind.TO_ACTIVE and (held(tenant.id) or not transaction.rule_states.holds(tenant.id)):
-            continue
-        after = LIFECYCLE.get((tenant.state, _MOVES[kind]))
+        after = LIFECYCLE.get((before, _MOVES[kind]))
         if after is None:
             continue
         reason = finding.describe()
-        records.append(
-            journal.state_changed(tenant, tenant.state, after, Actor("rule", finding.rule.name), reason, received_ms)
-        )
-        moved[tenant.id] = replace(
-            tenant,
-            state=after,
-            state_since_ms=received_ms,
-            state_reason=reason,
-            version=tenant.version + 1,
-            updated_ms=received_ms,
-        )
-        if after is TenantState.ALERT:
-            transaction.rule_states.hold(tenant.id, received_ms)
-        else:
-            transaction.rule_states.release([tenant.id])
-    for tenant in moved.values():
-        transaction.tenants.save(tenant, renamed=False)
+        actor = Actor("rule", finding.rule.name)
+        records.append(journal.state_changed(tenant, before, after, actor, reason, received_ms))
+        states[number], moved[number] = after, (after, reason)
+        (by_rules.add if after is TenantState.ALERT else by_rules.discard)(number)
+    transaction.tenants.move_each(moved, received_ms)
+    transaction.rule_states.hold([number for number in moved if number in by_rules], received_ms)
+    transaction.rule_states.release([number for number in moved if number not in by_rules])
     if records:
         transaction.records.append(records)
 
@@ -164,28 +151,30 @@ def _move(finding: Finding) -> ActionKind | None:
     return ActionKind.TO_ACTIVE if rule.acts(ActionKind.TO_ACTIVE, after) else None
 
 
-def _alerts(finding: Finding, tenant: Tenant, received_ms: int) -> list[NewRecord]:
+def _alerts(finding: Finding, tenant: TenantStanding, received_ms: int) -> list[NewRecord]:
     rule, condition = finding.rule, finding.rule.draft.condition
     stood, stands = (rule.acts(ActionKind.RAISE_ALERT, level) for level in (finding.before, finding.after))
     if finding.before is finding.after or not (stood or stands):
         return []
     limit = condition.limits.get(finding.after)
-    record = journal.alert(
-        tenant,
-        rule.name,
-        severity_of(rule.draft.score),
-        finding.describe(),
-        received_ms,
-        firing=stands,
-        rule_id=rule.uid,
-        level=finding.after.name.lower(),
-        metric=condition.metric,
-        labels=dict(finding.labels),
-        value=_finite(finding.value),
-        threshold=None if limit is None else limit.value,
-        late=received_ms - finding.timestamp_ms > LATE_AFTER_MS,
-    )
-    return [replace(record, timestamp_ms=finding.timestamp_ms)]
+    return [
+        journal.alert(
+            tenant,
+            rule.name,
+            severity_of(rule.draft.score),
+            finding.describe(),
+            received_ms,
+            firing=stands,
+            event_ms=finding.timestamp_ms,
+            rule_id=rule.uid,
+            level=finding.after.name.lower(),
+            metric=condition.metric,
+            labels=dict(finding.labels),
+            value=_finite(finding.value),
+            threshold=None if limit is None else limit.value,
+            late=received_ms - finding.timestamp_ms > LATE_AFTER_MS,
+        )
+    ]
 
 
 def _finite(value: float | None) -> float | None:

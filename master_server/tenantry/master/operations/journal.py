@@ -65,9 +65,17 @@ def audit(
 
 
 def alert(
-    tenant: Tenant, rule: str, severity: Severity, message: str, now_ms: int, *, firing: bool = True, **facts: JsonValue
+    tenant: Tenant | TenantStanding,
+    rule: str,
+    severity: Severity,
+    message: str,
+    now_ms: int,
+    *,
+    firing: bool = True,
+    event_ms: int | None = None,
+    **facts: JsonValue,
 ) -> NewRecord:
-    """An alert that the Master itself raises or ends; for alerts."""
+    """An alert that the Master itself raises or ends; for alerts. ``event_ms`` is when it happened, if that was not now."""
     fields: dict[str, JsonValue] = {
         "rule": rule,
         "severity": severity.value,
@@ -75,7 +83,7 @@ def alert(
         "message": message,
         **facts,
     }
-    return NewRecord(StreamName.ALERTS, now_ms, now_ms, tenant.id, fields)
+    return NewRecord(StreamName.ALERTS, now_ms if event_ms is None else event_ms, now_ms, tenant.id, fields)
 
 
 def connection_lost(tenant: Tenant, message: str, now_ms: int, *, firing: bool) -> NewRecord:

@@ -47,7 +47,7 @@ _forget_rule: Final = delete(table).where(table.c.rule_id == bindparam("wanted")
 _forget_one: Final = delete(table).where(
     table.c.tenant_id == bindparam("tenant"), table.c.rule_id == bindparam("rule"), table.c.series == bindparam("key")
 )
-_held: Final = select(holds.c.tenant_id).where(holds.c.tenant_id == bindparam("wanted"))
+_held: Final = select(holds.c.tenant_id)
 _statuses: Final = (
     select(table.c.rule_id, func.count(), func.count(distinct(table.c.tenant_id)))
     .where(table.c.level > Level.CLEARED)
@@ -120,13 +120,16 @@ class RuleStateStore:
             self._connection.execute(delete(table).where(any_of(self._connection, table.c.tenant_id, tenant_ids)))
             self._changes.rules_reset.update(tenant_ids)
 
-    def hold(self, tenant_id: int, now_ms: int) -> None:
-        """A rule has put the Tenant into Alert."""
-        self._connection.execute(_hold.on(self._connection), [{"tenant_id": tenant_id, "since_ms": now_ms}])
+    def hold(self, tenant_ids: Collection[int], now_ms: int) -> None:
+        """Rules have put these Tenants into Alert."""
+        if tenant_ids:
+            rows = [{"tenant_id": tenant_id, "since_ms": now_ms} for tenant_id in tenant_ids]
+            self._connection.execute(_hold.on(self._connection), rows)
 
-    def holds(self, tenant_id: int) -> bool:
-        """Whether the Tenant is in Alert because of a rule."""
-        return self._connection.execute(_held, {"wanted": tenant_id}).first() is not None
+    def held(self, tenant_ids: Collection[int]) -> set[int]:
+        """Those of these Tenants that are in Alert because of a rule."""
+        query = _held.where(any_of(self._connection, holds.c.tenant_id, tenant_ids))
+        return set(self._connection.execute(query).scalars())
 
     def release(self, tenant_ids: Collection[int]) -> None:
         """These Tenants are not in Alert because of a rule any more."""

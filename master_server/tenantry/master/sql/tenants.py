@@ -1,7 +1,7 @@
 """The register of Tenants."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, false, func, insert, or_, select, tuple_, update
@@ -35,7 +35,12 @@ _NEVER_HEARD: Final = -1
 _DELETED: Final = TenantState.DELETED.value
 
 _heard: Final = func.coalesce(contacts.c.last_heard_ms, _NEVER_HEARD)
-_everything: Final = select(table, contacts.c.last_heard_ms).join(contacts, contacts.c.tenant_id == table.c.id)
+_FIELDS: Final = tuple(field.name for field in fields(Tenant))
+_everything: Final = (
+    select(*(contacts.c[name] if name == "last_heard_ms" else table.c[name] for name in _FIELDS))
+    .select_from(table)
+    .join(contacts, contacts.c.tenant_id == table.c.id)
+)
 _by_guid: Final = _everything.where(table.c.guid == bindparam("wanted"))
 _by_id: Final = _everything.where(table.c.id == bindparam("wanted"))
 _by_ids: Final = _everything.where(table.c.id.in_(bindparam("wanted", expanding=True)))
@@ -376,39 +381,22 @@ def _columns(tenant: Tenant) -> dict[str, Any]:
     }
 
 
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "tags": lambda text: tuple(text.split(_SEPARATOR)[1:-1]),
+    "recipients": read_words,
+    "state": TenantState,
+    "connectivity": Connectivity,
+    "leave": read_leave,
+    "quarantine": read_quarantine,
+    "configuration": read_configuration,
+    "privacy": read_privacy,
+}
+_READ: Final = [(_FIELDS.index(name), reader) for name, reader in _READERS.items()]
+
+
 def _tenant(row: Row[Any]) -> Tenant:
-    return Tenant(
-        id=row.id,
-        guid=row.guid,
-        tenant_name=row.tenant_name,
-        instance_name=row.instance_name,
-        description=row.description,
-        tags=tuple(row.tags.split(_SEPARATOR)[1:-1]),
-        recipients=read_words(row.recipients),
-        state=TenantState(row.state),
-        version=row.version,
-        created_ms=row.created_ms,
-        updated_ms=row.updated_ms,
-        deleted_ms=row.deleted_ms,
-        connectivity=Connectivity(row.connectivity),
-        connectivity_since_ms=row.connectivity_since_ms,
-        leave=read_leave(row.leave),
-        last_heard_ms=row.last_heard_ms,
-        handed_incarnation=row.handed_incarnation,
-        confirmed_incarnation=row.confirmed_incarnation,
-        quarantine=read_quarantine(row.quarantine),
-        key_hash=row.key_hash,
-        key_expires_ms=row.key_expires_ms,
-        configuration=read_configuration(row.configuration),
-        running_configuration=row.running_configuration,
-        failed_configuration=row.failed_configuration,
-        configuration_failure=row.configuration_failure,
-        trust_bundle_hash=row.trust_bundle_hash,
-        host_name=row.host_name,
-        daemon_version=row.daemon_version,
-        peer_address=row.peer_address,
-        clock_offset_ms=row.clock_offset_ms,
-        state_since_ms=row.state_since_ms,
-        state_reason=row.state_reason,
-        privacy=read_privacy(row.privacy),
-    )
+    # By place, not by name: thousands are read at once after a command to all, and in a storm.
+    values = list(row)
+    for place, reader in _READ:
+        values[place] = reader(values[place])
+    return Tenant(*values)
