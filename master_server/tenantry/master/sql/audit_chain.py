@@ -5,11 +5,13 @@ end is still where the transaction found it: two transactions can never both go 
 """
 
 import os
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from tenantry.master.domain.records import NewRecord, StreamName
+from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.conflicts import InsertMissing
 from tenantry.master.sql.tables import audit_chain, audit_contradictions, audit_heads, records, tenants
 from tenantry.master.sql.totals import add_total
@@ -156,6 +158,13 @@ class AuditChainStore:
         )
         self.tip = Link(sequence, extend(self.tip.hash, canonical))
         return {"fields": fields, "chain_sequence": sequence, "chain_salt": salt, "chain_hash": self.tip.hash}
+
+    def recall(self, tenant_ids: Collection[int]) -> None:
+        """Look up at once what records of these Tenants need: for many, before they are linked."""
+        missing = [tenant_id for tenant_id in tenant_ids if tenant_id not in self._guids]
+        if len(missing) > 1:
+            query = select(tenants.c.id, tenants.c.guid).where(any_of(self._connection, tenants.c.id, missing))
+            self._guids.update((number, guid) for number, guid in self._connection.execute(query))
 
     def rewind(self, tip: Link | None) -> None:
         """A savepoint was undone: the chain ends at ``tip`` again."""

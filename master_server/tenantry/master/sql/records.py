@@ -84,6 +84,8 @@ class RecordStore:
         last = int(connection.execute(_last_position).scalar_one())
         if not records:
             return last
+        chained = {record.tenant_id for record in records if record.stream is StreamName.AUDIT_MESSAGES}
+        self._audit.recall([tenant_id for tenant_id in chained if tenant_id is not None])
         connection.execute(
             _insert.on(connection),
             [
