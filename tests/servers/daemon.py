@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from tenantry.daemon.control.client import ask
 from tenantry.protocol.failures import Failure
 from tests.servers.deadlines import eventually
-from tests.servers.history import Delivered, History, NoProgress, check_delivery, check_log, read_history
+from tests.servers.history import BLOCKING, Delivered, History, NoProgress, check_delivery, check_log, read_history
 from tests.servers.master import STOP_S, MasterProcess, ProgramFailed
 from tests.servers.wire_tenant import create_tenant, move
 
@@ -89,6 +89,17 @@ class NumberedDaemon:
         """Send a signal to the process."""
         assert self.process is not None
         self.process.send_signal(number)
+
+    @contextlib.contextmanager
+    def blocked(self) -> Iterator[None]:
+        """Its event loop stands still meanwhile, while the threads of gRPC go on."""
+        file = self.history_file.with_name(BLOCKING)
+        file.touch()
+        self.signal(signal.SIGUSR2)
+        try:
+            yield
+        finally:
+            file.unlink()
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""

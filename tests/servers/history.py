@@ -20,6 +20,8 @@ METRIC = "test.number"
 EVENT_BASE_MS = 1_700_000_000_000
 NUMBERS_OF_A_RUN = 1_000_000
 MOST_AT_ONCE = 64
+BLOCKING = "blocking"
+"""The file, beside the history, that ends the block of an event loop when it is removed."""
 NAMES = {Stream.METRICS: "metricsMaster", Stream.ALERTS: "alertsMaster", Stream.NOTIFICATIONS: "notificationsMaster"}
 # What a program says when something went wrong that nobody expected.
 _ACCIDENTS = ("never retrieved", "Traceback", "InternalFault", "INTERNAL_FAULT", "AssertionError", "was never awaited")

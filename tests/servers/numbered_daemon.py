@@ -33,7 +33,7 @@ from tenantry.protocol.messages import (
     Stream,
 )
 from tenantry.transport.records import encode_alert, encode_frame, encode_notification
-from tests.servers.history import EVENT_BASE_MS, METRIC, MOST_AT_ONCE, NUMBERS_OF_A_RUN
+from tests.servers.history import BLOCKING, EVENT_BASE_MS, METRIC, MOST_AT_ONCE, NUMBERS_OF_A_RUN
 
 SHIFT_S = 3_600
 
@@ -133,6 +133,12 @@ def shift_clock(seconds: float) -> None:
     time.time_ns = lambda: wall_ns() + int(seconds * 1e9)
 
 
+def block_until_gone(file: Path) -> None:
+    """Do nothing while this file exists."""
+    while file.exists():
+        time.sleep(0.02)
+
+
 async def run(arguments: argparse.Namespace) -> None:
     """The daemon, until it is told to stop."""
     settings = load_settings(os.environ, data=arguments.data)
@@ -142,7 +148,7 @@ async def run(arguments: argparse.Namespace) -> None:
     enough = asyncio.Event()
     loop.add_signal_handler(signal.SIGUSR1, enough.set)
     # Blocks as a bug would: the loop stands still, the threads of gRPC go on.
-    loop.add_signal_handler(signal.SIGUSR2, time.sleep, arguments.block)
+    loop.add_signal_handler(signal.SIGUSR2, block_until_gone, arguments.history.with_name(BLOCKING))
     loop.add_signal_handler(signal.SIGHUP, shift_clock, -SHIFT_S)
     vars(bootstrap)["Spool"] = WatchedSpool
     with bootstrap.leased_folder(settings.data) as folder:
@@ -158,7 +164,6 @@ def main() -> None:
     parser.add_argument("--history", type=Path, required=True)
     parser.add_argument("--pause", type=float, default=0.04)
     parser.add_argument("--most", type=int, default=8, choices=range(1, MOST_AT_ONCE + 1), metavar="METRICS")
-    parser.add_argument("--block", type=float, default=25.0)
     parser.add_argument("--clock", type=float, default=0.0)
     parser.add_argument("--seed", default="0")
     arguments = parser.parse_args()

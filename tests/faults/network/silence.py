@@ -19,7 +19,6 @@ from tests.servers.operating import read_records
 NOTICE_S = 9.0 + 3.0
 ALERT_S = 20.0 + 6.0
 FREEZE_S = 15.0
-BLOCK_S = 24.0
 NOBODY = "02:00:00:00:de:ad"
 
 
@@ -74,11 +73,11 @@ async def frozen_daemon(folder: Path, environment: Mapping[str, str] | None = No
 async def hung_daemon(folder: Path) -> None:
     """F11: the event loop of a daemon hangs, while the threads of gRPC answer every ping."""
     with running_master(folder, "heartbeat_interval=1s") as master:
-        async with running_daemon(master, folder, "one", f"--block={BLOCK_S}") as daemon:
+        async with running_daemon(master, folder, "one") as daemon:
             await daemon.acknowledged(3)
             ended = links_ended(master, daemon.guid)
-            daemon.signal(signal.SIGUSR2)
-            await until_alerted(master, daemon.guid, time.monotonic())
+            with daemon.blocked():
+                await until_alerted(master, daemon.guid, time.monotonic())
             assert links_ended(master, daemon.guid) == ended, (
                 "the pings were not answered: this is not the fault that is meant"
             )
