@@ -21,7 +21,7 @@ from tenantry.protocol.messages import Ack, Nack, NackCause, NotificationLevel, 
 from tenantry.transport.records import decode_alert, decode_frame, decode_notification
 from tests.master.operations.at_work import NOW, Sender, TurnedClocks, note, open_marks, open_session, stored_marks
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 class Rounds:

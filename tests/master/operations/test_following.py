@@ -14,7 +14,7 @@ from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, MasterStopping
 from tests.master.operations.stored_metrics import commit, frame, guid_of
 
-DEADLINE_S = 10
+DEADLINE_S = 60
 ALERTS = frozenset({StreamName.ALERTS})
 
 

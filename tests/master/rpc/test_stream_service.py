@@ -22,7 +22,7 @@ from tenantry.v1 import link_service_pb2, stream_service_pb2_grpc
 from tenantry.v1 import stream_service_pb2 as pb
 from tests.master.operations.stored_metrics import NAN, commit, frame, guid_of, register_tenants
 
-DEADLINE_S = 10
+DEADLINE_S = 60
 METRICS = frozenset({StreamName.METRICS_MASTER})
 
 
