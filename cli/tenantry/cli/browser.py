@@ -27,6 +27,11 @@ class Callback:
     error: str
 
 
+class _Server(HTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a browser that hangs up early is no trouble of ours."""
+
+
 class CallbackListener:
     """Listens on a free port of 127.0.0.1 until a browser comes back with the right state. To be used with ``with``."""
 
@@ -59,7 +64,7 @@ class CallbackListener:
             def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the name is the base class's
                 """Say nothing: the request line holds the code."""
 
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
 
     def __enter__(self) -> Self:
         return self

@@ -39,6 +39,7 @@ from tenantry.v1 import user_service_pb2 as user_pb
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
 from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
 from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
+from tenantry.v1.openid_service_pb2_grpc import OpenIdServiceStub
 from tenantry.v1.rule_service_pb2_grpc import RuleServiceStub
 from tenantry.v1.session_service_pb2_grpc import SessionServiceStub
 from tenantry.v1.stream_service_pb2_grpc import StreamServiceStub
@@ -143,6 +144,11 @@ class Master:
     def signed_in_as(self) -> str:
         """The name of the user who is signed in; needs no right. Raises as `call`."""
         return self.call(self.users.GetUser, user_pb.GetUserRequest()).user.name
+
+    @cached_property
+    def openid(self) -> OpenIdServiceStub:
+        """Signing in through its OpenID provider."""
+        return OpenIdServiceStub(self._channel)
 
     def describe(self) -> master_pb.GetMasterResponse:
         """What the Master says of itself. Raises as `call`."""

@@ -36,6 +36,10 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--password-file", type=_FILE, help="With --user: file with the password; else it is asked for, or read from stdin."
 )
+@click.option(
+    "--openid", is_flag=True, help="Sign in through the Master's OpenID provider, with a browser on this machine."
+)
+@click.option("--device", is_flag=True, help="With --openid: with a browser on any other machine.")
 @click.option("--certificate", type=_FILE, help="A machine's certificate (PEM), for the Master's machines listener.")
 @click.option("--key", type=_FILE, help="With --certificate: its private key (PEM, mode 0600).")
 @click.option("--trust-domain", metavar="DOMAIN", help="Trust domain of the Master.  [default: tenantry.internal]")
@@ -48,22 +52,25 @@ def login(
     token_file: Path | None,
     user: str | None,
     password_file: Path | None,
+    openid: bool,
+    device: bool,
     certificate: Path | None,
     key: Path | None,
     trust_domain: str | None,
 ) -> None:
     """Store how to reach a Master, and what to sign in with, as a profile.
 
-    With a token, with a name and a password, or with a machine's certificate. The Master's root certificate is pinned:
-    by a file, or by the fingerprint, with which it is fetched from the Master itself. Everything is tried before
-    anything is stored. --profile names the profile.
+    With a token, with a name and a password, through the Master's OpenID provider, or with a machine's certificate. The
+    Master's root certificate is pinned: by a file, or by the fingerprint, with which it is fetched from the Master
+    itself. Everything is tried before anything is stored. --profile names the profile.
     """
     from dataclasses import replace
 
     from tenantry.cli.connection import Master
     from tenantry.cli.profiles import changing_profiles, profiles_path
 
-    ways = {"--token-file": token_file, "--user": user, "--certificate": certificate}
+    openid = openid or device
+    ways = {"--token-file": token_file, "--user": user, "--openid": openid or None, "--certificate": certificate}
     chosen = [way for way, value in ways.items() if value is not None]
     if len(chosen) > 1:
         raise InputInvalid(f"{' and '.join(chosen)} are different ways to sign in", "Choose one.")
@@ -74,6 +81,12 @@ def login(
             session = _sign_in(stranger, user, password_file)
         profile = replace(reached, token=session.token, session=True)
         _say_how_many_codes_are_left(session)
+    elif openid:
+        from tenantry.cli.openid import sign_in_elsewhere, sign_in_here
+
+        with Master(reached, invocation.timeout) as stranger:
+            session = sign_in_elsewhere(stranger) if device else sign_in_here(stranger)
+        profile = replace(reached, token=session.token, session=True)
     elif certificate is not None:
         profile = _with_certificate(reached, certificate, key)
     else:
