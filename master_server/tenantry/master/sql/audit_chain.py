@@ -70,6 +70,21 @@ _stored: Final = (
     .order_by(records.c.chain_sequence)
     .limit(bindparam("most"))
 )
+_raw: Final = (
+    select(
+        records.c.fields,
+        records.c.received_ms,
+        records.c.chain_salt,
+        records.c.chain_sequence,
+        records.c.tenant_id,
+        records.c.timestamp_ms,
+        records.c.chain_hash,
+    )
+    .where(records.c.chain_sequence > bindparam("after"), records.c.chain_sequence <= bindparam("last"))
+    .order_by(records.c.chain_sequence)
+    .limit(bindparam("most"))
+)
+_guids: Final = select(tenants.c.id, tenants.c.guid)
 _hash_at: Final = select(records.c.chain_hash).where(records.c.chain_sequence == bindparam("wanted"))
 _unchained: Final = select(func.count()).where(
     records.c.stream == StreamName.AUDIT_MESSAGES.value, records.c.chain_sequence.is_(None)
@@ -220,6 +235,29 @@ class AuditChainStore:
         """At most ``limit`` records behind ``after`` up to ``last``: their canonical bytes, and the hashes stored with them."""
         rows = self._connection.execute(_stored, {"after": after, "last": last, "most": limit}).all()
         return [canonical_record(*row[:6]) for row in rows], [row[6] for row in rows]
+
+    def read_raw(self, after: int, last: int, limit: int) -> tuple[list[bytes], list[bytes], tuple[int, int]]:
+        """As `read`, for long walks: quicker, and with the first and the last sequence number that the rows have.
+
+        The numbers follow each other without a gap where there are as many rows as numbers: they are unique.
+        """
+        if not self._guids:
+            self._guids.update(self._connection.execute(_guids).tuples().all())
+        guids: dict[int | None, str | None] = dict(self._guids)
+        guids[None] = None
+        rows = self._connection.execute(_raw, {"after": after, "last": last, "most": limit}).all()
+        if not rows:
+            return [], [], (0, 0)
+        records = [
+            canonical_record(fields, received, salt, sequence, guids[tenant], timestamp)
+            for fields, received, salt, sequence, tenant, timestamp, _ in rows
+        ]
+        return records, [row[6] for row in rows], (rows[0][3], rows[-1][3])
+
+    def last_sequence(self) -> int:
+        """The highest number that a record has, whatever the end of the chain says; 0 for none."""
+        newest = self._connection.execute(_newest).one_or_none()
+        return 0 if newest is None else int(newest.chain_sequence)
 
     def hash_at(self, sequence: int) -> bytes | None:
         """The hash of a link that is kept, the anchor included; None for one that is not."""

@@ -28,10 +28,9 @@ _UNCHAINED: Final = {"chain_sequence": None, "chain_salt": None, "chain_hash": N
 _insert: Final = InsertMissing(table)
 _last_position: Final = select(func.coalesce(func.max(table.c.position), 0))
 _newest_position: Final = _last_position.where(table.c.stream == bindparam("wanted"))
-_appended: Final = (
-    select(table.c.stream, func.count(), func.sum(func.length(table.c.fields)), func.max(table.c.position))
-    .where(table.c.position > bindparam("before"))
-    .group_by(table.c.stream)
+# Not grouped by the database: for that SQLite walks over a whole index, at each append.
+_appended: Final = select(table.c.stream, func.length(table.c.fields), table.c.position).where(
+    table.c.position > bindparam("before")
 )
 _oldest: Final = select(func.min(table.c.timestamp_ms)).where(table.c.stream == bindparam("wanted"))
 _newest: Final = select(func.max(table.c.timestamp_ms)).where(table.c.stream == bindparam("wanted"))
@@ -102,10 +101,13 @@ class RecordStore:
             ],
         )
         # What is new is read back rather than assumed: keys that were there are neither counted nor announced.
-        for stream, count, octets, position in connection.execute(_appended, {"before": last}).all():
-            add_total(connection, stream, count, octets)
-            self._changes.streams.add(StreamName(stream))
+        new: dict[str, list[int]] = {}
+        for stream, length, position in connection.execute(_appended, {"before": last}).all():
+            new.setdefault(stream, []).append(length)
             last = max(last, position)
+        for stream, lengths in new.items():
+            add_total(connection, stream, len(lengths), sum(lengths))
+            self._changes.streams.add(StreamName(stream))
         return last
 
     def _payload(self, record: NewRecord) -> dict[str, Any]:

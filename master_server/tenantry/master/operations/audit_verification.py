@@ -1,0 +1,99 @@
+"""The whole audit chain, recomputed on the store itself."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tenantry.master.operations.audit_heads import History, Prove
+from tenantry.master.sql.audit_chain import ChainState, Witnessed
+from tenantry.master.sql.transaction import Transaction
+from tenantry.protocol.audit_chain import Fault, Finding, Head, Walker
+
+PAGE = 10_000
+HEADS = 1_000
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was proven, and what was not. ``proven_to``: the newest record that a proven head covers."""
+
+    state: ChainState
+    walked_to: int
+    heads_met: int
+    proven_to: int
+    finding: Finding | None
+    unproven: list[str] = field(default_factory=list)
+    erased: int = 0
+    unchained: int = 0
+    contradictions: list[Witnessed] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong. What a declared restore explains is told, and is not wrong."""
+        undeclared = any(not one.declared for one in self.contradictions)
+        return self.finding is None and not self.unproven and not self.unchained and not undeclared
+
+
+def verify_chain(
+    transaction: Transaction,
+    history: History,
+    prove: Prove,
+    *,
+    shown: Iterable[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Recompute every record that is kept, and compare it with all signed heads, those that are kept and those that are ``shown``."""
+    audit = transaction.audit
+    state = audit.state()
+    unproven: list[str] = []
+    heads = list(_proven(_kept_heads(transaction), history, prove, unproven))
+    foreign = list(_proven(shown, history, prove, unproven))
+    walker = Walker(state.anchor.sequence, state.anchor.hash, [*heads, *foreign])
+    after = state.anchor.sequence
+    # Behind the end as the store says it: whatever else is there shall be found.
+    last = max(state.tip.sequence, audit.last_sequence())
+    while walker.finding is None:
+        records, hashes, sequences = audit.read_raw(after, last, PAGE)
+        if not records:
+            break
+        if sequences != (after + 1, after + len(records)):
+            walker.take(records, hashes)
+        else:
+            walker.take_composed(records, hashes)
+        after += len(records)
+        if progress is not None:
+            progress(after, last)
+    finding = walker.end(state.tip.sequence, state.tip.hash)
+    if finding is None and state.anchor.sequence and not walker.heads_met:
+        finding = Finding(Fault.HEAD, state.anchor.sequence, "no signed head proves the link at which the chain begins")
+    met = [head.sequence for head in (*heads, *foreign) if state.anchor.sequence <= head.sequence <= walker.sequence]
+    return Verification(
+        state,
+        walker.sequence,
+        walker.heads_met,
+        max(met, default=0),
+        finding,
+        unproven,
+        len(walker.heads_before),
+        audit.unchained(),
+        audit.contradictions(),
+    )
+
+
+def _kept_heads(transaction: Transaction) -> Iterable[str]:
+    after = 0
+    while heads := transaction.audit.heads(after, HEADS):
+        yield from (head.token for head in heads)
+        after = heads[-1].sequence
+
+
+def _proven(tokens: Iterable[str], history: History, prove: Prove, unproven: list[str]) -> Iterable[Head]:
+    for token in tokens:
+        try:
+            head = prove(token)
+        except ValueError as error:
+            unproven.append(str(error))
+            continue
+        if head.instance != history.instance:
+            unproven.append(f"the head of record {head.sequence} is of another instance, {head.instance}")
+            continue
+        yield head
