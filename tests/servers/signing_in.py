@@ -1,6 +1,7 @@
 """Signing in, in tests: users with passwords, sessions, second factors, keys of machines, and calls on their behalf."""
 
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,11 @@ async def with_second_factor(person: Person, password: str = PASSWORD) -> tuple[
     confirmation = user_service_pb2.ConfirmSecondFactorRequest(code=authenticator.now())
     answer = await person.call("UserService.ConfirmSecondFactor", confirmation)
     return authenticator, list(answer.recovery_codes)
+
+
+def code_at(authenticator: pyotp.TOTP, steps: int) -> str:
+    """The code so many steps of 30 s from now."""
+    return authenticator.generate_otp(int(time.time()) // authenticator.interval + steps)
 
 
 def key_and_request(common_name: str = "machine") -> tuple[bytes, bytes]:

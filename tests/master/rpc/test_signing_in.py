@@ -23,7 +23,7 @@ from tenantry.v1 import session_service_pb2, user_service_pb2
 from tests.servers.master import MasterProcess
 from tests.servers.operating import read_records
 from tests.servers.refusals import refused
-from tests.servers.signing_in import PASSWORD, Person, administrator, new_user, sign_in, with_second_factor
+from tests.servers.signing_in import PASSWORD, Person, administrator, code_at, new_user, sign_in, with_second_factor
 from tests.servers.source_addresses import fresh_address, seen_from
 
 pb = user_service_pb2
@@ -91,10 +91,10 @@ async def test_a_second_factor_is_asked_for_and_each_code_opens_once(master: Mas
             await sign_in(master, name, "wrong " + PASSWORD, on=channel)
         with refused(SecondFactorRequired):
             await sign_in(master, name, on=channel)
-    ahead = authenticator.at(datetime.now(UTC), 1)
+    ahead = code_at(authenticator, 1)
     await sign_in(master, name, code=ahead)
     async with seen_from(master, fresh_address()) as near, near.api_channel() as channel:
-        for code in (ahead, authenticator.at(datetime.now(UTC), -1)):
+        for code in (ahead, code_at(authenticator, -1)):
             with refused(SignInRefused):
                 await sign_in(master, name, code=code, on=channel)
 
@@ -114,7 +114,7 @@ async def test_of_many_that_use_one_code_at_once_one_gets_in(master: MasterProce
                 return failure.reason
             return "in"
 
-    for code in (recovery[0], authenticator.at(datetime.now(UTC), 1)):
+    for code in (recovery[0], code_at(authenticator, 1)):
         async with asyncio.TaskGroup() as group:
             attempts = [group.create_task(attempt(code)) for _ in range(6)]
         outcomes = [task.result() for task in attempts]

@@ -1,0 +1,258 @@
+"""Users and tokens over real gRPC: who may act on whom, what stops at once, what a token is narrowed to."""
+
+import secrets
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from tenantry.protocol.failures import (
+    FieldInvalid,
+    LastAdministrator,
+    NotAllowed,
+    NotAMachine,
+    NotSignedIn,
+    PageTokenInvalid,
+    TokenNotFound,
+    UserChanged,
+    UserNameTaken,
+    UserNotFound,
+)
+from tenantry.v1 import tenant_service_pb2, token_service_pb2, user_service_pb2
+from tests.servers.master import MasterProcess
+from tests.servers.operating import STUBS, read_records
+from tests.servers.people import grant
+from tests.servers.refusals import refused
+from tests.servers.signing_in import Person, administrator, new_user, sign_in
+
+pb, token_pb = user_service_pb2, token_service_pb2
+ME = pb.GetUserRequest()
+
+
+async def token_of(person: Person, **wanted: object) -> Person:
+    """A further token, by a person who is signed in."""
+    request = token_pb.CreateTokenRequest(**{"name": "test", **wanted})
+    return Person(person.master, (await person.call("TokenService.CreateToken", request)).secret)
+
+
+async def list_tenants(person: Person) -> None:
+    """Something that needs the right tenant.read."""
+    async with person.master.api_channel() as channel:
+        request = tenant_service_pb2.ListTenantsRequest(page_size=1)
+        await STUBS["TenantService"](channel).ListTenants(request, metadata=person.metadata, timeout=15)
+
+
+async def test_a_user_is_made_changed_and_erased(master: MasterProcess) -> None:
+    """With an etag that refuses who was slower; the name is folded and cannot be taken twice."""
+    admin, name = administrator(master), f"Ada.{secrets.token_hex(4)}@Example.org"
+    made = await admin.call(
+        "UserService.CreateUser",
+        pb.CreateUserRequest(user=pb.User(name=name, display_name=" Ada ", email="a@b.example")),
+    )
+    assert (made.user.name, made.user.display_name, made.user.has_password) == (name.lower(), "Ada", False)
+    with refused(UserNameTaken, name=name.lower()):
+        await admin.call("UserService.CreateUser", pb.CreateUserRequest(user=pb.User(name=name.upper())))
+    wanted = pb.User(name=name, display_name="Countess", email="ignored", etag=made.user.etag)
+    update = pb.UpdateUserRequest(user=wanted, update_mask=FieldMask(paths=["display_name"]))
+    changed = (await admin.call("UserService.UpdateUser", update)).user
+    assert (changed.display_name, changed.email) == ("Countess", "a@b.example")
+    with refused(UserChanged):
+        await admin.call("UserService.UpdateUser", update)
+    await admin.call("UserService.DeleteUser", pb.DeleteUserRequest(name=name, etag=changed.etag))
+    with refused(UserNotFound):
+        await admin.call("UserService.GetUser", pb.GetUserRequest(name=name))
+    actions = [record.fields["action"] for record in await read_records(master, "auditMessages")]
+    assert [action for action in actions if action.startswith("user.")][-3:] == [
+        "user.create",
+        "user.update",
+        "user.delete",
+    ]
+
+
+async def test_what_cannot_be_a_user_is_refused(master: MasterProcess) -> None:
+    """Names, mail addresses, passwords, masks."""
+    admin = administrator(master)
+    for name in ("", " ", "-a", "a b", "a/b", "a\x1b[0m", "x" * 65, "аda"):
+        with refused(FieldInvalid, field="name"):
+            await admin.call("UserService.CreateUser", pb.CreateUserRequest(user=pb.User(name=name)))
+    for user, password, field in (
+        (pb.User(name="robot@home", machine=True), "", "name"),
+        (pb.User(name="somebody", email="not a mail address"), "", "email"),
+        (pb.User(name="somebody", display_name="x" * 121), "", "display_name"),
+        (pb.User(name="somebody"), "too short", "password"),
+    ):
+        with refused(FieldInvalid, field=field):
+            await admin.call("UserService.CreateUser", pb.CreateUserRequest(user=user, password=password))
+    with refused(NotAMachine):
+        request = pb.CreateUserRequest(user=pb.User(name="robot", machine=True), password="long enough to be one")
+        await admin.call("UserService.CreateUser", request)
+    for paths in ([], ["name"], ["machine"], ["password"]):
+        with refused(FieldInvalid, field="update_mask"):
+            update = pb.UpdateUserRequest(user=pb.User(name="administrator"), update_mask=FieldMask(paths=paths))
+            await admin.call("UserService.UpdateUser", update)
+
+
+async def test_users_are_listed_page_by_page(master: MasterProcess) -> None:
+    """By name, without gaps; a foreign page token is refused."""
+    admin = administrator(master)
+    made = {
+        (
+            await admin.call(
+                "UserService.CreateUser", pb.CreateUserRequest(user=pb.User(name=f"page-{n}-{secrets.token_hex(2)}"))
+            )
+        ).user.name
+        for n in range(3)
+    }
+    names: list[str] = []
+    request = pb.ListUsersRequest(page_size=2)
+    while True:
+        page = await admin.call("UserService.ListUsers", request)
+        names += [user.name for user in page.users]
+        assert len(page.users) <= 2 and page.total_size >= 4
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    assert names == sorted(names) and made | {"administrator"} <= set(names)
+    with refused(PageTokenInvalid):
+        await admin.call("UserService.ListUsers", pb.ListUsersRequest(page_token="garbage"))
+
+
+async def test_a_disabled_user_is_out_with_the_next_call(master: MasterProcess) -> None:
+    """Session and token; enabled again, the token works again and the session does not."""
+    admin, name = administrator(master), await new_user(master)
+    person = await sign_in(master, name)
+    program = await token_of(person)
+    await program.call("UserService.GetUser", ME)
+    await admin.call("UserService.DisableUser", pb.DisableUserRequest(name=name, reason="left"))
+    for one in (person, program):
+        with refused(NotSignedIn):
+            await one.call("UserService.GetUser", ME)
+    await admin.call("UserService.EnableUser", pb.EnableUserRequest(name=name))
+    await program.call("UserService.GetUser", ME)
+    with refused(NotSignedIn):
+        await person.call("UserService.GetUser", ME)
+    await admin.call("UserService.DeleteUser", pb.DeleteUserRequest(name=name))
+    with refused(NotSignedIn):
+        await program.call("UserService.GetUser", ME)
+
+
+async def test_who_has_no_right_sees_and_changes_oneself_alone(master: MasterProcess) -> None:
+    """Others are answered as if there were none; nothing of anybody is changed."""
+    other = await new_user(master)
+    person = await sign_in(master, await new_user(master))
+    for name in (other, "nobody-at-all"):
+        with refused(UserNotFound, user=name):
+            await person.call("UserService.GetUser", pb.GetUserRequest(name=name))
+        with refused(UserNotFound, user=name):
+            await person.call("TokenService.ListTokens", token_pb.ListTokensRequest(user=name))
+        with refused(NotAllowed):
+            await person.call(
+                "UserService.SetPassword", pb.SetPasswordRequest(name=name, password="long enough to be one")
+            )
+        with refused(NotAllowed):
+            await person.call("UserService.RemoveSecondFactor", pb.RemoveSecondFactorRequest(name=name))
+    for method, request in (
+        ("UserService.ListUsers", pb.ListUsersRequest()),
+        ("UserService.CreateUser", pb.CreateUserRequest(user=pb.User(name="x"))),
+        ("UserService.DisableUser", pb.DisableUserRequest(name=other)),
+        ("UserService.DeleteUser", pb.DeleteUserRequest(name=other)),
+        ("UserService.IssueCertificate", pb.IssueCertificateRequest(name=other)),
+        ("TokenService.ListTokens", token_pb.ListTokensRequest(all_users=True)),
+    ):
+        with refused(NotAllowed):
+            await person.call(method, request)
+
+
+async def test_nobody_acts_on_who_may_do_more(master: MasterProcess) -> None:
+    """A token of an administrator that was narrowed to user.write does not become an administrator."""
+    admin = administrator(master)
+    keeper = await token_of(admin, scope=token_pb.TokenScope(permissions=["user.write", "user.read"]))
+    for method, request in (
+        ("UserService.DisableUser", pb.DisableUserRequest(name="administrator")),
+        ("UserService.DeleteUser", pb.DeleteUserRequest(name="administrator")),
+    ):
+        with refused(LastAdministrator):
+            await keeper.call(method, request)
+    powerful = await new_user(master)
+    await grant(master, powerful, "GENERAL_ADMINISTRATOR", "main")
+    mask = FieldMask(paths=["email"])
+    for method, request in (
+        ("UserService.SetPassword", pb.SetPasswordRequest(name=powerful, password="long enough to be one")),
+        ("UserService.DisableUser", pb.DisableUserRequest(name=powerful)),
+        ("UserService.DeleteUser", pb.DeleteUserRequest(name=powerful)),
+        ("UserService.UpdateUser", pb.UpdateUserRequest(user=pb.User(name=powerful), update_mask=mask)),
+        ("UserService.RemoveSecondFactor", pb.RemoveSecondFactorRequest(name=powerful)),
+        ("TokenService.CreateToken", token_pb.CreateTokenRequest(name="mine now", user=powerful)),
+    ):
+        with refused(NotAllowed):
+            await keeper.call(method, request)
+    weak = await new_user(master)
+    await keeper.call("UserService.SetPassword", pb.SetPasswordRequest(name=weak, password="long enough to be one"))
+    await admin.call("UserService.DeleteUser", pb.DeleteUserRequest(name=powerful))
+
+
+async def test_a_token_is_never_wider_than_what_made_it(master: MasterProcess) -> None:
+    """Narrowed by permissions and owners; a token that it makes is narrowed as well, and cannot ask for more."""
+    admin = administrator(master)
+    reader = await token_of(admin, scope=token_pb.TokenScope(permissions=["tenant.read"], owners=["main"]))
+    await list_tenants(reader)
+    child = await token_of(reader)
+    listed = (await admin.call("TokenService.ListTokens", token_pb.ListTokensRequest(page_size=1_000))).tokens
+    assert [list(one.scope.permissions) for one in listed[-2:]] == [["tenant.read"]] * 2
+    assert [list(one.scope.owners) for one in listed[-2:]] == [["main"]] * 2
+    with refused(NotAllowed):
+        await child.call("UserService.ListUsers", pb.ListUsersRequest())
+    for scope in (
+        token_pb.TokenScope(permissions=["tenant.read", "user.write"]),
+        token_pb.TokenScope(owners=["shared"]),
+    ):
+        with refused(NotAllowed):
+            await token_of(reader, scope=scope)
+    with refused(FieldInvalid, field="scope.permissions"):
+        await token_of(admin, scope=token_pb.TokenScope(permissions=["everything"]))
+
+
+async def test_tokens_end_by_their_time_and_by_revocation(master: MasterProcess) -> None:
+    """A lifetime has bounds; a revoked token is refused at the next call, and shown as such."""
+    person = await sign_in(master, await new_user(master))
+    for seconds in (0, 59, 367 * 86_400):
+        with refused(FieldInvalid, field="lifetime"):
+            await token_of(person, lifetime=Duration(seconds=seconds))
+    program = await token_of(person, lifetime=Duration(seconds=60))
+    own = (await program.call("TokenService.ListTokens", token_pb.ListTokensRequest())).tokens
+    assert [(one.name, one.kind) for one in own] == [
+        ("password sign-in", token_pb.TOKEN_KIND_SESSION),
+        ("test", token_pb.TOKEN_KIND_API),
+    ]
+    stranger = await sign_in(master, await new_user(master))
+    for token_id in (own[1].id, "00000000"):
+        with refused(TokenNotFound, token=token_id):
+            await stranger.call("TokenService.RevokeToken", token_pb.RevokeTokenRequest(id=token_id))
+    await person.call("TokenService.RevokeToken", token_pb.RevokeTokenRequest(id=own[1].id))
+    with refused(NotSignedIn):
+        await program.call("UserService.GetUser", ME)
+    left = (await person.call("TokenService.ListTokens", token_pb.ListTokensRequest())).tokens
+    assert [one.id for one in left] == [own[0].id]
+    everything = await person.call("TokenService.ListTokens", token_pb.ListTokensRequest(show_ended=True))
+    assert [one.HasField("revoke_time") for one in everything.tokens] == [False, True]
+
+
+async def test_a_person_ends_a_session_elsewhere(master: MasterProcess) -> None:
+    """Sessions are in the list of tokens, and each can be ended."""
+    name = await new_user(master)
+    here, lost = await sign_in(master, name), await sign_in(master, name)
+    sessions = (await here.call("TokenService.ListTokens", token_pb.ListTokensRequest())).tokens
+    await here.call("TokenService.RevokeToken", token_pb.RevokeTokenRequest(id=sessions[1].id))
+    with refused(NotSignedIn):
+        await lost.call("UserService.GetUser", ME)
+    await here.call("UserService.GetUser", ME)
+
+
+async def test_the_last_administrator_stays(master: MasterProcess) -> None:
+    """Nobody can lock everybody out, not even the administrator."""
+    admin = administrator(master)
+    for method, request in (
+        ("UserService.DisableUser", pb.DisableUserRequest(name="administrator")),
+        ("UserService.DeleteUser", pb.DeleteUserRequest(name="administrator")),
+    ):
+        with refused(LastAdministrator, user="administrator"):
+            await admin.call(method, request)
