@@ -5,11 +5,13 @@ from tests.tooling.reference.markdown import code, page, table
 
 FIELDS: dict[StreamName, dict[str, str]] = {
     StreamName.ALERTS: {
-        "rule": "what raised it: `connection lost`, `clock skew`, `identity in doubt`",
+        "rule": "what raised it: the name of a rule, or `connection lost`, `clock skew`, `identity in doubt`",
         "severity": "`info`, `low`, `medium`, `high`, `critical`",
         "firing": "true when raised, false when over",
         "message": "for people",
-        "…": "facts of the rule, such as `kept_peer`, `refused_peer`, `cause`, `offset_ms`",
+        "…": "facts. Of an operator's rule: `rule_id`, `level` (`cleared` when it is over), `metric`, `labels`, `value`, "
+        "`threshold`, and `late` (true when the sample was older than 5 minutes on its arrival). "
+        "Of the others: for instance `kept_peer`, `refused_peer`, `cause`, `offset_ms`",
     },
     StreamName.ALERTS_MASTER: {
         "rule": "name of the Tenant's own rule",
@@ -58,7 +60,7 @@ FIELDS: dict[StreamName, dict[str, str]] = {
         "kind": "`state` or `connectivity`",
         "from": "before",
         "to": "after",
-        "actor": "who or what moved it",
+        "actor": "who or what moved it: as in `auditMessages`, or `rule:NAME`",
         "reason": "why",
     },
     StreamName.COLLECTORS: {},
