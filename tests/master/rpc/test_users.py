@@ -30,7 +30,7 @@ pb, token_pb = user_service_pb2, token_service_pb2
 ME = pb.GetUserRequest()
 
 
-async def token_of(person: Person, **wanted: object) -> Person:
+async def token_of(person: Person, **wanted: Any) -> Person:
     """A further token, by a person who is signed in."""
     request = token_pb.CreateTokenRequest(**{"name": "test", **wanted})
     return Person(person.master, (await person.call("TokenService.CreateToken", request)).secret)
