@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tenantry.daemon import bootstrap
+from tenantry.daemon import bootstrap, measuring
 from tenantry.daemon.config import load_settings
 from tenantry.daemon.domain.failures import SpoolFull, SpoolUnavailable
 from tenantry.daemon.domain.rules import LocalRules
@@ -150,10 +150,10 @@ async def run(arguments: argparse.Namespace) -> None:
     # Blocks as a bug would: the loop stands still, the threads of gRPC go on.
     loop.add_signal_handler(signal.SIGUSR2, block_until_gone, arguments.history.with_name(BLOCKING))
     loop.add_signal_handler(signal.SIGHUP, shift_clock, -SHIFT_S)
-    vars(bootstrap)["Spool"] = WatchedSpool
-    with bootstrap.leased_folder(settings.data) as folder:
+    vars(measuring)["Spool"] = WatchedSpool
+    with measuring.leased_folder(settings.data) as folder:
         daemon = bootstrap.Daemon(settings, folder, "numbered")
-        daemon.collector = Numbering(daemon, history, enough, arguments)
+        daemon.measuring.collector = Numbering(daemon, history, enough, arguments)
         await daemon.run()
 
 
@@ -171,7 +171,7 @@ def main() -> None:
     configure_logging("info")
     if arguments.clock:
         shift_clock(arguments.clock)
-    with asyncio.Runner(loop_factory=bootstrap._loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=measuring.loop_factory()) as runner:
         runner.run(run(arguments))
 
 

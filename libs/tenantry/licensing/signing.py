@@ -148,7 +148,9 @@ def verify(text: str, issuers: Iterable[TrustedIssuer]) -> Licence:
     envelope = open_envelope(text)
     known = next((one for one in issuers if one.issuer.kid == envelope.kid), None)
     if known is None:
-        raise LicenceInvalid(problem=f"its issuer {envelope.kid} is not trusted here")
+        raise LicenceInvalid(
+            problem=f"its issuer {envelope.kid} is not trusted here (`license trust` on this machine adds an issuer)"
+        )
     if known.revoked_ms is not None:
         raise LicenceInvalid(problem=f"the key {envelope.kid} of its issuer {known.issuer.name} was revoked")
     try:

@@ -614,8 +614,8 @@ class LicenceMissing(Failure):
     code = "FAILED_PRECONDITION"
     message = "there is no licence in force: {cause}"
     hint = (
-        "Make a request (`tenantry license request`), have it issued, install what comes back (`tenantry license install`). "
-        "What runs already goes on."
+        "Make a request (`license request`), have it issued (`tenantry license issue`), install what comes (`license install`): "
+        "on a Master with `tenantry` or `tenantry-master`, on a daemon's machine with `tenantry-daemon`. What runs goes on."
     )
     exit_code = EXIT_WRONG_STATE
 
@@ -627,8 +627,8 @@ class LicenceExpired(Failure):
     code = "FAILED_PRECONDITION"
     message = "the licence {serial} ended at {ended}"
     hint = (
-        "Request and install a new one (`tenantry license request`, `tenantry license install`). Nothing new is let in until then; "
-        "what runs already goes on."
+        "Request and install a new one (`license request`, `license install` of `tenantry`, `tenantry-master` or `tenantry-daemon`). "
+        "Nothing new is let in until then; what runs goes on."
     )
     exit_code = EXIT_WRONG_STATE
 

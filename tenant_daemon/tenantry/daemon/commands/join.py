@@ -8,12 +8,12 @@ import getpass
 import sys
 from pathlib import Path
 
-from tenantry.daemon.bootstrap import leased_folder
 from tenantry.daemon.config import Settings
 from tenantry.daemon.domain.failures import FileUnusable
 from tenantry.daemon.link.certificates import check_trust_bundle
 from tenantry.daemon.link.enrolment import JoinOrder, join
 from tenantry.daemon.link.identity import IdentityFolder
+from tenantry.daemon.measuring import leased_folder
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.joining import KEY_PREFIX, check_fingerprint, decode_join_string, parse_secret
 from tenantry.protocol.names import check_guid, check_trust_domain

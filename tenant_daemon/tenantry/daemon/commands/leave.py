@@ -23,7 +23,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
             raise FieldInvalid(field="--for", problem=invalid.problem, expected="a duration such as 30m") from None
         request["until_ms"] = time.time_ns() // 1_000_000 + duration_ms
     reply = ask(settings.data, request, _TIMEOUT_S)
-    if reply["delivered"]:
+    if reply.get("stand_alone"):
+        print("The daemon stops.")
+    elif reply["delivered"]:
         print("The Master has been told; the daemon stops.")
     else:
         print("The daemon stops. The Master could not be told: there was no link.")

@@ -25,7 +25,14 @@ def make_parser() -> argparse.ArgumentParser:
     _add_settings(parser, None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_join(commands)
-    commands.add_parser("run", help="run in the foreground until SIGTERM", description="Run until SIGTERM or SIGINT.")
+    run = commands.add_parser(
+        "run", help="run in the foreground until SIGTERM", description="Run until SIGTERM or SIGINT."
+    )
+    run.add_argument(
+        "--stand-alone",
+        action="store_true",
+        help="without a Master, with a stand-alone licence: measure, judge by the local rules, keep it all on this machine",
+    )
     status = commands.add_parser("status", help="show how the daemon is", description="Show how the daemon is.")
     status.add_argument("--json", action="store_true", help="as one JSON object")
     _add_leave(commands)
@@ -42,6 +49,15 @@ def make_parser() -> argparse.ArgumentParser:
     notification.add_argument("--level", default="info", help="info (default), warning or error")
     notification.add_argument("--source", required=True, help="which part of this machine says so")
     notification.add_argument("text", help="what, for people")
+    records = commands.add_parser(
+        "records",
+        help="show the newest alerts or notifications of this machine",
+        description="Show the newest alerts or notifications that the running daemon still has on its disk.",
+    )
+    records.add_argument("stream", choices=["alerts", "notifications"], help="which of the two")
+    records.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many (20)")
+    records.add_argument("--json", action="store_true", help="as JSON")
+    _add_license(commands)
     _add_audit(commands)
     for command in commands.choices.values():
         # The same flags after the command; there they have no default, which would overwrite what stood before it.
@@ -105,6 +121,32 @@ def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     audit.add_argument(
         "--records", action="store_true", help="print the proven records about this Tenant, one JSON a line"
     )
+
+
+def _add_license(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    licence = commands.add_parser(
+        "license",
+        help="request, install and show this machine's licence",
+        description="This machine's licence. A Tenant is handed one by its Master when it joins, and may have its own; a daemon "
+        "without a Master needs a stand-alone licence.",
+    )
+    actions = licence.add_subparsers(dest="action", metavar="ACTION", required=True)
+    request = actions.add_parser("request", help="write the request for an issuer")
+    request.add_argument("file", nargs="?", type=Path, metavar="FILE", help="into this file (standard output)")
+    request.add_argument("--kind", choices=["stand-alone", "tenant"], default="stand-alone", help="(stand-alone)")
+    request.add_argument("--holder", default="", metavar="NAME", help="for whom it shall be")
+    request.add_argument(
+        "--module", action="append", default=[], metavar="NAME", help="for this module; may be repeated"
+    )
+    install = actions.add_parser("install", help="install a licence file; its issuer must be trusted here")
+    install.add_argument("file", type=Path, metavar="FILE")
+    show = actions.add_parser("show", help="show what is installed or was handed out, and whether it is genuine")
+    show.add_argument("--json", action="store_true", help="as JSON")
+    trust = actions.add_parser("trust", help="let the licences of an issuer count here")
+    trust.add_argument("file", type=Path, metavar="FILE", help="its public key (`tenantry license issuer export`)")
+    distrust = actions.add_parser("distrust", help="let the licences of an issuer's key count nothing here, for good")
+    distrust.add_argument("kid", metavar="KEY-ID")
+    actions.add_parser("remove", help="remove this machine's own licence")
 
 
 def _add_leave(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

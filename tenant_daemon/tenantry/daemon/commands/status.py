@@ -12,6 +12,7 @@ from typing import Any
 from tenantry.daemon.config import Settings
 from tenantry.daemon.control.client import ask
 from tenantry.daemon.domain.failures import DaemonNotRunning
+from tenantry.daemon.licences.folder import LicenceFolder, describe_kept
 from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.spool.database import SpoolDamaged
 from tenantry.daemon.spool.store import read_book
@@ -38,6 +39,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 def _read_folder(settings: Settings) -> dict[str, Any]:
     """What can be said without the daemon. Raises NotJoined, IdentityDamaged."""
     folder = IdentityFolder(settings.data)
+    licence = describe_kept(LicenceFolder(settings.data), time.time_ns() // 1_000_000)
+    if (settings.data / "stand-alone").is_dir() and not (settings.data / "identity.json").exists():
+        return {"running": False, "stand_alone": True, "link": None, "licence": licence, "spool": {}}
     identity = folder.load()
     credential = folder.credentials()[0]
     try:
@@ -53,22 +57,38 @@ def _read_folder(settings: Settings) -> dict[str, Any]:
             "address": identity.link_addresses[0],
             "certificate": {"serial": credential.serial, "not_after_ms": credential.not_after_ms},
         },
+        "licence": licence,
         "spool": {"unacknowledged_records": waiting},
     }
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    link, spool = report["link"], report["spool"]
+    alone = report.get("stand_alone", False)
     lines = [
         _line("daemon", f"running (process {report['pid']}, version {report['version']})")
         if report["running"]
         else _line("daemon", "not running"),
-        _line("tenant", report["guid"]),
+        _line("mode", "stand-alone, without a Master") if alone else _line("tenant", report["guid"]),
     ]
+    if not alone:
+        lines += _describe_tenancy(report)
+    licence = report.get("licence")
+    if licence is not None:
+        lines.append(_line("licence", _describe_licence(licence)))
+    lines.append(_line("history" if alone else "spool", _describe_spool(report["spool"], alone=alone)))
+    for name, probe in report.get("probes", {}).items():
+        when = "not read yet" if probe["read_ms"] is None else f"{probe['readings']} readings {_ago(probe['read_ms'])}"
+        lines.append(_line(f"probe {name}", f"every {probe['interval_s']:g} s, {when}"))
+        lines += [_line("", f"note: {note}") for note in probe["notes"]]
+    return lines
+
+
+def _describe_tenancy(report: dict[str, Any]) -> list[str]:
+    """What a daemon with a Master has: a state, settings, a link, a witness of the audit, a certificate."""
+    link, lines = report["link"], []
     if report["running"]:
-        configuration = report["configuration"]
         lines.append(_line("state", report["state"]))
-        lines.append(_line("settings", _describe_configuration(configuration)))
+        lines.append(_line("settings", _describe_configuration(report["configuration"])))
         lines.append(_line("link", _describe_link(link)))
         offset_ms = link["clock_offset_ms"]
         if offset_ms is not None and abs(offset_ms) >= _WORTH_TELLING_MS:
@@ -83,18 +103,29 @@ def _lines(report: dict[str, Any]) -> list[str]:
     certificate = link["certificate"]
     if certificate is not None:
         lines.append(_line("certificate", f"{certificate['serial']}, until {_time(certificate['not_after_ms'])}"))
+    return lines
+
+
+def _describe_spool(spool: dict[str, Any], *, alone: bool) -> str:
+    if alone:
+        if "bytes" not in spool:
+            return "on the disk"
+        return f"{spool['bytes'] / (1 << 20):.1f} of {spool['capacity_bytes'] / (1 << 20):.0f} MiB"
     waiting = spool["unacknowledged_records"]
     text = "cannot be read" if waiting is None else f"{waiting} records wait"
     if "bytes" in spool:
         text += f", {spool['bytes'] / (1 << 20):.1f} of {spool['capacity_bytes'] / (1 << 20):.0f} MiB"
         if spool["oldest_unacknowledged_ms"] is not None:
             text += f", oldest of {_time(spool['oldest_unacknowledged_ms'])}"
-    lines.append(_line("spool", text))
-    for name, probe in report.get("probes", {}).items():
-        when = "not read yet" if probe["read_ms"] is None else f"{probe['readings']} readings {_ago(probe['read_ms'])}"
-        lines.append(_line(f"probe {name}", f"every {probe['interval_s']:g} s, {when}"))
-        lines += [_line("", f"note: {note}") for note in probe["notes"]]
-    return lines
+    return text
+
+
+def _describe_licence(licence: dict[str, Any]) -> str:
+    origin = "handed out by the Master" if licence["origin"] == "handed" else "this machine's own"
+    purpose = ", for evaluation" if licence["evaluation"] else ""
+    end = _time(licence["not_after_ms"])
+    text = f"{licence['serial']}, {origin}{purpose}, until {end}"
+    return text if licence["in_force"] else f"{text}: not in force; what runs goes on"
 
 
 def _line(name: str, text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tenantry.licensing.issuers import TrustFile, decode_issuer
 from tenantry.licensing.machine import machine_fingerprint
-from tenantry.process.files import private_directory, read_private, write_private
+from tenantry.process.files import FileExposed, private_directory, read_private, write_private
 from tenantry.protocol.failures import LicenceInvalid
 from tenantry.protocol.licences import MAX_TEXT, Licence, LicenceKind, decode_licence, open_envelope
 
@@ -83,6 +83,28 @@ class LicenceFolder:
             return read_private(self.path / f"{origin}.jws")[:MAX_TEXT].decode("ascii", "replace")
         except FileNotFoundError:
             return ""
+
+
+def describe_kept(folder: LicenceFolder, now_ms: int) -> dict[str, object] | None:
+    """What lies in the folder as plain data, for `status`; not verified: who can write there can write anything here."""
+    try:
+        kept = folder.kept()
+    except (OSError, FileExposed):
+        return None
+    chosen = next((one for one in kept if one.licence is not None and one.licence.in_force(now_ms)), None)
+    chosen = chosen or (kept[0] if kept else None)
+    if chosen is None or chosen.licence is None:
+        return None
+    licence = chosen.licence
+    return {
+        "origin": chosen.origin,
+        "serial": licence.serial,
+        "kind": licence.kind.value,
+        "holder": licence.holder,
+        "not_after_ms": licence.not_after_ms,
+        "in_force": licence.in_force(now_ms),
+        "evaluation": licence.evaluation,
+    }
 
 
 def _parse(origin: str, text: str) -> KeptLicence:
