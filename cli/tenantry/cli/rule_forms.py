@@ -148,11 +148,11 @@ def _read_thresholds(rule: pb.Rule, thresholds: Any) -> None:
 
 
 def _read_actions(rule: pb.Rule, actions: Any) -> None:
-    for kind, levels in actions.items():
-        rule.actions.add(
-            kind=pb.RuleActionKind.Value(f"RULE_ACTION_KIND_{kind.upper()}"),
-            levels=[pb.RuleLevel.Value(f"RULE_LEVEL_{level.upper()}") for level in levels],
-        )
+    kinds = {pb.RuleActionKind.Value(f"RULE_ACTION_KIND_{kind.upper()}"): levels for kind, levels in actions.items()}
+    # In one order, so that what means the same is the same.
+    for kind, levels in sorted(kinds.items()):
+        numbers = {pb.RuleLevel.Value(f"RULE_LEVEL_{level.upper()}") for level in levels}
+        rule.actions.add(kind=kind, levels=sorted(numbers, reverse=True))
 
 
 def _plain(name: str) -> Callable[[pb.Rule, Any], None]:

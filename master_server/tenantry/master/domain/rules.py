@@ -191,6 +191,7 @@ class SeriesState:
         object.__setattr__(self, "settled", self.acted is self.level and at_rest(self.states))
 
 
+_ACTION_ORDER: Final = {kind: place for place, kind in enumerate(ActionKind)}
 _UPWARD: Final = frozenset({">", ">="})
 _SEVERITIES: Final = (Severity.INFO, Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL)
 
@@ -215,7 +216,7 @@ def check_draft(draft: RuleDraft) -> RuleDraft:
         name=check_name(draft.name, "name"),
         description=check_text(draft.description, "description", MAX_DESCRIPTION, lines=True),
         tags=check_tags(draft.tags),
-        actions=tuple(sorted(draft.actions, key=lambda action: action.kind)),
+        actions=tuple(sorted(draft.actions, key=lambda action: _ACTION_ORDER[action.kind])),
     )
     _check_condition(draft.condition)
     _check_actions(draft.actions, draft.condition.limits)
