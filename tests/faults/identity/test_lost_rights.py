@@ -8,12 +8,15 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from google.protobuf import field_mask_pb2
 
 from tenantry.protocol.failures import Failure, NotAllowed, NotSignedIn, RightsChanged, TenantNotFound
 from tenantry.v1 import (
+    access_pb2,
     group_service_pb2,
     role_service_pb2,
     stream_service_pb2,
+    tenant_pb2,
     tenant_service_pb2,
     token_service_pb2,
     user_service_pb2,
@@ -112,20 +115,27 @@ async def test_f37_a_role_lost_by_a_group_is_lost(master: MasterProcess) -> None
     """Membership gives and takes: the next call follows it."""
     guid = (await create_tenant(master, f"lost {secrets.token_hex(6)}")).tenant.guid
     person, group = await make_person(master, f"p{secrets.token_hex(6)}"), f"g{secrets.token_hex(6)}"
-    await call(master, "GroupService", "CreateGroup", group_service_pb2.CreateGroupRequest(group={"name": group}))
-    members = {"name": group, "users": [person.name]}
-    held = role_service_pb2.GrantRoleRequest(owner=guid, subject={"group": group}, role="ROLE_JUNIOR_ANALYST")
+    await call(
+        master,
+        "GroupService",
+        "CreateGroup",
+        group_service_pb2.CreateGroupRequest(group=group_service_pb2.Group(name=group)),
+    )
+    joining = group_service_pb2.AddGroupMembersRequest(name=group, users=[person.name])
+    leaving = group_service_pb2.RemoveGroupMembersRequest(name=group, users=[person.name])
+    subject = role_service_pb2.Subject(group=group)
+    held = role_service_pb2.GrantRoleRequest(owner=guid, subject=subject, role=access_pb2.ROLE_JUNIOR_ANALYST)
     await call(master, "RoleService", "GrantRole", held)
     get = tenant_service_pb2.GetTenantRequest(guid=guid)
     async with master.api_channel() as channel:
         with refused(TenantNotFound):
             await call_as(channel, person, "TenantService", "GetTenant", get)
-        await call(master, "GroupService", "AddGroupMembers", group_service_pb2.AddGroupMembersRequest(**members))
+        await call(master, "GroupService", "AddGroupMembers", joining)
         await call_as(channel, person, "TenantService", "GetTenant", get)
-        await call(master, "GroupService", "RemoveGroupMembers", group_service_pb2.RemoveGroupMembersRequest(**members))
+        await call(master, "GroupService", "RemoveGroupMembers", leaving)
         with refused(TenantNotFound):
             await call_as(channel, person, "TenantService", "GetTenant", get)
-        await call(master, "GroupService", "AddGroupMembers", group_service_pb2.AddGroupMembersRequest(**members))
+        await call(master, "GroupService", "AddGroupMembers", joining)
         await call(master, "GroupService", "DeleteGroup", group_service_pb2.DeleteGroupRequest(name=group))
         with refused(TenantNotFound):
             await call_as(channel, person, "TenantService", "GetTenant", get)
@@ -176,7 +186,8 @@ async def test_f37_another_persons_loss_ends_nothing(master: MasterProcess) -> N
             master, "TokenService", "CreateToken", token_service_pb2.CreateTokenRequest(name="two", user=person.name)
         )
         changed = tenant_service_pb2.UpdateTenantRequest(
-            tenant={"guid": guid, "description": "new"}, update_mask={"paths": ["description"]}
+            tenant=tenant_pb2.Tenant(guid=guid, description="new"),
+            update_mask=field_mask_pb2.FieldMask(paths=["description"]),
         )
         await call(master, "TenantService", "UpdateTenant", changed)
         async with asyncio.timeout(15):

@@ -27,6 +27,8 @@ class Scope(StrEnum):
     SIGNED_IN = "signed in"
     """No right at all: what concerns nobody but the caller."""
     MAIN = "main tenant"
+    EVERYWHERE = "everywhere"
+    """At every owner: what cannot be taken apart by owners."""
     TENANT = "the Tenant"
     """The one that the request names. Who does not see it is told that there is none."""
     OWNER = "the owner"
@@ -59,6 +61,9 @@ class Rule:
             case Scope.MAIN:
                 if not viewer.access.allows(self.permissions[0], MAIN_OWNER):
                     raise NotAllowed(permission=self.permissions[0])
+            case Scope.EVERYWHERE:
+                if self.permissions[0] not in viewer.access.everywhere:
+                    raise NotAllowed(permission=self.permissions[0])
             case Scope.TENANT:
                 visibility.require(viewer, self.permissions[0], self.name(request), self.deed)
             case Scope.OWNER:
@@ -77,6 +82,11 @@ SIGNED_IN: Final = Rule(Scope.SIGNED_IN)
 def at_main(permission: Permission) -> Rule:
     """The right at the main tenant."""
     return Rule(Scope.MAIN, (permission,))
+
+
+def everywhere(permission: Permission) -> Rule:
+    """The right at every owner: for what shows all of them at once."""
+    return Rule(Scope.EVERYWHERE, (permission,))
 
 
 def at_tenant(permission: Permission, field: str = "guid", deed: Deed | None = None) -> Rule:
@@ -146,7 +156,7 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.RuleService/DisableRule": at_main(_P.RULE_WRITE),
     "/tenantry.v1.AuditService/GetAuditChain": at_main(_P.AUDIT_READ),
     "/tenantry.v1.AuditService/ListAuditHeads": at_main(_P.AUDIT_READ),
-    "/tenantry.v1.AuditService/ReadAuditChain": at_main(_P.AUDIT_READ),
+    "/tenantry.v1.AuditService/ReadAuditChain": everywhere(_P.AUDIT_READ),
     "/tenantry.v1.AuthorityService/ListAuthorities": at_main(_P.AUTHORITY_READ),
     "/tenantry.v1.AuthorityService/PrepareAuthority": at_main(_P.AUTHORITY_WRITE),
     "/tenantry.v1.AuthorityService/ActivateAuthority": at_main(_P.AUTHORITY_WRITE),

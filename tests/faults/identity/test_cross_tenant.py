@@ -1,0 +1,312 @@
+"""F37: every RPC x every role x an own, a foreign and a missing Tenant, made from the descriptors.
+
+Nobody is shown a word of a Tenant that they do not see, and a foreign Tenant is answered exactly as one that does not exist.
+"""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+
+from tenantry.master.domain.access import Role
+from tenantry.master.domain.records import StreamName
+from tenantry.protocol.failures import NotAllowed
+from tenantry.v1 import access_pb2, role_service_pb2, stream_service_pb2, tenant_pb2, tenant_service_pb2
+from tests.faults.identity.canaries import FOREIGN, MAIN_WORD, MISSING, OWN, Marked, lay_out
+from tests.servers.descriptors import Path, Rpc, api_rpcs, put, string_fields
+from tests.servers.master import MasterProcess, initialise
+from tests.servers.operating import call
+from tests.servers.people import Person, call_as, make_person, make_token
+from tests.servers.refusals import refused
+
+LONG = os.environ.get("TENANTRY_FAULTS") == "long"
+AT_ONCE = 32
+SILENCE_S = 2.0
+"""A stream that says nothing for so long has told what it has to tell."""
+BYSTANDER = "bystander"
+NAMES_A_TENANT = {"guid", "guids", "tenant_guids", "owner", "owners"}
+OPEN_SERVICES = {"SessionService", "OpenIdService"}
+"""They serve strangers, count attempts, and know no Tenants."""
+STEADY = {"ReadRecords", "ListGaps", "MoveTenants"}
+"""Whose answers about a Tenant do not change from call to call."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody, and whose words they may be shown."""
+
+    person: Person
+    may_see: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a caller got: a status with its text and facts, and all messages as bytes."""
+
+    code: grpc.StatusCode
+    text: str
+    facts: bytes
+    payload: bytes
+
+    def without(self, guid: str) -> "Outcome":
+        """The same with this GUID made unrecognisable."""
+        hidden, octets = "0" * len(guid), guid.encode()
+        return Outcome(
+            self.code,
+            self.text.replace(guid, hidden),
+            self.facts.replace(octets, hidden.encode()),
+            self.payload.replace(octets, hidden.encode()),
+        )
+
+    def shows(self, word: str) -> bool:
+        """Whether the word is anywhere in it."""
+        return word in self.text or word.encode() in self.facts + self.payload
+
+
+Tried = list[tuple[str, Outcome]]
+"""What was asked, and what came of it."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A Master with marked Tenants, and everybody who calls it, by a name for messages."""
+
+    master: MasterProcess
+    callers: dict[str, Caller]
+    outcomes: dict[tuple[str, str], Tried] = field(default_factory=dict)
+
+    async def ask(self, name: str, marked: Marked) -> Tried:
+        """Everything that one caller can ask about one Tenant; asked once for all tests."""
+        key = (name, marked.guid)
+        if key not in self.outcomes:
+            self.outcomes[key] = await ask_all(self.master, self.callers[name].person, marked)
+        return self.outcomes[key]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cast(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cast]:
+    """The Master, and a caller for every role at the own Tenant, at the main and at the shared one, and with narrow tokens."""
+    data = tmp_path_factory.mktemp("canaries") / "master"
+    master = MasterProcess(data, initialise(data), ("compaction.interval=1d",))
+    lay_out(master)
+    master.start()
+    try:
+        yield Cast(master, dict([one async for one in _everybody(master)]))
+    finally:
+        master.kill()
+
+
+async def _everybody(master: MasterProcess) -> AsyncIterator[tuple[str, Caller]]:
+    own, main, none = frozenset({OWN.word}), frozenset({MAIN_WORD}), frozenset[str]()
+    for role in Role:
+        for owner, seen in ((OWN.guid, own), ("main", main), ("shared", none)):
+            if role is Role.GENERAL_ADMINISTRATOR:
+                continue
+            if not LONG and owner != OWN.guid and role is not Role.TENANT_ADMINISTRATOR:
+                continue
+            name = role.value.replace(" ", "-")
+            person = await make_person(master, f"{name}-{owner[:6]}", (role.name, owner))
+            yield f"{role.value} at {owner}", Caller(person, seen)
+    yield "nobody", Caller(await make_person(master, "nobody"), none)
+    narrow = await make_token(master, "administrator", owners=[OWN.guid])
+    yield "general administrator, token for one Tenant", Caller(narrow, own)
+    await make_person(master, BYSTANDER)
+
+
+def bases(rpc: Rpc, guid: str) -> Iterator[Message]:
+    """Requests that get as far as they can, for the RPCs that need more than an id."""
+    name = rpc.method.name
+    if name in ("ReadRecords", "TailRecords"):
+        for stream, guids in itertools.product(StreamName, ([], [guid])):
+            wanted = stream_service_pb2.RecordFilter(stream=stream.value, tenant_guids=guids)
+            if name == "ReadRecords":
+                yield stream_service_pb2.ReadRecordsRequest(filter=wanted, page_size=1_000)
+            else:
+                yield stream_service_pb2.TailRecordsRequest(filter=wanted, backlog=100)
+    elif name == "MoveTenants":
+        target = tenant_service_pb2.MoveTenantsRequest.Target(guid=guid)
+        yield tenant_service_pb2.MoveTenantsRequest(tenants=[target], state=tenant_pb2.TENANT_STATE_ACTIVE)
+    elif name == "UpdateTenant":
+        request = tenant_service_pb2.UpdateTenantRequest(tenant=tenant_pb2.Tenant(guid=guid))
+        request.update_mask.paths.append("recipients")
+        yield request
+    elif name in ("GrantRole", "RevokeRole"):
+        kind = getattr(role_service_pb2, f"{name}Request")
+        subject = role_service_pb2.Subject(user=BYSTANDER)
+        yield kind(owner=guid, subject=subject, role=access_pb2.ROLE_JUNIOR_ANALYST)
+    elif name == "CheckAccess":
+        for permission in ("tenant.read", "tenant.move", "authority.write"):
+            yield role_service_pb2.CheckAccessRequest(permission=permission, owner=guid)
+    else:
+        yield rpc.request()
+
+
+def requests(rpc: Rpc, guid: str) -> Iterator[Message]:
+    """Every request that is tried: the bases, and each text field in turn with the id in it."""
+    if rpc.method.name == "DeleteTenant" and guid == OWN.guid:
+        return  # the other tests need it
+    found = list(bases(rpc, guid))
+    yield from found
+    for path in string_fields(rpc.method.input_type):
+        if LONG or path[-1].name in NAMES_A_TENANT:
+            request = rpc.request()
+            request.CopyFrom(found[0])
+            _overwrite(request, path, guid)
+            yield request
+
+
+def _overwrite(request: Message, path: Path, guid: str) -> None:
+    part = request
+    for one in path[:-1]:
+        if one.is_repeated:
+            break
+        part = getattr(part, one.name)
+    else:
+        part.ClearField(path[-1].name)
+    put(request, path, guid)
+
+
+async def ask_all(master: MasterProcess, person: Person, marked: Marked) -> Tried:
+    """Make every call about one Tenant."""
+    turns = asyncio.Semaphore(AT_ONCE)
+    async with master.api_channel() as channel:
+
+        async def one(rpc: Rpc, number: int, request: Message) -> tuple[str, Outcome]:
+            async with turns:
+                named = " naming it" if marked.guid.encode() in request.SerializeToString() else ""
+                return f"{rpc.path} #{number}{named}", await outcome_of(channel, rpc, request, person)
+
+        asked = [one(rpc, *entry) for rpc in api_rpcs() for entry in enumerate(requests(rpc, marked.guid))]
+        return list(await asyncio.gather(*asked))
+
+
+async def outcome_of(channel: grpc.aio.Channel, rpc: Rpc, request: Message, person: Person) -> Outcome:
+    """Make one call; of a stream everything until it is silent."""
+    unary = not rpc.method.server_streaming
+    kind: Any = channel.unary_unary if unary else channel.unary_stream
+    stub: Any = kind(
+        rpc.path, request_serializer=lambda message: message.SerializeToString(), response_deserializer=bytes
+    )
+    payload = b""
+    try:
+        if unary:
+            payload = await stub(request, metadata=person.metadata, timeout=30)
+        else:
+            payload = await _read_all(rpc, stub(request, metadata=person.metadata, timeout=30))
+    except grpc.aio.AioRpcError as error:
+        facts = b"".join(
+            value if isinstance(value, bytes) else value.encode() for _, value in error.trailing_metadata() or ()
+        )
+        return Outcome(error.code(), error.details() or "", facts, payload)
+    return Outcome(grpc.StatusCode.OK, "", b"", payload)
+
+
+async def _read_all(rpc: Rpc, stream: Any) -> bytes:
+    payload = b""
+    while True:
+        try:
+            message = await asyncio.wait_for(stream.read(), SILENCE_S)
+        except TimeoutError:
+            return payload
+        if message is grpc.aio.EOF:
+            return payload
+        payload += message
+        # These say when they have told what there is; then they would wait for news.
+        watched = rpc.method.name == "WatchTenants" and tenant_service_pb2.WatchTenantsResponse.FromString(message)
+        if rpc.method.name == "TailRecords" or (watched and watched.synchronised):
+            stream.cancel()
+            return payload
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_f37_no_word_of_a_tenant_reaches_who_does_not_see_it(cast: Cast) -> None:
+    """Whatever is asked, with whichever id: of another Tenant, and of the main one, not a word comes back."""
+    words = {OWN.word, FOREIGN.word, MAIN_WORD}
+    crossed, calls, seen = [], 0, set()
+    for name, caller in cast.callers.items():
+        for marked in (OWN, FOREIGN, MISSING):
+            for asked, outcome in await cast.ask(name, marked):
+                calls += 1
+                crossed += [(name, asked, word) for word in words - caller.may_see if outcome.shows(word)]
+                seen |= {(name, asked.split()[0].rpartition("/")[2]) for word in caller.may_see if outcome.shows(word)}
+    assert calls > 1_000
+    assert crossed == []
+    # The words are there to be seen, or the test would prove nothing.
+    reading = {"GetTenant", "ListTenants", "WatchTenants", "ReadRecords", "TailRecords", "ListGaps"}
+    assert {verb for name, verb in seen if name == f"junior analyst at {OWN.guid}"} >= reading
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_f37_a_foreign_tenant_is_answered_as_one_that_does_not_exist(cast: Cast) -> None:
+    """Status, text, facts and answer are the same but for the id that was sent, in every RPC and for every role."""
+    different, refusals = [], 0
+    for name in cast.callers:
+        foreign, missing = await cast.ask(name, FOREIGN), await cast.ask(name, MISSING)
+        for (asked, one), (_, other) in zip(foreign, missing, strict=True):
+            service, _, method = asked.split()[0].rpartition("/")
+            if "naming it" not in asked or service.rpartition(".")[2] in OPEN_SERVICES:
+                continue
+            if one.code is grpc.StatusCode.OK is other.code and method not in STEADY:
+                continue
+            refusals += one.code is not grpc.StatusCode.OK
+            if one.without(FOREIGN.guid) != other.without(MISSING.guid):
+                different.append((name, asked, one, other))
+    assert different == []
+    assert refusals > 100
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_f37_counts_are_of_what_is_seen(cast: Cast) -> None:
+    """Totals, counters and sizes of streams are computed for the viewer, not narrowed afterwards."""
+    person = cast.callers[f"tenant administrator at {OWN.guid}"].person
+    async with cast.master.api_channel() as channel:
+        listing = tenant_service_pb2.ListTenantsRequest(page_size=1)
+        tenants = await call_as(channel, person, "TenantService", "ListTenants", listing)
+        assert (tenants.total_size, tenants.next_page_token) == (1, "")
+        for text in (FOREIGN.word, FOREIGN.guid, "canary"):
+            listing = tenant_service_pb2.ListTenantsRequest(filter=tenant_service_pb2.TenantFilter(text=text))
+            found = await call_as(channel, person, "TenantService", "ListTenants", listing)
+            assert [one.guid for one in found.tenants] == ([OWN.guid] if text == "canary" else [])
+        streams = await call_as(
+            channel, person, "StreamService", "ListStreams", stream_service_pb2.ListStreamsRequest()
+        )
+        sizes = {stream.name: stream.records for stream in streams.streams}
+        assert {sizes[name.value] for name in (StreamName.ALERTS, StreamName.METRICS_MASTER, StreamName.NETFLOW)} == {1}
+        everything = await call(cast.master, "StreamService", "ListStreams", stream_service_pb2.ListStreamsRequest())
+        assert {stream.name: stream.records for stream in everything.streams}["metricsMaster"] == 2
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_f37_the_audit_needs_a_right_of_its_own(cast: Cast) -> None:
+    """Who may read streams does not read the audit; who may read the audit of one Tenant reads that alone."""
+    wanted = stream_service_pb2.ReadRecordsRequest(filter=stream_service_pb2.RecordFilter(stream="auditMessages"))
+    async with cast.master.api_channel() as channel:
+        junior = cast.callers[f"junior analyst at {OWN.guid}"].person
+        with refused(NotAllowed, permission="audit.read"):
+            await call_as(channel, junior, "StreamService", "ReadRecords", wanted)
+        administrator = cast.callers[f"tenant administrator at {OWN.guid}"].person
+        records = (await call_as(channel, administrator, "StreamService", "ReadRecords", wanted)).records
+        assert records
+        assert {record.tenant_guid for record in records} == {OWN.guid}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_f37_a_token_is_narrower_than_its_user(cast: Cast) -> None:
+    """An administrator's token for reading moves nothing; one for a Tenant sees no other."""
+    reading = await make_token(cast.master, "administrator", permissions=["tenant.read"])
+    narrow = cast.callers["general administrator, token for one Tenant"].person
+    async with cast.master.api_channel() as channel:
+        listing = tenant_service_pb2.ListTenantsRequest()
+        assert (await call_as(channel, reading, "TenantService", "ListTenants", listing)).total_size == 2
+        with refused(NotAllowed, permission="tenant.move"):
+            request = tenant_service_pb2.ActivateTenantRequest(guid=OWN.guid)
+            await call_as(channel, reading, "TenantService", "ActivateTenant", request)
+        found = await call_as(channel, narrow, "TenantService", "ListTenants", listing)
+        assert [one.guid for one in found.tenants] == [OWN.guid]
