@@ -36,6 +36,7 @@ from tenantry.transport.settings import client_options
 from tenantry.transport.statuses import failure_of
 from tenantry.v1 import master_service_pb2 as master_pb
 from tenantry.v1 import user_service_pb2 as user_pb
+from tenantry.v1.audit_service_pb2_grpc import AuditServiceStub
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
 from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
 from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
@@ -115,6 +116,21 @@ class Master:
     def rules(self) -> RuleServiceStub:
         """Its rules."""
         return RuleServiceStub(self._channel)
+
+    @cached_property
+    def audit(self) -> AuditServiceStub:
+        """The audit chain."""
+        return AuditServiceStub(self._channel)
+
+    @property
+    def roots(self) -> bytes:
+        """The root certificates that this profile trusts, PEM."""
+        return self._profile.ca.encode()
+
+    @property
+    def trust_domain(self) -> str:
+        """The domain of the Master's names."""
+        return self._profile.trust_domain
 
     @cached_property
     def authorities(self) -> AuthorityServiceStub:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
+from tenantry.cli.commands.audit import audit
 from tenantry.cli.commands.authority import ca
 from tenantry.cli.commands.guidance import PROGRAM, completion, topics
 from tenantry.cli.commands.licence_issuing import license_
@@ -113,6 +114,7 @@ commands: tuple[click.Command, ...] = (
     rule,
     stream,
     gaps,
+    audit,
     ca,
     license_,
     user,

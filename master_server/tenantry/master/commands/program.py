@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from tenantry.master.commands.auditing import audit
 from tenantry.master.commands.configuring import config
 from tenantry.master.commands.founding import init
 from tenantry.master.commands.issuers import ca
@@ -44,7 +45,7 @@ def program() -> None:
     """The Master: supervises Tenants, takes their data, and answers operators."""
 
 
-for _command in (init, run, config, backup, restore, token, user, ca, license_):
+for _command in (init, run, config, backup, restore, token, user, ca, license_, audit):
     program.add_command(_command)
 
 

@@ -243,13 +243,14 @@ class AuditChainStore:
         """
         if not self._guids:
             self._guids.update(self._connection.execute(_guids).tuples().all())
-        guids: dict[int | None, str | None] = dict(self._guids)
-        guids[None] = None
+        guids = self._guids
         rows = self._connection.execute(_raw, {"after": after, "last": last, "most": limit}).all()
         if not rows:
             return [], [], (0, 0)
         records = [
-            canonical_record(fields, received, salt, sequence, guids[tenant], timestamp)
+            canonical_record(
+                fields, received, salt, sequence, None if tenant is None else guids.get(tenant, ""), timestamp
+            )
             for fields, received, salt, sequence, tenant, timestamp, _ in rows
         ]
         return records, [row[6] for row in rows], (rows[0][3], rows[-1][3])

@@ -1,0 +1,131 @@
+"""The audit as syslog: messages of RFC 5424, over UDP (RFC 5426), TCP with counted octets (RFC 6587) or TLS (RFC 5425)."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tenantry.cli.commands.audit_chain import ExportedLink
+from tenantry.cli.troubles import InputInvalid, Trouble
+from tenantry.protocol.failures import EXIT_UNREACHABLE, FieldInvalid
+from tenantry.protocol.joining import split_address
+
+FACILITY: Final = 13  # log audit
+NOTICE: Final = 5
+WARNING: Final = 4
+SD_ID: Final = "tenantry@32473"
+MAX_DATAGRAM: Final = 65_000
+_PORTS: Final = {"udp": 514, "tcp": 601, "tls": 6514}
+_TIMEOUT_S: Final = 15.0
+_NOT_PRINTABLE: Final = re.compile(r"[^!-~]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class SyslogUnreachable(Trouble):
+    """The syslog server does not take messages."""
+
+    reason = "SYSLOG_UNREACHABLE"
+    exit_code = EXIT_UNREACHABLE
+
+
+def format_message(link: ExportedLink, host: str) -> bytes:
+    """One record as a syslog message: the main fields as structured data, the whole record as its text."""
+    record: dict[str, Any] = json.loads(link.record)
+    fields = record["fields"]
+    severity = NOTICE if fields.get("outcome") == "done" else WARNING
+    moment = dt.datetime.fromtimestamp(record["timestamp_ms"] // 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    parameters = {
+        "sequence": link.sequence,
+        "hash": link.hash.hex(),
+        "previous": link.previous.hex(),
+        **{name: fields.get(name) for name in ("actor", "action", "outcome", "failure", "address", "request_id")},
+        "tenant": record["tenant"],
+    }
+    data = " ".join(f'{name}="{_escape(str(value))}"' for name, value in parameters.items() if value not in (None, ""))
+    header = (
+        f"<{FACILITY * 8 + severity}>1 {moment}.{record['timestamp_ms'] % 1000:03d}Z "
+        f"{_word(host, 255)} tenantry-master - audit [{SD_ID} {data}] "
+    )
+    # A BOM says that the text is UTF-8. Line ends within it are escaped by JSON already; these two are not.
+    text = link.record.decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x7f", "\\u007f")
+    return header.encode() + b"\xef\xbb\xbf" + text.encode()
+
+
+@contextlib.contextmanager
+def open_syslog(address: str, ca: Path | None) -> Iterator[Callable[[bytes], None]]:
+    """A function that sends one message. Raises InputInvalid, SyslogUnreachable."""
+    protocol, separator, place = address.partition("://")
+    if not separator:
+        protocol, place = "tcp", address
+    if protocol not in _PORTS:
+        raise InputInvalid(
+            f"{protocol[:20]!r} is no way to a syslog server", "Write it like tls://logs.example.org:6514."
+        )
+    if ca is not None and protocol != "tls":
+        raise InputInvalid("--syslog-ca is for tls", "Write the address like tls://logs.example.org:6514.")
+    try:
+        host, port = split_address(place, _PORTS[protocol])
+    except FieldInvalid as failure:
+        raise InputInvalid(failure.describe(), "Write it like tls://logs.example.org:6514.") from None
+    try:
+        with _connect(protocol, host, port, ca) as connection:
+            yield _sender(protocol, connection)
+            if protocol != "udp":
+                _close(connection)
+    except OSError as error:
+        raise SyslogUnreachable(
+            f"the syslog server at {host} port {port} takes no messages: {error.strerror or error}",
+            "Check the address and the server; what was sent last may not have arrived.",
+            {"host": host, "port": str(port)},
+        ) from None
+
+
+def _connect(protocol: str, host: str, port: int, ca: Path | None) -> socket.socket:
+    if protocol == "udp":
+        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        datagrams = socket.socket(kind, socket.SOCK_DGRAM)
+        datagrams.connect(address)
+        return datagrams
+    connection = socket.create_connection((host, port), _TIMEOUT_S)
+    if protocol == "tcp":
+        return connection
+    context = ssl.create_default_context(cafile=str(ca) if ca is not None else None)
+    try:
+        return context.wrap_socket(connection, server_hostname=host)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _sender(protocol: str, connection: socket.socket) -> Callable[[bytes], None]:
+    if protocol == "udp":
+        # Cut rather than lost: number and hash stand in front.
+        return lambda message: connection.sendall(message[:MAX_DATAGRAM])
+    return lambda message: connection.sendall(b"%d %b" % (len(message), message))
+
+
+def _close(connection: socket.socket) -> None:
+    """Say that nothing more comes, and wait until the server has taken what did: it then closes, or the time is over."""
+    with contextlib.suppress(OSError):
+        if isinstance(connection, ssl.SSLSocket):
+            connection.unwrap()
+        else:
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(1.0)
+            connection.recv(1)
+
+
+def _escape(value: str) -> str:
+    """A parameter's value: the three characters that RFC 5424 names are escaped, control characters are replaced."""
+    return re.sub(r'(["\\\]])', r"\\\1", _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value))
+
+
+def _word(value: str, limit: int) -> str:
+    return _NOT_PRINTABLE.sub("?", value)[:limit] or "-"
