@@ -1,7 +1,7 @@
 """Metric frames as a machine would send them: made before a measurement, so that sending costs next to nothing."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class FrameSource:
     values: tuple[tuple[bytes, ...], ...]
 
     @classmethod
-    def of(cls, series: int) -> "FrameSource":
+    def of(cls, series: int) -> Self:
         """Frames of so many samples."""
         machines = (machine_values(series, seed) for seed in range(MACHINES))
         return cls(
