@@ -122,8 +122,8 @@ class Terminal:
         self.process = process
         self.seen = ""
 
-    def wait_for(self, pattern: str, seconds: float = END_S) -> None:
-        """Read until the pattern was written after what was waited for before."""
+    def wait_for(self, pattern: str, seconds: float = END_S) -> re.Match[str]:
+        """Read until the pattern was written after what was waited for before; where it was found."""
         deadline = time.monotonic() + seconds
         while not (found := re.search(pattern, self.seen)):
             left = deadline - time.monotonic()
@@ -134,6 +134,7 @@ class Terminal:
                 except OSError:
                     raise AssertionError(f"the command ended without {pattern!r}: {self.seen[-3_000:]!r}") from None
         self.seen = self.seen[found.end() :]
+        return found
 
     def type(self, text: str) -> None:
         """Type on the keyboard."""
