@@ -160,6 +160,10 @@ def verify(master: Master, shown: Iterable[str], more_roots: bytes, progress: Ca
     finding = walker.end(tip.sequence, tip.hash or CHAIN_START)
     if finding is None and anchor.sequence and not walker.heads_met:
         finding = Finding(Fault.HEAD, anchor.sequence, "no signed head proves the link at which the chain begins")
+    if finding is None and chain.counted > tip.sequence - anchor.sequence:
+        finding = Finding(
+            Fault.CUT, tip.sequence + 1, f"the Master has counted {chain.counted} records that shall be kept"
+        )
     if chain.unchained:
         problems.append(f"{chain.unchained} records stand in the audit outside of the chain")
     for one in chain.contradictions:

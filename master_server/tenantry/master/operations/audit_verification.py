@@ -49,8 +49,7 @@ def verify_chain(
     foreign = list(_proven(shown, history, prove, unproven))
     walker = Walker(state.anchor.sequence, state.anchor.hash, [*heads, *foreign])
     after = state.anchor.sequence
-    # Behind the end as the store says it: whatever else is there shall be found.
-    last = max(state.tip.sequence, audit.last_sequence())
+    last = state.tip.sequence
     while walker.finding is None:
         records, hashes, sequences = audit.read_raw(after, last, PAGE)
         if not records:
@@ -63,6 +62,10 @@ def verify_chain(
         if progress is not None:
             progress(after, last)
     finding = walker.end(state.tip.sequence, state.tip.hash)
+    if finding is None and state.counted > state.tip.sequence - state.anchor.sequence:
+        finding = Finding(
+            Fault.CUT, last + 1, f"{state.counted} records were counted, {last - state.anchor.sequence} are there"
+        )
     if finding is None and state.anchor.sequence and not walker.heads_met:
         finding = Finding(Fault.HEAD, state.anchor.sequence, "no signed head proves the link at which the chain begins")
     met = [head.sequence for head in (*heads, *foreign) if state.anchor.sequence <= head.sequence <= walker.sequence]

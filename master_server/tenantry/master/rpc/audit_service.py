@@ -61,6 +61,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
             restored_at=to_timestamp(self._history.restored_ms) if self._history.restored_ms else None,
             trust_domain=self._trust_domain,
             unchained=transaction.audit.unchained(),
+            counted=state.counted,
             contradictions=[
                 pb.AuditContradiction(
                     tenant_guid=one.tenant_guid,

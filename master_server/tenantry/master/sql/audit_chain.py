@@ -1,20 +1,21 @@
 """The chain over the audit: how records enter it, where it stands, its signed heads, and what Tenants say against it.
 
-A transaction links its audit records in memory and writes the new end of the chain once, before COMMIT, on the condition that the
-end is still where the transaction found it: two transactions can never both go on from one link.
+Records carry their place in the chain themselves. A transaction knows the end from the one before it, so that a link costs no
+statement of its own; numbers are unique, so two transactions can never both go on from one link.
 """
 
 import os
 from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from tenantry.master.domain.records import NewRecord, StreamName
 from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.conflicts import InsertMissing
-from tenantry.master.sql.tables import audit_chain, audit_contradictions, audit_heads, records, tenants
-from tenantry.master.sql.totals import add_total
+from tenantry.master.sql.settings import SettingStore
+from tenantry.master.sql.tables import audit_contradictions, audit_heads, records, tenants
+from tenantry.master.sql.totals import add_total, read_total
 from tenantry.protocol.audit_chain import (
     CHAIN_START,
     SALT_BYTES,
@@ -23,36 +24,19 @@ from tenantry.protocol.audit_chain import (
     canonical_record,
     extend,
 )
-from tenantry.protocol.failures import StoreUnavailable
 
-_ROW: Final = 1
+ANCHOR: Final = "audit_anchor"
+"""The setting with the link behind which records are kept: its number and its hash, with a colon between."""
+_MOST_GUIDS: Final = 100_000
 DAY_MS: Final = 24 * 3600 * 1000
 KEPT_HEADS_MS: Final = 2 * DAY_MS
 """Every head of this last time is kept, of the days before the last of each."""
 
-_state: Final = select(
-    audit_chain.c.sequence, audit_chain.c.hash, audit_chain.c.anchor_sequence, audit_chain.c.anchor_hash
-).where(audit_chain.c.id == _ROW)
 _newest: Final = (
     select(records.c.chain_sequence, records.c.chain_hash)
     .where(records.c.chain_sequence.is_not(None))
     .order_by(records.c.chain_sequence.desc())
     .limit(1)
-)
-_insert_state: Final = insert(audit_chain)
-_move: Final = (
-    update(audit_chain)
-    .where(
-        audit_chain.c.id == _ROW,
-        audit_chain.c.sequence == bindparam("was_sequence"),
-        audit_chain.c.hash == bindparam("was_hash"),
-    )
-    .values(sequence=bindparam("new_sequence"), hash=bindparam("new_hash"))
-)
-_move_anchor: Final = (
-    update(audit_chain)
-    .where(audit_chain.c.id == _ROW)
-    .values(anchor_sequence=bindparam("new_sequence"), anchor_hash=bindparam("new_hash"))
 )
 _guid: Final = select(tenants.c.guid).where(tenants.c.id == bindparam("wanted"))
 _stored: Final = (
@@ -122,10 +106,18 @@ class Link(NamedTuple):
 
 
 class ChainState(NamedTuple):
-    """Where the chain ends, and the link behind which records are kept."""
+    """Where the chain ends, the link behind which records are kept, and how many have been counted that are kept."""
 
     tip: Link
     anchor: Link
+    counted: int
+
+
+class ChainEnd(NamedTuple):
+    """What one transaction tells the next: the end of the chain, and the GUIDs of Tenants by number."""
+
+    tip: Link | None
+    guids: dict[int, str]
 
 
 class StoredHead(NamedTuple):
@@ -149,14 +141,14 @@ class Witnessed(NamedTuple):
 class AuditChainStore:
     """The chain, in one transaction."""
 
-    __slots__ = ("_connection", "_found", "_guids", "tip")
+    __slots__ = ("_connection", "_guids", "_settings", "tip")
 
-    def __init__(self, connection: Connection, tip: Link | None = None) -> None:
-        """``tip``: where the last transaction of this process left the chain, if that is known."""
+    def __init__(self, connection: Connection, settings: SettingStore, known: ChainEnd | None = None) -> None:
+        """``known``: what the last transaction of this process knew, if it was committed."""
         self._connection = connection
-        self._found = tip
-        self._guids: dict[int, str] = {}
-        self.tip = tip
+        self._settings = settings
+        self._guids: dict[int, str] = known.guids if known is not None else {}
+        self.tip = known.tip if known is not None else None
         """The end of the chain with what this transaction has added; None as long as nobody asked."""
 
     # --- adding -----------------------------------------------------------------------------------------------------------
@@ -164,7 +156,7 @@ class AuditChainStore:
     def link(self, record: NewRecord) -> dict[str, Any]:
         """Put a record at the end of the chain: its columns ``fields`` and ``chain_…``."""
         if self.tip is None:
-            self.tip = self._found = self._load()
+            self.tip = self._load()
         fields = canonical_fields(record.fields)
         salt = os.urandom(SALT_BYTES)
         sequence = self.tip.sequence + 1
@@ -184,39 +176,11 @@ class AuditChainStore:
     def rewind(self, tip: Link | None) -> None:
         """A savepoint was undone: the chain ends at ``tip`` again."""
         self.tip = tip
-        if tip is None:
-            self._found = None
-        self._guids.clear()
+        self._guids = {}
 
-    def finish(self) -> None:
-        """Write the new end down, before COMMIT. Raises StoreUnavailable when somebody else has moved it meanwhile."""
-        tip, found = self.tip, self._found
-        if tip is None or found is None or tip == found:
-            return
-        change = {
-            "was_sequence": found.sequence,
-            "was_hash": found.hash,
-            "new_sequence": tip.sequence,
-            "new_hash": tip.hash,
-        }
-        if self._connection.execute(_move, change).rowcount == 1:
-            return
-        row = self._connection.execute(_state).one_or_none()
-        if row is not None and (row.sequence, row.hash) != found and row.sequence >= found.sequence:
-            raise StoreUnavailable(cause="the audit was written to by somebody else at the same time")
-        # There is no row yet, or it is behind the records: it follows them.
-        anchor = Link(row.anchor_sequence, row.anchor_hash) if row is not None else Link(0, CHAIN_START)
-        self._connection.execute(delete(audit_chain))
-        self._connection.execute(
-            _insert_state,
-            {
-                "id": _ROW,
-                "sequence": tip.sequence,
-                "hash": tip.hash,
-                "anchor_sequence": anchor.sequence,
-                "anchor_hash": anchor.hash,
-            },
-        )
+    def known(self) -> ChainEnd:
+        """What the next transaction may know, once this one is committed."""
+        return ChainEnd(self.tip, self._guids if len(self._guids) < _MOST_GUIDS else {})
 
     # --- reading ----------------------------------------------------------------------------------------------------------
 
@@ -226,10 +190,10 @@ class AuditChainStore:
 
     def state(self) -> ChainState:
         """Where the chain ends and begins, as the store says; not recomputed."""
-        row = self._connection.execute(_state).one_or_none()
-        if row is None:
-            return ChainState(Link(0, CHAIN_START), Link(0, CHAIN_START))
-        return ChainState(Link(row.sequence, row.hash), Link(row.anchor_sequence, row.anchor_hash))
+        anchor = self._anchor()
+        newest = self._connection.execute(_newest).one_or_none()
+        tip = anchor if newest is None else Link(newest.chain_sequence, newest.chain_hash)
+        return ChainState(tip, anchor, read_total(self._connection, StreamName.AUDIT_MESSAGES.value).records)
 
     def read(self, after: int, last: int, limit: int) -> tuple[list[bytes], list[bytes]]:
         """At most ``limit`` records behind ``after`` up to ``last``: their canonical bytes, and the hashes stored with them."""
@@ -254,11 +218,6 @@ class AuditChainStore:
             for fields, received, salt, sequence, tenant, timestamp, _ in rows
         ]
         return records, [row[6] for row in rows], (rows[0][3], rows[-1][3])
-
-    def last_sequence(self) -> int:
-        """The highest number that a record has, whatever the end of the chain says; 0 for none."""
-        newest = self._connection.execute(_newest).one_or_none()
-        return 0 if newest is None else int(newest.chain_sequence)
 
     def hash_at(self, sequence: int) -> bytes | None:
         """The hash of a link that is kept, the anchor included; None for one that is not."""
@@ -287,7 +246,7 @@ class AuditChainStore:
         if rows:
             sequence, chain, _ = rows[-1]
             self._connection.execute(_erase, {"last": sequence})
-            self._connection.execute(_move_anchor, {"new_sequence": sequence, "new_hash": chain})
+            self._settings.set(ANCHOR, f"{sequence}:{chain.hex()}")
             add_total(
                 self._connection, StreamName.AUDIT_MESSAGES.value, -len(rows), -sum(length for _, _, length in rows)
             )
@@ -337,12 +296,15 @@ class AuditChainStore:
         return [Witnessed(*row) for row in self._connection.execute(query)]
 
     def _load(self) -> Link:
-        tip = self.state().tip
         newest = self._connection.execute(_newest).one_or_none()
-        # A row that is behind the records was changed by somebody: the chain goes on where it ends. What was there proves itself.
-        if newest is not None and newest.chain_sequence > tip.sequence:
-            return Link(newest.chain_sequence, newest.chain_hash)
-        return tip
+        return self._anchor() if newest is None else Link(newest.chain_sequence, newest.chain_hash)
+
+    def _anchor(self) -> Link:
+        text = self._settings.get(ANCHOR)
+        if text is None:
+            return Link(0, CHAIN_START)
+        sequence, _, chain = text.partition(":")
+        return Link(int(sequence), bytes.fromhex(chain))
 
     def _guid(self, tenant_id: int | None) -> str | None:
         if tenant_id is None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tenantry.master.sql.audit_chain import Link
+from tenantry.master.sql.audit_chain import ChainEnd
 from tenantry.master.sql.changes import ChangeLog, Changes
 from tenantry.master.sql.engines import Kind, create_private_file, kind_of, make_engine, parse_dsn, sqlite_path
 from tenantry.master.sql.lease import lease_file
@@ -47,7 +47,7 @@ class Database:
         self._lease = lease
         self._on_commit = on_commit
         self._turns = FairLock()
-        self._audit_tip: Link | None = None
+        self._audit_end: ChainEnd | None = None
 
     @classmethod
     def open(
@@ -106,13 +106,12 @@ class Database:
         changes = ChangeLog()
         with self._turns:
             connection = self._writer.connection()
-            tip, self._audit_tip = self._audit_tip, None
+            audit_end, self._audit_end = self._audit_end, None
             try:
                 with unavailable_on_trouble(), connection.begin():
-                    transaction = Transaction(connection, changes, tip)
+                    transaction = Transaction(connection, changes, audit_end)
                     yield transaction
-                    transaction.finish()
-                self._audit_tip = transaction.audit.tip
+                self._audit_end = transaction.audit.known()
             except Exception as error:
                 if isinstance(error, (StoreUnavailable, SQLAlchemyError)):
                     self._writer.recover()

@@ -15,6 +15,7 @@ from tenantry.master.sql.conflicts import InsertMissing
 from tenantry.master.sql.documents import read_fields, write_fields
 from tenantry.master.sql.tables import records as table
 from tenantry.master.sql.totals import add_total, read_total
+from tenantry.protocol.failures import StoreUnavailable
 
 _columns: Final = (
     table.c.position,
@@ -76,6 +77,7 @@ class RecordStore:
 
     def append(self, records: Sequence[NewRecord]) -> int:
         """Store records; one whose Tenant, stream, epoch and seq are there already is left out. Those of the audit enter its chain.
+        Raises StoreUnavailable where its end is not any more where this transaction found it.
 
         Gives the last position of the store, whether or not it is new.
         """
@@ -105,6 +107,9 @@ class RecordStore:
         for stream, length, position in connection.execute(_appended, {"before": last}).all():
             new.setdefault(stream, []).append(length)
             last = max(last, position)
+        linked = sum(record.stream is StreamName.AUDIT_MESSAGES for record in records)
+        if linked != len(new.get(StreamName.AUDIT_MESSAGES.value, ())):
+            raise StoreUnavailable(cause="the audit was written to by somebody else at the same time")
         for stream, lengths in new.items():
             add_total(connection, stream, len(lengths), sum(lengths))
             self._changes.streams.add(StreamName(stream))

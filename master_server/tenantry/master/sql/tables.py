@@ -298,17 +298,6 @@ records: Final = Table(
     sqlite_autoincrement=True,
 )
 
-# One row: where the audit's chain ends, and the link behind which its records are kept (what was before is erased).
-audit_chain: Final = Table(
-    "audit_chain",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("hash", LargeBinary, nullable=False),
-    Column("anchor_sequence", BigInteger, nullable=False),
-    Column("anchor_hash", LargeBinary, nullable=False),
-)
-
 audit_heads: Final = Table(
     "audit_heads",
     metadata,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from tenantry.master.sql.audit_chain import AuditChainStore, Link
+from tenantry.master.sql.audit_chain import AuditChainStore, ChainEnd
 from tenantry.master.sql.authorities import AuthorityStore
 from tenantry.master.sql.certificates import CertificateStore
 from tenantry.master.sql.changes import ChangeLog
@@ -61,8 +61,8 @@ class Transaction:
         "users",
     )
 
-    def __init__(self, connection: Connection, changes: ChangeLog, audit_tip: Link | None = None) -> None:
-        """``audit_tip``: where the chain of the audit ends, if the last transaction has left it there."""
+    def __init__(self, connection: Connection, changes: ChangeLog, audit_end: ChainEnd | None = None) -> None:
+        """``audit_end``: where the chain of the audit ends, if the last transaction has left it there."""
         self._connection = connection
         self.connection = connection
         self.tenants = TenantStore(connection, changes)
@@ -75,7 +75,8 @@ class Transaction:
         self.sign_in_sources = SignInSourceStore(connection)
         self.certificates = CertificateStore(connection)
         self.authorities = AuthorityStore(connection)
-        self.audit = AuditChainStore(connection, audit_tip)
+        self.settings = SettingStore(connection)
+        self.audit = AuditChainStore(connection, self.settings, audit_end)
         self.records = RecordStore(connection, changes, self.audit)
         self.gaps = GapStore(connection)
         self.marks = MarkStore(connection)
@@ -85,7 +86,6 @@ class Transaction:
         self.rule_states = RuleStateStore(connection, changes)
         self.segments = SegmentStore(connection, changes)
         self.chunks = ChunkStore(connection)
-        self.settings = SettingStore(connection)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -97,7 +97,3 @@ class Transaction:
         except BaseException:
             self.audit.rewind(tip)
             raise
-
-    def finish(self) -> None:
-        """Write down what waits for the end, before COMMIT. Raises StoreUnavailable."""
-        self.audit.finish()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftenantry/v1/audit_service.proto\x12\x0btenantry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\tAuditLink\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\"x\n\x12\x41uditContradiction\x12\x13\n\x0btenant_guid\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x10\n\x08\x64\x65\x63lared\x18\x03 \x01(\x08\x12,\n\x08\x66ound_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14GetAuditChainRequest\"\x8c\x02\n\x15GetAuditChainResponse\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12&\n\x06\x61nchor\x18\x02 \x01(\x0b\x32\x16.tenantry.v1.AuditLink\x12#\n\x03tip\x18\x03 \x01(\x0b\x32\x16.tenantry.v1.AuditLink\x12/\n\x0brestored_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctrust_domain\x18\x05 \x01(\t\x12\x11\n\tunchained\x18\x06 \x01(\x04\x12\x37\n\x0e\x63ontradictions\x18\x07 \x03(\x0b\x32\x1f.tenantry.v1.AuditContradiction\"B\n\x15ListAuditHeadsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"E\n\x16ListAuditHeadsResponse\x12\x0e\n\x06tokens\x18\x01 \x03(\t\x12\x1b\n\x13next_after_sequence\x18\x02 \x01(\x04\"F\n\x15ReadAuditChainRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\"Q\n\x16ReadAuditChainResponse\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\x12\x0e\n\x06hashes\x18\x03 \x01(\x0c\x32\x9e\x02\n\x0c\x41uditService\x12V\n\rGetAuditChain\x12!.tenantry.v1.GetAuditChainRequest\x1a\".tenantry.v1.GetAuditChainResponse\x12Y\n\x0eListAuditHeads\x12\".tenantry.v1.ListAuditHeadsRequest\x1a#.tenantry.v1.ListAuditHeadsResponse\x12[\n\x0eReadAuditChain\x12\".tenantry.v1.ReadAuditChainRequest\x1a#.tenantry.v1.ReadAuditChainResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftenantry/v1/audit_service.proto\x12\x0btenantry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"+\n\tAuditLink\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\"x\n\x12\x41uditContradiction\x12\x13\n\x0btenant_guid\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x10\n\x08\x64\x65\x63lared\x18\x03 \x01(\x08\x12,\n\x08\x66ound_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14GetAuditChainRequest\"\x9d\x02\n\x15GetAuditChainResponse\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12&\n\x06\x61nchor\x18\x02 \x01(\x0b\x32\x16.tenantry.v1.AuditLink\x12#\n\x03tip\x18\x03 \x01(\x0b\x32\x16.tenantry.v1.AuditLink\x12/\n\x0brestored_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctrust_domain\x18\x05 \x01(\t\x12\x11\n\tunchained\x18\x06 \x01(\x04\x12\x0f\n\x07\x63ounted\x18\x08 \x01(\x04\x12\x37\n\x0e\x63ontradictions\x18\x07 \x03(\x0b\x32\x1f.tenantry.v1.AuditContradiction\"B\n\x15ListAuditHeadsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\x05\"E\n\x16ListAuditHeadsResponse\x12\x0e\n\x06tokens\x18\x01 \x03(\t\x12\x1b\n\x13next_after_sequence\x18\x02 \x01(\x04\"F\n\x15ReadAuditChainRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\"Q\n\x16ReadAuditChainResponse\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x0f\n\x07records\x18\x02 \x03(\x0c\x12\x0e\n\x06hashes\x18\x03 \x01(\x0c\x32\x9e\x02\n\x0c\x41uditService\x12V\n\rGetAuditChain\x12!.tenantry.v1.GetAuditChainRequest\x1a\".tenantry.v1.GetAuditChainResponse\x12Y\n\x0eListAuditHeads\x12\".tenantry.v1.ListAuditHeadsRequest\x1a#.tenantry.v1.ListAuditHeadsResponse\x12[\n\x0eReadAuditChain\x12\".tenantry.v1.ReadAuditChainRequest\x1a#.tenantry.v1.ReadAuditChainResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,15 +39,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAUDITCHAINREQUEST']._serialized_start=248
   _globals['_GETAUDITCHAINREQUEST']._serialized_end=270
   _globals['_GETAUDITCHAINRESPONSE']._serialized_start=273
-  _globals['_GETAUDITCHAINRESPONSE']._serialized_end=541
-  _globals['_LISTAUDITHEADSREQUEST']._serialized_start=543
-  _globals['_LISTAUDITHEADSREQUEST']._serialized_end=609
-  _globals['_LISTAUDITHEADSRESPONSE']._serialized_start=611
-  _globals['_LISTAUDITHEADSRESPONSE']._serialized_end=680
-  _globals['_READAUDITCHAINREQUEST']._serialized_start=682
-  _globals['_READAUDITCHAINREQUEST']._serialized_end=752
-  _globals['_READAUDITCHAINRESPONSE']._serialized_start=754
-  _globals['_READAUDITCHAINRESPONSE']._serialized_end=835
-  _globals['_AUDITSERVICE']._serialized_start=838
-  _globals['_AUDITSERVICE']._serialized_end=1124
+  _globals['_GETAUDITCHAINRESPONSE']._serialized_end=558
+  _globals['_LISTAUDITHEADSREQUEST']._serialized_start=560
+  _globals['_LISTAUDITHEADSREQUEST']._serialized_end=626
+  _globals['_LISTAUDITHEADSRESPONSE']._serialized_start=628
+  _globals['_LISTAUDITHEADSRESPONSE']._serialized_end=697
+  _globals['_READAUDITCHAINREQUEST']._serialized_start=699
+  _globals['_READAUDITCHAINREQUEST']._serialized_end=769
+  _globals['_READAUDITCHAINRESPONSE']._serialized_start=771
+  _globals['_READAUDITCHAINRESPONSE']._serialized_end=852
+  _globals['_AUDITSERVICE']._serialized_start=855
+  _globals['_AUDITSERVICE']._serialized_end=1141
 # @@protoc_insertion_point(module_scope)

@@ -110,6 +110,7 @@ class GetAuditChainResponse(_message.Message):
     RESTORED_AT_FIELD_NUMBER: _builtins.int
     TRUST_DOMAIN_FIELD_NUMBER: _builtins.int
     UNCHAINED_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
     CONTRADICTIONS_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """Id of the Master, as heads name it."""
@@ -117,6 +118,8 @@ class GetAuditChainResponse(_message.Message):
     """The trust domain in the certificate of the key that signs heads."""
     unchained: _builtins.int
     """Records that stand in the stream outside of the chain: 0, unless somebody wrote to the store behind the Master's back."""
+    counted: _builtins.int
+    """How many records of the stream the Master has counted that are kept: as many as there are from `anchor` to `tip`."""
     @_builtins.property
     def anchor(self) -> Global___AuditLink:
         """The records behind this one are kept; what was before is erased."""
@@ -142,11 +145,12 @@ class GetAuditChainResponse(_message.Message):
         restored_at: _timestamp_pb2.Timestamp | None = ...,
         trust_domain: _builtins.str = ...,
         unchained: _builtins.int = ...,
+        counted: _builtins.int = ...,
         contradictions: _abc.Iterable[Global___AuditContradiction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "restored_at", b"restored_at", "tip", b"tip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "contradictions", b"contradictions", "instance_id", b"instance_id", "restored_at", b"restored_at", "tip", b"tip", "trust_domain", b"trust_domain", "unchained", b"unchained"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor", b"anchor", "contradictions", b"contradictions", "counted", b"counted", "instance_id", b"instance_id", "restored_at", b"restored_at", "tip", b"tip", "trust_domain", b"trust_domain", "unchained", b"unchained"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -391,15 +391,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("chain_sequence IS NOT NULL"),
     )
     op.create_table(
-        "audit_chain",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("sequence", sa.BigInteger(), nullable=False),
-        sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.Column("anchor_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("anchor_hash", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_chain")),
-    )
-    op.create_table(
         "audit_heads",
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
