@@ -38,9 +38,11 @@ from tenantry.v1 import master_service_pb2 as master_pb
 from tenantry.v1 import user_service_pb2 as user_pb
 from tenantry.v1.audit_service_pb2_grpc import AuditServiceStub
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
+from tenantry.v1.group_service_pb2_grpc import GroupServiceStub
 from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
 from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
 from tenantry.v1.openid_service_pb2_grpc import OpenIdServiceStub
+from tenantry.v1.role_service_pb2_grpc import RoleServiceStub
 from tenantry.v1.rule_service_pb2_grpc import RuleServiceStub
 from tenantry.v1.session_service_pb2_grpc import SessionServiceStub
 from tenantry.v1.stream_service_pb2_grpc import StreamServiceStub
@@ -111,6 +113,16 @@ class Master:
     def streams(self) -> StreamServiceStub:
         """What the Master keeps."""
         return StreamServiceStub(self._channel)
+
+    @cached_property
+    def roles(self) -> RoleServiceStub:
+        """Who may do what where."""
+        return RoleServiceStub(self._channel)
+
+    @cached_property
+    def groups(self) -> GroupServiceStub:
+        """Groups of users."""
+        return GroupServiceStub(self._channel)
 
     @cached_property
     def rules(self) -> RuleServiceStub:

@@ -13,10 +13,12 @@ import click
 
 from tenantry.cli.commands.audit import audit
 from tenantry.cli.commands.authority import ca
+from tenantry.cli.commands.group import group
 from tenantry.cli.commands.guidance import PROGRAM, completion, topics
 from tenantry.cli.commands.licence_issuing import license_
 from tenantry.cli.commands.login import login, logout
 from tenantry.cli.commands.profile import profile
+from tenantry.cli.commands.role import can_i, role, whoami
 from tenantry.cli.commands.rule import rule
 from tenantry.cli.commands.status import status
 from tenantry.cli.commands.stream import gaps, stream
@@ -118,7 +120,11 @@ commands: tuple[click.Command, ...] = (
     ca,
     license_,
     user,
+    group,
+    role,
     token,
+    whoami,
+    can_i,
     completion,
     topics,
 )

@@ -10,6 +10,7 @@ from tenantry.cli.documents import enum_word
 from tenantry.cli.escaping import escape
 from tenantry.cli.moments import ago, duration_ms, length, local_time, timestamp_ms
 from tenantry.cli.output import Cell, Column
+from tenantry.cli.privacy_words import write_privacy
 from tenantry.process.durations import format_milliseconds
 from tenantry.v1 import tenant_pb2 as pb
 
@@ -135,6 +136,7 @@ def details(tenant: pb.Tenant, now: int) -> Iterator[tuple[str, Cell | str]]:
     yield "Description", tenant.description
     yield "Tags", ", ".join(tenant.tags)
     yield "Recipients", ", ".join(tenant.recipients)
+    yield "Privacy", write_privacy(tenant.privacy) if tenant.privacy.kind else ""
     yield "State", state_cell(tenant)
     yield "  since", moment("state_since")
     yield "  reason", tenant.state_reason

@@ -57,11 +57,13 @@ async def follow_changes(
     while True:
         changed = await changes.get()
         tenants, streams, users = set(changed.tenants), set(changed.streams), set(changed.users)
+        privacy = changed.privacy
         while not changes.empty():
             more = changes.get_nowait()
             tenants |= more.tenants
             streams |= more.streams
             users |= more.users
+            privacy |= more.privacy
         hub.notify(frozenset(streams))
         if tenants or users:
             announced = viewers.announced
@@ -69,12 +71,12 @@ async def follow_changes(
                 present, signed_in = await reader.run(partial(_load, sorted(tenants), sorted(users)))
             except Failure as failure:
                 log.error("register not refreshed; trying again", reason=failure.reason)
-                changes.put_nowait(Changes(frozenset(tenants), frozenset(), users=frozenset(users)))
+                changes.put_nowait(Changes(frozenset(tenants), frozenset(), users=frozenset(users), privacy=privacy))
                 await asyncio.sleep(SUPERVISION_S)
             else:
                 register.refresh(present)
-                if users:
-                    viewers.refresh(signed_in, announced)
+                if users or privacy:
+                    viewers.refresh(signed_in, announced, privacy=privacy)
 
 
 def _load(tenant_ids: list[int], user_ids: list[int], transaction: Transaction) -> tuple[list[Tenant], list[SignedIn]]:

@@ -157,7 +157,7 @@ async def running_master(config: MasterConfig, clocks: Clocks | None = None) -> 
     loop = asyncio.get_running_loop()
 
     def note(changed: Changes) -> None:
-        if changed.users:
+        if changed.users or changed.privacy:
             viewers.expect()
         changes.put_nowait(changed)
 

@@ -217,7 +217,7 @@ async def _read_all(rpc: Rpc, stream: Any) -> bytes:
             return payload
         if message is grpc.aio.EOF:
             return payload
-        payload += message
+        payload += bytes(message)
         # These say when they have told what there is; then they would wait for news.
         watched = rpc.method.name == "WatchTenants" and tenant_service_pb2.WatchTenantsResponse.FromString(message)
         if rpc.method.name == "TailRecords" or (watched and watched.synchronised):

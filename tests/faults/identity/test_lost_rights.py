@@ -193,3 +193,27 @@ async def test_f37_another_persons_loss_ends_nothing(master: MasterProcess) -> N
         async with asyncio.timeout(15):
             assert (await watch.read()).tenant.description == "new"
         watch.cancel()
+
+
+async def test_f37_a_tenant_that_is_made_private_is_lost_to_the_others(master: MasterProcess) -> None:
+    """A watch and a tail of an equal end, and the next call finds no such Tenant; the keeper goes on seeing it."""
+    guid = (await create_tenant(master, f"private {secrets.token_hex(6)}")).tenant.guid
+    keeper, other = [
+        await make_person(master, f"p{secrets.token_hex(6)}", ("TENANT_ADMINISTRATOR", guid)) for _ in range(2)
+    ]
+    get = tenant_service_pb2.GetTenantRequest(guid=guid)
+    async with master.api_channel() as channel:
+        streams = [open_watch(channel, other), open_tail(channel, other)]
+        for stream in streams:
+            await stream.read()
+        hidden = tenant_service_pb2.UpdateTenantRequest(
+            tenant=tenant_pb2.Tenant(guid=guid, privacy=access_pb2.Privacy(kind=access_pb2.Privacy.KIND_PRIVATE)),
+            update_mask=field_mask_pb2.FieldMask(paths=["privacy"]),
+        )
+        await call_as(channel, keeper, "TenantService", "UpdateTenant", hidden)
+        with refused(TenantNotFound):
+            await call_as(channel, other, "TenantService", "GetTenant", get)
+        assert (await call_as(channel, keeper, "TenantService", "GetTenant", get)).tenant.guid == guid
+        async with asyncio.timeout(15):
+            for end in await asyncio.gather(*map(end_of, streams)):
+                check_refusal(end, RightsChanged)

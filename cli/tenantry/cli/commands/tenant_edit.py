@@ -10,6 +10,8 @@ import click
 
 from tenantry.cli.commands.choices import etag_option, tenant_argument
 from tenantry.cli.invocation import Invocation, Verb, pass_invocation
+from tenantry.cli.privacy_words import HELP as PRIVACY_HELP
+from tenantry.cli.privacy_words import parse_privacy
 from tenantry.cli.troubles import InputInvalid
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Changes:
     probe_interval: tuple[str, ...]
     disable_probe: tuple[str, ...]
     enable_probe: tuple[str, ...]
+    privacy: str | None
 
     def given(self) -> bool:
         """Whether any option was typed."""
@@ -50,6 +53,7 @@ class Changes:
 @click.option("--probe-interval", multiple=True, metavar="PROBE=DURATION", help="For instance cpu=30s, or cpu=default.")
 @click.option("--disable-probe", multiple=True, metavar="PROBE")
 @click.option("--enable-probe", multiple=True, metavar="PROBE")
+@click.option("--privacy", metavar="WORDS", help=PRIVACY_HELP)
 @click.option("--edit", "in_editor", is_flag=True, help="Edit everything in $EDITOR.")
 @etag_option
 @pass_invocation
@@ -89,6 +93,8 @@ def _apply(changes: Changes, wanted: pb.Tenant) -> None:
             setattr(wanted, name, value)
     wanted.tags[:] = _edited(wanted.tags, changes.tag, changes.untag)
     wanted.recipients[:] = _edited(wanted.recipients, changes.recipient, changes.drop_recipient)
+    if changes.privacy is not None:
+        wanted.privacy.CopyFrom(parse_privacy(changes.privacy))
     configuration = wanted.configuration
     if changes.heartbeat_interval is not None:
         _set_interval(configuration, changes.heartbeat_interval)
@@ -129,7 +135,7 @@ def _changed_paths(found: pb.Tenant, wanted: pb.Tenant) -> list[str]:
     """The paths of the update mask: what differs."""
     paths = [
         name
-        for name in ("tenant_name", "instance_name", "description", "tags", "recipients")
+        for name in ("tenant_name", "instance_name", "description", "tags", "recipients", "privacy")
         if getattr(found, name) != getattr(wanted, name)
     ]
     before, after = found.configuration, wanted.configuration

@@ -171,7 +171,7 @@ def update_tenant(
         version=tenant.version + 1,
         updated_ms=now_ms,
     )
-    transaction.tenants.save(updated)
+    transaction.tenants.save(updated, privacy=updated.privacy != tenant.privacy)
     transaction.records.append(
         [journal.audit(actor, "tenant.update", now_ms, tenant.id, guid=guid, fields=list(paths))]
     )

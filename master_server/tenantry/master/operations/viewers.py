@@ -177,10 +177,19 @@ class ViewerDirectory:
         self.announced += 1
         self._caught_up.clear()
 
-    def refresh(self, signed_in: Iterable[SignedIn], announced: int) -> None:
-        """Take over how these users are now: all changes are known that had been announced by then."""
+    def refresh(self, signed_in: Iterable[SignedIn], announced: int, *, privacy: bool = False) -> None:
+        """Take over how these users are now: all changes are known that had been announced by then.
+
+        ``privacy``: who sees a Tenant has changed, so that whoever it may concern has to begin anew.
+        """
         for one in signed_in:
             self._replace(one)
+        if privacy:
+            for token_id, waiting in self._open.items():
+                found = self._tokens.get(token_id)
+                if found is not None and not found[1].unbounded:
+                    for end in tuple(waiting):
+                        end()
         self._known = max(self._known, announced)
         if self._known == self.announced:
             self._caught_up.set()

@@ -11,6 +11,7 @@ class Changes:
 
     ``rules``: a rule was changed. ``rules_reset``: Tenants whose states with the rules were taken away. ``users``: users of whom
     something changed that decides what they may do: their row, a token, a certificate, a role, a membership.
+    ``privacy``: who sees a Tenant was changed.
     """
 
     tenants: frozenset[int]
@@ -18,6 +19,7 @@ class Changes:
     rules: bool = False
     rules_reset: frozenset[int] = frozenset()
     users: frozenset[int] = frozenset()
+    privacy: bool = False
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class ChangeLog:
     rules: bool = False
     rules_reset: set[int] = field(default_factory=set)
     users: set[int] = field(default_factory=set)
+    privacy: bool = False
 
     def take(self) -> Changes | None:
         """What was written down; None when nothing was."""
@@ -38,5 +41,6 @@ class ChangeLog:
             self.rules,
             frozenset(self.rules_reset),
             frozenset(self.users),
+            self.privacy,
         )
         return None if changed == Changes(frozenset(), frozenset()) else changed

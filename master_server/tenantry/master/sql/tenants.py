@@ -193,8 +193,10 @@ class TenantStore:
         row = self._connection.execute(_by_request, {"request": request_id, "since": since_ms}).one_or_none()
         return None if row is None else _tenant(row)
 
-    def save(self, tenant: Tenant, *, renamed: bool = True) -> None:
+    def save(self, tenant: Tenant, *, renamed: bool = True, privacy: bool = False) -> None:
         """Write the whole Tenant; ``renamed`` False spares a look-up where its names have not changed.
+
+        ``privacy``: who sees it has changed, which the next call has to follow.
 
         Raises TenantNameTaken, TenantNotFound.
         """
@@ -204,6 +206,7 @@ class TenantStore:
             raise TenantNotFound(tenant=tenant.guid)
         self._connection.execute(_touch, {"itself": tenant.id, "heard": tenant.last_heard_ms})
         self._changes.tenants.add(tenant.id)
+        self._changes.privacy |= privacy
 
     def move(self, tenant_ids: Collection[int], state: TenantState, reason: str, now_ms: int) -> None:
         """Put all these Tenants into one state, with a new etag each."""
