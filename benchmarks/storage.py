@@ -44,7 +44,7 @@ class _Session:
     state: TenantState = TenantState.ACTIVE
     latest: dict[int, LatestFrame] = field(default_factory=dict)
 
-    def answer(self, outcome: Outcome) -> None:
+    def answer(self, outcome: Outcome, *, crowded: bool = False) -> None:
         """Nobody waits for it here."""
 
 
@@ -177,8 +177,8 @@ def _committer(database: Database, tenants: Sequence[LoadTenant], source: FrameS
                 message = decode_from_daemon(pb.ConnectRequest.FromString(data))
                 items.append(DataItem(session, message, len(data)))  # type: ignore[arg-type]  # a Batch, as it was made
             with database.write() as transaction:
-                outcomes = ingest.store(transaction, items, time.time_ns() // 1_000_000)
-            ingest.committed(outcomes)
+                ingest.store(transaction, items, time.time_ns() // 1_000_000)
+            ingest.committed()
 
     return _stored(database, commits * len(tenants) * source.samples, store)
 

@@ -35,7 +35,8 @@ def decode_frame(record: bytes) -> MetricFrame:
     except DecodeError:
         raise MessageUnreadable(problem="a record is not a MetricFrame") from None
     timestamps = tuple(frame.timestamps_ms)
-    if len(frame.layout_id) != LAYOUT_ID_BYTES or not 1 <= len(timestamps) <= MAX_TICKS:
+    layout_id = frame.layout_id
+    if len(layout_id) != LAYOUT_ID_BYTES or not 1 <= len(timestamps) <= MAX_TICKS:
         raise FieldInvalid(
             field="metric_frame",
             problem="has no layout or no timestamps",
@@ -45,7 +46,7 @@ def decode_frame(record: bytes) -> MetricFrame:
         raise FieldInvalid(
             field="timestamps_ms", problem="hold one out of range", expected="Unix milliseconds, 1970 to 9999"
         )
-    return MetricFrame(frame.layout_id, timestamps, frame.values)
+    return MetricFrame(layout_id, timestamps, frame.values)
 
 
 def encode_alert(alert: AlertRecord) -> bytes:

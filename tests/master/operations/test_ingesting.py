@@ -52,7 +52,7 @@ def store(
     data = [DataItem(session, message, 10) for session, message in items]
     with database.write() as transaction:
         outcomes = ingest.store(transaction, data, now_ms)
-    ingest.committed(outcomes)
+    ingest.committed()
     assert [outcome.item for outcome in outcomes] == data
     return outcomes
 
@@ -93,7 +93,7 @@ def test_nothing_is_stored_beyond_an_undeclared_hole(database: Database) -> None
     first, second = sender.batch([note("a")]), sender.batch([note("b")])
     early, awaited = store(database, ingest, [(session, second), (session, first)])
     assert isinstance(early.reply, Nack)
-    assert (early.reply.cause, early.reply.expected_seq, early.after) == (NackCause.GAP, 1, None)
+    assert (early.reply.cause, early.reply.expected_seq) == (NackCause.GAP, 1)
     assert awaited.reply == Ack(Stream.NOTIFICATIONS, 1, 1) and texts(database) == ["a"]
 
 
@@ -252,7 +252,7 @@ def test_the_newest_figures_follow_the_commit(database: Database) -> None:
     with database.write() as transaction:
         outcomes = ingest.store(transaction, [DataItem(session, batch, 10)], NOW)
         assert session.latest == {} and session.marks[Stream.METRICS] == HighWater()
-    ingest.committed(outcomes)
+    ingest.committed()
     assert session.latest == {
         1: LatestFrame(1, NOW + 3, NOW, pack_values([5.0])),
         2: LatestFrame(2, NOW, NOW, pack_values([1.0, 2.0, 3.0])),

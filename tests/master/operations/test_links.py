@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.master.operations.ingesting import DataItem, LatestFrame, Outcome
-from tenantry.master.operations.links import LinkDirectory, LinkSession
+from tenantry.master.operations.links import CROWDED_ACK_DELAY_MS, LinkDirectory, LinkSession
 from tenantry.protocol.failures import CertificateExpired, CertificateRevoked
 from tenantry.protocol.messages import (
     Ack,
@@ -62,6 +62,19 @@ def test_acknowledgements_wait_for_others_until_half_the_credits_are_due() -> No
     acknowledge(items[3], session)
     assert session.wake.is_set()
     assert write(session) == [Ack(Stream.NOTIFICATIONS, 4, 4)]
+
+
+def test_while_many_send_an_acknowledgement_waits_longer_for_the_next_of_its_link() -> None:
+    """A link that was written to 100 ms ago is written to at once when little is to do, and with others later in a crowd."""
+    session, sender = open_session(1), Sender()
+    waits: list[int] = []
+    session.postpone = lambda _, delay_ms: waits.append(delay_ms)
+    session.acked_ms, session.heard_ms = 900, 1_000
+    item = receive(session, sender)
+    session.answer(Outcome(item, Ack(Stream.NOTIFICATIONS, 1, 1)), crowded=True)
+    assert waits == [CROWDED_ACK_DELAY_MS] and not session.wake.is_set()
+    acknowledge(receive(session, sender), session)
+    assert session.wake.is_set() and write(session) == [Ack(Stream.NOTIFICATIONS, 2, 2)]
 
 
 def test_acknowledgements_of_two_streams_do_not_merge() -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -32,6 +32,8 @@ MAX_ROUND_WORKS = 256
 ROUND_PACE_S = 0.02
 """Least time from the begin of a round of batches to the begin of the next: a commit costs much the same for one record and for
 hundreds. Who comes after a pause is served at once, and work of operators is never paced."""
+CROWD = 64
+"""Batches in one round from which on the Master has so much to do that links wait longer for their acknowledgements."""
 MAX_QUEUED_BYTES = 64 << 20
 """Beyond this, links are not read until the queue is shorter: gRPC's windows then hold the Tenants back."""
 
@@ -159,34 +161,36 @@ class Committer:
         while True:
             first = self._queue.get()
             begun = time.monotonic()
-            pending, stop = self._gather(first)
-            if pending:
-                self._round(pending)
+            works, data, stop = self._gather(first)
+            if works or data:
+                self._round(works, data)
             if stop:
                 return
             rest = begun + ROUND_PACE_S - time.monotonic()
-            if rest > 0 and all(isinstance(entry, DataItem) for entry in pending):
+            if rest > 0 and not works:
                 time.sleep(rest)
 
-    def _gather(self, entry: "_Work[Any] | DataItem | _Stop") -> tuple[list["_Work[Any] | DataItem"], bool]:
+    def _gather(self, entry: "_Work[Any] | DataItem | _Stop") -> tuple[list[_Work[Any]], list[DataItem], bool]:
         """``entry`` and all that waits behind it, up to the bounds of one round. True when it is time to end."""
-        pending: list[_Work[Any] | DataItem] = []
-        size = data = 0
+        works: list[_Work[Any]] = []
+        data: list[DataItem] = []
+        size, take = 0, self._queue.get_nowait
         while True:
-            if isinstance(entry, _Stop):
-                return pending, True
-            pending.append(entry)
             if isinstance(entry, DataItem):
+                data.append(entry)
                 size += entry.size
-                data += 1
-            full = size >= MAX_ROUND_BYTES or data >= MAX_ROUND_DATA or len(pending) - data >= MAX_ROUND_WORKS
-            if full or self._queue.empty():
-                return pending, False
-            entry = self._queue.get_nowait()
+            elif isinstance(entry, _Work):
+                works.append(entry)
+            else:
+                return works, data, True
+            if size >= MAX_ROUND_BYTES or len(data) >= MAX_ROUND_DATA or len(works) >= MAX_ROUND_WORKS:
+                return works, data, False
+            try:
+                entry = take()
+            except Empty:
+                return works, data, False
 
-    def _round(self, pending: Sequence["_Work[Any] | DataItem"]) -> None:
-        works = [entry for entry in pending if isinstance(entry, _Work)]
-        data = [entry for entry in pending if isinstance(entry, DataItem)]
+    def _round(self, works: Sequence[_Work[Any]], data: Sequence[DataItem]) -> None:
         started = self._clocks.steady_ms()
         try:
             outcomes = self._commit(works, data)
@@ -211,7 +215,7 @@ class Committer:
             outcomes = self._ingest.store(transaction, data, self._clocks.wall_ms()) if data else []
             failpoint("ingest.before_commit")
         failpoint("ingest.after_commit")
-        self._ingest.committed(outcomes)
+        self._ingest.committed()
         return outcomes
 
     def _refuse(self, works: Sequence[_Work[Any]], data: Sequence[DataItem], error: Exception) -> list[Outcome]:
@@ -232,8 +236,9 @@ class Committer:
             self._room.set()
         for work in works:
             work.answer()
+        crowded = len(outcomes) >= CROWD
         for outcome in outcomes:
-            outcome.item.session.answer(outcome)
+            outcome.item.session.answer(outcome, crowded=crowded)
         if self._observer is not None and outcomes:
             self._observe(self._observer, outcomes)
 

@@ -35,6 +35,7 @@ _sha256 = hashlib.sha256
 
 RETRY_AFTER_MS = 1_000
 SAMPLE_BYTES = 8
+_NOTHING = HighWater()
 
 
 class LatestFrame(NamedTuple):
@@ -56,8 +57,8 @@ class DataSession(Protocol):
     state: TenantState
     latest: dict[int, LatestFrame]
 
-    def answer(self, outcome: "Outcome") -> None:
-        """On the event loop: send what became of a batch."""
+    def answer(self, outcome: "Outcome", *, crowded: bool = False) -> None:
+        """On the event loop: send what became of a batch. ``crowded``: many others are answered in the same round."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +77,6 @@ class Outcome:
 
     item: DataItem
     reply: Ack | Nack | None
-    after: HighWater | None = None
     records: int = 0
     samples: int = 0
 
@@ -105,6 +105,19 @@ class LayoutDirectory:
         return self._known.get(content)
 
 
+@dataclass(slots=True, eq=False)
+class _Progress:
+    """How far one stream of one link comes in a transaction; of its frames, the last of each layout."""
+
+    session: DataSession
+    stream: Stream
+    before: int
+    last_seq: int
+    chain: bytes
+    takes_frames: bool
+    newest: dict[int, Frame] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class _Plan:
     """What a transaction has to write for some items."""
@@ -114,8 +127,7 @@ class _Plan:
     records: list[NewRecord] = field(default_factory=list)
     gaps: list[NewGap] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    marks: dict[tuple[int, Stream], tuple[DataSession, HighWater, HighWater]] = field(default_factory=dict)
-    latest: dict[tuple[int, int], tuple[DataSession, LatestFrame]] = field(default_factory=dict)
+    progress: dict[tuple[int, Stream], _Progress] = field(default_factory=dict)
 
 
 class Ingest:
@@ -133,28 +145,28 @@ class Ingest:
         self._rules = rules
         self._layouts = layouts
         self._received_ms = newest_received_ms
-        self._latest: list[_Plan] = []
+        self._written: list[_Plan] = []
 
     def store(self, transaction: Transaction, items: Sequence[DataItem], now_ms: int) -> list[Outcome]:
         """Write what the items ask for; one outcome an item, in their order. Raises StoreUnavailable."""
         self._received_ms = max(self._received_ms + 1, now_ms)
-        self._latest = []
+        self._written = []
         try:
             with transaction.savepoint():
                 return self._write(transaction, self._plan(items))
         except MarksMoved:
             return self._store_apart(transaction, items)
 
-    def committed(self, outcomes: Iterable[Outcome]) -> None:
+    def committed(self) -> None:
         """The transaction is durable: the links' marks and latest figures move."""
         if self._rules is not None:
             self._rules.committed()
-        for outcome in outcomes:
-            if outcome.after is not None:
-                outcome.item.session.marks[outcome.item.message.stream] = outcome.after
-        for plan in self._latest:
-            for (_, layout_id), (session, latest) in plan.latest.items():
-                session.latest[layout_id] = latest
+        for plan in self._written:
+            for own in plan.progress.values():
+                session = own.session
+                session.marks[own.stream] = HighWater(own.last_seq, own.chain)
+                for number, frame in own.newest.items():
+                    session.latest[number] = _latest(frame)
 
     def refused(self, items: Sequence[DataItem], failure: Failure) -> list[Outcome]:
         """The transaction failed: nothing is acknowledged, the daemons shall try again."""
@@ -201,15 +213,16 @@ class Ingest:
         transaction.marks.advance(
             [
                 MarkMove(
-                    session.tenant_id,
-                    stream,
-                    session.epoch,
-                    session.incarnation,
-                    before.last_seq,
-                    after.last_seq,
-                    after.chain,
+                    own.session.tenant_id,
+                    own.stream,
+                    own.session.epoch,
+                    own.session.incarnation,
+                    own.before,
+                    own.last_seq,
+                    own.chain,
                 )
-                for (_, stream), (session, before, after) in plan.marks.items()
+                for own in plan.progress.values()
+                if own.last_seq > own.before
             ]
         )
         if plan.frames:
@@ -228,80 +241,60 @@ class Ingest:
             transaction.records.append(plan.records)
         if plan.gaps:
             transaction.gaps.append(plan.gaps)
-        self._latest.append(plan)
+        self._written.append(plan)
         return plan.outcomes
 
     def _plan(self, items: Sequence[DataItem], stored: Mapping[Stream, HighWater] | None = None) -> _Plan:
         plan = _Plan(self._received_ms)
+        progress = plan.progress
         for item in items:
-            session, message = item.session, item.message
-            stream = message.stream
-            key = (id(session), stream)
-            moved = plan.marks.get(key)
-            base = (session.marks if stored is None else stored).get(stream, HighWater())
-            mark = moved[2] if moved is not None else base
-            if (
-                stream is Stream.METRICS
-                and isinstance(message, Batch)
-                and message.first_seq == mark.last_seq + 1
-                and session.state.sends_data
-            ):
-                outcome = self._take_next_frames(plan, item, message, mark)
+            message = item.message
+            key = (id(item.session), message.stream)
+            own = progress.get(key)
+            if own is None:
+                own = progress[key] = _begin(item.session, message.stream, stored)
+            if own.takes_frames and message.first_seq == own.last_seq + 1 and isinstance(message, Batch):
+                plan.outcomes.append(self._take_next_frames(plan, own, item, message))
             else:
-                outcome = self._judge(plan, item, mark)
-            plan.outcomes.append(outcome)
-            if outcome.after is not None and outcome.after.last_seq > mark.last_seq:
-                plan.marks[key] = (session, moved[1] if moved is not None else base, outcome.after)
+                plan.outcomes.append(self._judge(plan, own, item))
         return plan
 
-    def _take_next_frames(self, plan: _Plan, item: DataItem, batch: Batch, mark: HighWater) -> Outcome:
+    def _take_next_frames(self, plan: _Plan, own: _Progress, item: DataItem, batch: Batch) -> Outcome:
         """What nearly every batch is, in one pass: frames that follow at once on what is stored.
 
         Does what `judge` and `_take_frames` would do; anything unusual goes there.
         """
-        session = item.session
-        tenant_id, received_ms, decode, layouts = (
-            session.tenant_id,
-            plan.received_ms,
-            self._decoders.frame,
-            self._layouts,
-        )
-        chain, seq, samples = mark.chain, batch.first_seq, 0
-        frames: list[Frame] = []
-        number, values = 0, b""
-        timestamps: tuple[int, ...] = ()
+        frames, decode, layouts = plan.frames, self._decoders.frame, self._layouts
+        tenant_id, received_ms, begin = own.session.tenant_id, plan.received_ms, len(plan.frames)
+        chain, seq, samples = own.chain, own.last_seq, 0
         try:
             for record in batch.records:
                 number, timestamps, values = decode_against(decode(record), layouts)
                 chain = _sha256(chain + record).digest()
-                frames.append(Frame(tenant_id, number, seq, received_ms, timestamps, values))
                 seq += 1
                 samples += len(values) // SAMPLE_BYTES
+                frames.append(Frame(tenant_id, number, seq, received_ms, timestamps, values))
         except Failure:
-            return self._judge(plan, item, mark)
+            chain = b""
         if chain != batch.chain:
-            return self._judge(plan, item, mark)
-        plan.frames += frames
-        for frame in frames[:-1]:
-            if frame.layout_id != number:
-                self._note_latest(plan, session, frame.layout_id, frame.timestamps, bytes(frame.values))
-        self._note_latest(plan, session, number, timestamps, values)
-        return Outcome(item, Ack(Stream.METRICS, seq - 1, 1), HighWater(seq - 1, chain), len(frames), samples)
+            del frames[begin:]
+            return self._judge(plan, own, item)
+        newest = own.newest
+        for frame in frames[begin:]:
+            newest[frame.layout_id] = frame
+        taken = seq - own.last_seq
+        own.last_seq, own.chain = seq, chain
+        return Outcome(item, Ack(Stream.METRICS, seq, 1), taken, samples)
 
-    @staticmethod
-    def _note_latest(plan: _Plan, session: DataSession, number: int, timestamps: Sequence[int], values: bytes) -> None:
-        newest = values[-(len(values) // len(timestamps)) :] if len(timestamps) > 1 else values
-        plan.latest[id(session), number] = (session, LatestFrame(number, timestamps[-1], plan.received_ms, newest))
-
-    def _judge(self, plan: _Plan, item: DataItem, mark: HighWater) -> Outcome:
+    def _judge(self, plan: _Plan, own: _Progress, item: DataItem) -> Outcome:
         message = item.message
-        stream = message.stream
+        stream, mark = message.stream, HighWater(own.last_seq, own.chain)
         if not item.session.state.sends_data:
             detail = f"the Tenant is in state {item.session.state.value}"
             return Outcome(item, Nack(stream, NackCause.STATE, mark.last_seq + 1, 1, detail))
         match judge(mark, message):
             case Store() as verdict:
-                return self._take(plan, item, mark, verdict)
+                return self._take(plan, own, item, verdict)
             case StoreLoss() as verdict:
                 assert isinstance(message, Loss)  # noqa: S101 - judge answers StoreLoss to nothing else
                 plan.gaps.append(
@@ -316,45 +309,50 @@ class Ingest:
                         plan.received_ms,
                     )
                 )
-                return Outcome(item, Ack(stream, verdict.after.last_seq, 1), verdict.after)
+                own.last_seq, own.chain = verdict.after
+                return Outcome(item, Ack(stream, own.last_seq, 1))
             case AlreadyStored():
-                return Outcome(item, Ack(stream, mark.last_seq, 1), mark)
+                return Outcome(item, Ack(stream, mark.last_seq, 1))
             case Refuse(cause, expected, detail):
                 return Outcome(item, Nack(stream, cause, expected, 1, detail))
 
-    def _take(self, plan: _Plan, item: DataItem, mark: HighWater, verdict: Store) -> Outcome:
-        take = self._take_frames if item.message.stream is Stream.METRICS else self._take_rows
-        taken, samples, problem = take(plan, item, verdict)
+    def _take(self, plan: _Plan, own: _Progress, item: DataItem, verdict: Store) -> Outcome:
+        stream = own.stream
+        if stream is Stream.METRICS:
+            taken, samples, problem = self._take_frames(plan, own, verdict)
+        else:
+            samples = 0
+            taken, problem = self._take_rows(plan, own, verdict)
         if problem is None:
-            return Outcome(item, Ack(item.message.stream, verdict.after.last_seq, 1), verdict.after, taken, samples)
-        after = HighWater(mark.last_seq + taken, extend_chain(mark.chain, verdict.records[:taken]))
-        reply = Nack(item.message.stream, NackCause.POISONED, after.last_seq + 1, 1, problem.describe())
-        return Outcome(item, reply, after, taken, samples)
+            own.last_seq, own.chain = verdict.after
+            return Outcome(item, Ack(stream, own.last_seq, 1), taken, samples)
+        own.last_seq, own.chain = own.last_seq + taken, extend_chain(own.chain, verdict.records[:taken])
+        reply = Nack(stream, NackCause.POISONED, own.last_seq + 1, 1, problem.describe())
+        return Outcome(item, reply, taken, samples)
 
-    def _take_frames(self, plan: _Plan, item: DataItem, verdict: Store) -> tuple[int, int, Failure | None]:
+    def _take_frames(self, plan: _Plan, own: _Progress, verdict: Store) -> tuple[int, int, Failure | None]:
         """Frames of the batch into the plan; how many, how many samples, and why it stopped."""
-        session = item.session
-        tenant_id, received_ms, decode = session.tenant_id, plan.received_ms, self._decoders.frame
+        tenant_id, received_ms, decode = own.session.tenant_id, plan.received_ms, self._decoders.frame
         seq, samples = verdict.first_seq, 0
         for record in verdict.records:
             try:
-                layout_id, timestamps, values = decode_against(decode(record), self._layouts)
+                number, timestamps, values = decode_against(decode(record), self._layouts)
             except Failure as failure:
                 return seq - verdict.first_seq, samples, failure
-            plan.frames.append(Frame(tenant_id, layout_id, seq, received_ms, timestamps, values))
+            own.newest[number] = Frame(tenant_id, number, seq, received_ms, timestamps, values)
+            plan.frames.append(own.newest[number])
             seq += 1
             samples += len(values) // SAMPLE_BYTES
-            self._note_latest(plan, session, layout_id, timestamps, values)
         return len(verdict.records), samples, None
 
-    def _take_rows(self, plan: _Plan, item: DataItem, verdict: Store) -> tuple[int, int, Failure | None]:
-        """Alerts and notifications of the batch into the plan; how many, no samples, and why it stopped."""
-        session, stream = item.session, item.message.stream
+    def _take_rows(self, plan: _Plan, own: _Progress, verdict: Store) -> tuple[int, Failure | None]:
+        """Alerts and notifications of the batch into the plan; how many, and why it stopped."""
+        session, stream = own.session, own.stream
         for offset, record in enumerate(verdict.records):
             try:
                 timestamp_ms, fields = self._fields(stream, record)
             except Failure as failure:
-                return offset, 0, failure
+                return offset, failure
             plan.records.append(
                 NewRecord(
                     STORED_AS[stream],
@@ -366,7 +364,7 @@ class Ingest:
                     verdict.first_seq + offset,
                 )
             )
-        return len(verdict.records), 0, None
+        return len(verdict.records), None
 
     def _fields(self, stream: Stream, record: bytes) -> tuple[int, dict[str, JsonValue]]:
         if stream is Stream.NOTIFICATIONS:
@@ -387,6 +385,19 @@ class Ingest:
             "value": _finite(alert.value),
             "threshold": _finite(alert.threshold),
         }
+
+
+def _begin(session: DataSession, stream: Stream, stored: Mapping[Stream, HighWater] | None) -> _Progress:
+    """Where a link's stream stands before anything of it is taken."""
+    last_seq, chain = (session.marks if stored is None else stored).get(stream, _NOTHING)
+    return _Progress(session, stream, last_seq, last_seq, chain, stream is Stream.METRICS and session.state.sends_data)
+
+
+def _latest(frame: Frame) -> LatestFrame:
+    """The newest tick of a frame."""
+    ticks, values = len(frame.timestamps), frame.values
+    newest = values[-(len(values) // ticks) :] if ticks > 1 else values
+    return LatestFrame(frame.layout_id, frame.timestamps[-1], frame.received_at, bytes(newest))
 
 
 def _finite(value: float) -> float | None:

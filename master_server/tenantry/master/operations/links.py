@@ -21,6 +21,8 @@ from tenantry.protocol.messages import (
 
 ACK_DELAY_MS = 50
 """How long an acknowledgement may wait for others of its link, where one was written just before."""
+CROWDED_ACK_DELAY_MS = 250
+"""The same while thousands of batches come each second: with many links the next batch of one is longer in coming."""
 
 
 class LinkSession:
@@ -88,7 +90,7 @@ class LinkSession:
         self.wake = Wake()
         self.acked_ms = 0
         """When it was heard last before an acknowledgement was written to it."""
-        self.postpone: Callable[[LinkSession], None] | None = None
+        self.postpone: Callable[[LinkSession, int], None] | None = None
         self.failure: Failure | None = None
         """Set to end the link with this status, once the outbox is written."""
         self.farewell = False
@@ -127,26 +129,32 @@ class LinkSession:
         if not self.unreported and state is not self.state:
             raise LinkProtocolViolated(problem=f"{state.value} was reported, {self.state.value} had been pushed")
 
-    def answer(self, outcome: Outcome) -> None:
+    def answer(self, outcome: Outcome, *, crowded: bool = False) -> None:
         """Send what became of a batch; acknowledgements of one stream merge while they wait."""
-        if outcome.reply is None:
+        reply = outcome.reply
+        if reply is None:
             self.cut(IncarnationStale(incarnation=self.incarnation))
             return
-        protocol, outbox, reply = self.protocol, self.outbox, outcome.reply
+        protocol, outbox = self.protocol, self.outbox
         protocol.answered(1)
+        if not isinstance(reply, Ack):
+            outbox.append(reply)
+            self.wake.set()
+            return
         last = outbox[-1] if outbox else None
-        if isinstance(reply, Ack) and isinstance(last, Ack) and last.stream is reply.stream:
+        if isinstance(last, Ack) and last.stream is reply.stream:
             reply = outbox[-1] = Ack(reply.stream, max(last.last_seq, reply.last_seq), last.credits + reply.credits)
         else:
             outbox.append(reply)
         # To write a message costs more than to store a batch. An acknowledgement may wait for the next one of its link where that is
         # sure to come soon (more batches are in flight) or likely (the last one was just written), unless the daemon is about to run
         # out of credits.
-        if not isinstance(reply, Ack) or 2 * reply.credits >= protocol.credits:
+        if 2 * reply.credits >= protocol.credits:
             self.wake.set()
         elif not protocol.unacknowledged:
-            if self.postpone is not None and self.heard_ms - self.acked_ms < ACK_DELAY_MS:
-                self.postpone(self)
+            delay_ms = CROWDED_ACK_DELAY_MS if crowded else ACK_DELAY_MS
+            if self.postpone is not None and self.heard_ms - self.acked_ms < delay_ms:
+                self.postpone(self, delay_ms)
             else:
                 self.wake.set()
 
@@ -257,10 +265,10 @@ class LinkDirectory:
             self.empty.set()
         return True
 
-    def _postpone(self, session: LinkSession) -> None:
+    def _postpone(self, session: LinkSession, delay_ms: int) -> None:
         """Write to the link a little later; one timer serves all that wait."""
         if not self._postponed:
-            asyncio.get_running_loop().call_later(ACK_DELAY_MS / 1000, self._write_postponed)
+            asyncio.get_running_loop().call_later(delay_ms / 1000, self._write_postponed)
         self._postponed.add(session)
 
     def _write_postponed(self) -> None:

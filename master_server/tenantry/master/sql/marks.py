@@ -36,6 +36,8 @@ _ADVANCE_POSTGRESQL: Final = (
     " AND marks.last_seq = move.from_seq AND marks.incarnation = move.incarnation"
 )
 
+_NAMES: Final = {stream: stream.value for stream in Stream}
+
 
 class MarkMove(NamedTuple):
     """One mark goes from ``from_seq`` to ``to_seq``, if the link with ``incarnation`` is still the newest."""
@@ -100,8 +102,8 @@ class MarkStore:
         if not moves:
             return
         rows = [
-            (move.to_seq, move.chain, move.tenant_id, move.epoch, move.stream.value, move.from_seq, move.incarnation)
-            for move in moves
+            (to_seq, chain, tenant_id, epoch, _NAMES[stream], from_seq, incarnation)
+            for tenant_id, stream, epoch, incarnation, from_seq, to_seq, chain in moves
         ]
         if is_sqlite(self._connection):
             result = self._connection.exec_driver_sql(_ADVANCE_SQLITE, rows)

@@ -103,27 +103,6 @@ class _Index:
             tenant_ids=frozenset(self.tenant_ids.tolist()),
         )
 
-    def pack(self) -> bytes:
-        columns = np.concatenate(
-            (
-                self.tenant_ids,
-                self.layout_ids,
-                self.seqs.view(np.int64),
-                self.received_at,
-                self.ticks,
-                self.sizes,
-                self.timestamps,
-                self.block_firsts,
-                self.block_sizes,
-                self.block_checksums,
-            )
-        )
-        # Bytes of equal weight next to each other: the high ones repeat and compress to nearly nothing.
-        shuffled = columns.astype("<i8", copy=False).view(np.uint8).reshape(-1, SAMPLE_BYTES).T.tobytes()
-        compressed = deflate(shuffled)
-        head = _HEAD.pack(len(self.tenant_ids), len(self.timestamps), len(self.block_firsts), len(compressed))
-        return seal(_MAGIC, head + compressed)
-
 
 def encode_segment(frames: Sequence[Frame]) -> Segment:
     """Encode the frames of one group commit, in the order given.
@@ -135,40 +114,66 @@ def encode_segment(frames: Sequence[Frame]) -> Segment:
         ValueError: no frames, more than `MAX_FRAMES`, `MAX_TICKS` or `MAX_VALUE_BYTES` altogether, a frame without
             ticks or values, a number out of 64 bits, or values that are not whole ticks of float64.
     """
-    if not 0 < len(frames) <= MAX_FRAMES:
-        raise ValueError(f"a segment holds 1 to {MAX_FRAMES} frames, not {len(frames)}")
-    tenant_ids, layout_ids, seqs, received_at, timestamps, values = zip(*frames, strict=True)
-    ticks = np.array([*map(len, timestamps)], dtype=np.int64)
-    sizes = np.array([*map(len, values)], dtype=np.int64)
-    if ticks.min() < 1 or sizes.min() < 1 or (sizes % (ticks * SAMPLE_BYTES)).any():
-        raise ValueError("each frame holds at least one tick, and the same number of float64 for each tick")
-    ends = np.cumsum(sizes)
-    total_ticks = int(ticks.sum())
-    if total_ticks > MAX_TICKS or ends[-1] > MAX_VALUE_BYTES:
+    count = len(frames)
+    if not 0 < count <= MAX_FRAMES:
+        raise ValueError(f"a segment holds 1 to {MAX_FRAMES} frames, not {count}")
+    tenant_ids, layout_ids, seqs, received_at, stamps, values = zip(*frames, strict=True)
+    ticks, sizes = [*map(len, stamps)], [*map(len, values)]
+    for tick_count, size in zip(ticks, sizes, strict=True):
+        if not tick_count or not size or size % (tick_count * SAMPLE_BYTES):
+            raise ValueError("each frame holds at least one tick, and the same number of float64 for each tick")
+    timestamps = [*itertools.chain.from_iterable(stamps)]
+    total = sum(sizes)
+    if len(timestamps) > MAX_TICKS or total > MAX_VALUE_BYTES:
         raise ValueError(f"a segment holds at most {MAX_TICKS} ticks and {MAX_VALUE_BYTES} bytes of values")
-    firsts = np.flatnonzero(np.diff((ends - sizes) // _BLOCK_BYTES, prepend=-1))
+    firsts = _block_firsts(sizes)
     blocks = []
-    for first, last in itertools.pairwise([*firsts.tolist(), len(frames)]):
+    for first, last in itertools.pairwise([*firsts, count]):
         raw = b"".join(values[first:last])
-        if len(raw) != sizes[first:last].sum():
+        if len(raw) != sum(sizes[first:last]):
             raise ValueError("values are bytes, or a memoryview of bytes")
         blocks.append(deflate(raw))
+    # One call of `struct` for all columns: a commit of fifty frames would pay more for the calls of numpy than for its numbers.
+    shape = f"<{2 * count}q{count}Q{3 * count + len(timestamps) + _BLOCK_COLUMNS * len(blocks)}q"
     try:
-        index = _Index(
-            tenant_ids=np.array(tenant_ids, dtype=np.int64),
-            layout_ids=np.array(layout_ids, dtype=np.int64),
-            seqs=np.array(seqs, dtype=np.uint64),
-            received_at=np.array(received_at, dtype=np.int64),
-            ticks=ticks,
-            sizes=sizes,
-            timestamps=np.fromiter(itertools.chain.from_iterable(timestamps), dtype=np.int64, count=total_ticks),
-            block_firsts=firsts.astype(np.int64, copy=False),
-            block_sizes=np.array([*map(len, blocks)], dtype=np.int64),
-            block_checksums=np.array([*map(zlib.crc32, blocks)], dtype=np.int64),
+        columns = struct.pack(
+            shape,
+            *tenant_ids,
+            *layout_ids,
+            *seqs,
+            *received_at,
+            *ticks,
+            *sizes,
+            *timestamps,
+            *firsts,
+            *map(len, blocks),
+            *map(zlib.crc32, blocks),
         )
-    except OverflowError as error:
+    except struct.error as error:
         raise ValueError(f"a number of a frame does not fit in 64 bits: {error}") from error
-    return Segment(b"".join((index.pack(), *blocks)), index.summary())
+    # Bytes of equal weight next to each other: the high ones repeat and compress to nearly nothing.
+    index = deflate(np.frombuffer(columns, np.uint8).reshape(-1, SAMPLE_BYTES).T.tobytes())
+    head = _HEAD.pack(count, len(timestamps), len(blocks), len(index))
+    summary = SegmentSummary(
+        frames=count,
+        ticks=len(timestamps),
+        samples=total // SAMPLE_BYTES,
+        first_timestamp=min(timestamps),
+        last_timestamp=max(timestamps),
+        tenant_ids=frozenset(tenant_ids),
+    )
+    return Segment(b"".join((seal(_MAGIC, head + index), *blocks)), summary)
+
+
+def _block_firsts(sizes: Sequence[int]) -> list[int]:
+    """The first frame of each block: a frame belongs to the block in which its values begin."""
+    firsts, block, begin = [], -1, 0
+    for frame, size in enumerate(sizes):
+        if begin // _BLOCK_BYTES != block:
+            block = begin // _BLOCK_BYTES
+            firsts.append(frame)
+        begin += size
+    return firsts
 
 
 def read_summary(data: Octets) -> SegmentSummary:

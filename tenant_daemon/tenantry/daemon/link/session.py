@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import NoReturn
 
@@ -235,7 +235,7 @@ class Session:
         if status == self._status:
             return message
         self._status = status
-        return replace(message, spool=status)
+        return message._replace(spool=status)
 
     async def _send(self, call: ConnectCall, message: FromDaemon, *, noted: bool = False) -> None:
         if isinstance(message, Batch | Loss) and not self._link.wants(message, time.monotonic()):

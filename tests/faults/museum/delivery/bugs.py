@@ -32,7 +32,7 @@ def ack_before_commit() -> None:
                 time.sleep(0.15)  # the acknowledgements leave and arrive, on a busy machine too
             failpoint("ingest.before_commit")
         failpoint("ingest.after_commit")
-        self._ingest.committed(outcomes)
+        self._ingest.committed()
         return []
 
     committing.Committer._commit = commit  # type: ignore[method-assign]
