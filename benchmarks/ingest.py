@@ -1,11 +1,12 @@
 """T1: durable samples a Master CPU-second over mTLS, against Prometheus, VictoriaMetrics and Zabbix with the same samples.
 
-One batch is one frame of 100 samples, acknowledged after its transaction is on disk. The Master has no rules of its own yet, and the
-peers run without rules as well.
+One batch is one frame of 100 samples, acknowledged after its transaction is on disk. Everybody judges one series of each Tenant by
+the same rule (`benchmarks.rule`).
 """
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +17,14 @@ from benchmarks.load.null import null_server
 from benchmarks.peers.installing import PeerMissing
 from benchmarks.peers.prometheus import measure_prometheus, measure_victoria_metrics
 from benchmarks.peers.zabbix import measure_zabbix
+from benchmarks.rule import keep_rule
 from benchmarks.stage import CONNECT_S, QUIET, Stage, measure, pid_of
 from tests.servers.master import TRUST_DOMAIN
 
 SERIES: Final = 100
 WINDOW: Final = 8
+PEER_S: Final = 60.0
+"""How long a peer is measured: its periodic work (blocks, merges, evaluation of rules, its collector of garbage) is to be in it."""
 NEVER: Final = ("compaction.interval=1d",)
 AT_ONCE: Final = ("compaction.interval=1s", "compaction.age=5s")
 Peer = Callable[[Path, FrameSource, int, float], tuple[machine.Busy, int]]
@@ -35,7 +39,7 @@ def run(stage: Stage) -> None:
     """Print the rows and targets of T1."""
     report = stage.report
     report.title(
-        "T1 ingest: durable samples a server CPU-second (mTLS, SQLite synchronous=FULL, acknowledged after COMMIT)"
+        "T1 ingest: durable samples a server CPU-second (mTLS, one rule, SQLite synchronous=FULL, acknowledged after COMMIT)"
     )
     report.row("", "samples/CPU-s", "batches/CPU-s", "acks/batch", "Master's core", "load's core")
     source = FrameSource.of(SERIES)
@@ -48,7 +52,7 @@ def run(stage: Stage) -> None:
     report.row("the Master, compaction counted in, against it", counted_in / limit)
     report.note("The load is not the bottleneck: the same generator gets far more into a server that stores nothing.")
     report.title(
-        "T1 ingest: the same samples into other servers, on the same core (plain HTTP or TCP, not durable at the answer)"
+        "T1 ingest: the same samples into other servers, same core and rule (plain HTTP or TCP, not durable at the answer)"
     )
     for name, label, target, tenants, peer in PEERS:
         tenants = stage.size(tenants, min(tenants, 200))
@@ -56,7 +60,7 @@ def run(stage: Stage) -> None:
             try:
                 if not stage.peers:
                     raise PeerMissing("nobody wanted it measured (--without-peers)")
-                busy, samples = peer(folder, source, tenants, stage.seconds(15.0))
+                busy, samples = peer(folder, source, tenants, stage.seconds(PEER_S))
             except PeerMissing as missing:
                 report.loud(f"{label} is NOT measured, its row is not claimed: {missing}")
                 report.target(name, None, "ratio", target, reason=str(missing))
@@ -90,7 +94,8 @@ def _saturated(
     stage: Stage, source: FrameSource, links: int, frames: int, compaction: tuple[str, ...], *, drain: bool = False
 ) -> float:
     """Samples a CPU-second under as much load as the Master takes; with ``drain`` until all is compacted."""
-    with stage.links(links, source, *QUIET, *compaction) as (master, generator):
+    rule = partial(keep_rule, source=source)
+    with stage.links(links, source, *QUIET, *compaction, prepare=rule) as (master, generator):
         pid = pid_of(master)
         generator.frames = frames
         generator.saturate(WINDOW)

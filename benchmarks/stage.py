@@ -62,11 +62,16 @@ class Stage:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def master(self, links: int, *settings: str) -> Iterator[tuple[MasterProcess, Fleet]]:
-        """A Master with so many Tenants, on the cores of servers; killed at the end."""
+    def master(
+        self, links: int, *settings: str, prepare: Callable[[Path], None] | None = None
+    ) -> Iterator[tuple[MasterProcess, Fleet]]:
+        """A Master with so many Tenants, on the cores of servers; killed at the end. ``prepare`` gets its data folder before."""
         fleet = self.fleet(links)
         with self.place("master") as folder:
-            master = MasterProcess(fleet.check_out(folder), fleet.token, settings)
+            data = fleet.check_out(folder)
+            if prepare is not None:
+                prepare(data)
+            master = MasterProcess(data, fleet.token, settings)
             try:
                 with machine.pinned(machine.SERVER_CORES):
                     master.start()
@@ -76,9 +81,11 @@ class Stage:
                 master.kill()
 
     @contextlib.contextmanager
-    def links(self, links: int, source: FrameSource, *settings: str) -> Iterator[tuple[MasterProcess, Generator]]:
+    def links(
+        self, links: int, source: FrameSource, *settings: str, prepare: Callable[[Path], None] | None = None
+    ) -> Iterator[tuple[MasterProcess, Generator]]:
         """A Master with so many open links."""
-        with self.master(links, *settings) as (master, fleet):
+        with self.master(links, *settings, prepare=prepare) as (master, fleet):
             generator = Generator(master.link_address, TRUST_DOMAIN, fleet.tenants(), source)
             try:
                 generator.connect_all(CONNECT_S)

@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.load.frames import FrameSource
+from benchmarks.rule import metric_name
 
 CONNECTIONS: Final = 16
-STEP_MS: Final = 1_000
+STEP_MS: Final = 60_000
+"""Between two samples of a series: in a minute hours pass, so that Prometheus cuts a block of its head, as it does every two."""
+LEAD_MS: Final = 300_000
 _TIME_BYTES: Final = 6  # of a Unix time in milliseconds as a varint, until the year 2109
 
 
@@ -40,7 +43,7 @@ class WriteRequest:
         values: list[int] = []
         for series in source.layout.series:
             labels = {
-                "__name__": series.name.replace(".", "_"),
+                "__name__": metric_name(series.name),
                 "instance": f"tenant-{tenant:05}",
                 **dict(series.labels),
             }
@@ -63,7 +66,7 @@ class WriteRequest:
         self._values: NDArray[np.int64] = starts + np.arange(8)
         self._times: NDArray[np.int64] = starts + 9 + np.arange(_TIME_BYTES)
         self._source, self._tenant, self._seq = source, tenant, 0
-        self._first_ms = time.time_ns() // 1_000_000 - 1_800_000
+        self._first_ms = time.time_ns() // 1_000_000 - LEAD_MS
 
     def next(self) -> bytes:
         """The request with the Tenant's next frame."""

@@ -1,4 +1,4 @@
-"""Zabbix server with PostgreSQL: values for trapper items, sent as Zabbix senders do."""
+"""Zabbix server with PostgreSQL: values for trapper items, sent as Zabbix senders do, and one trigger for each host."""
 
 import contextlib
 import gzip
@@ -18,6 +18,7 @@ from benchmarks import machine
 from benchmarks.load.frames import FrameSource
 from benchmarks.peers.installing import PeerMissing, find
 from benchmarks.peers.serving import free_port, serving, settle
+from benchmarks.rule import FOR_S, LIMIT, NAME, PLACE
 from tests.servers.postgres import SUPERUSER, find_programs, run_postgres
 
 _SQL: Final = Path("/usr/share/zabbix-server-pgsql")
@@ -80,6 +81,13 @@ def _prepare(url: str, source: FrameSource, tenants: int) -> None:
         with cursor.copy("COPY item_rtdata (itemid) FROM STDIN") as copy:
             for number in numbers:
                 copy.write_row((number,))
+        judged = numbers[PLACE :: source.samples]
+        with cursor.copy("COPY triggers (triggerid, expression, description) FROM STDIN") as copy:
+            for number in judged:
+                copy.write_row((number, f"{{{number}}}>{LIMIT}", NAME))
+        with cursor.copy("COPY functions (functionid, itemid, triggerid, name, parameter) FROM STDIN") as copy:
+            for number in judged:
+                copy.write_row((number, number, number, "min", f"$,{FOR_S}s"))
 
 
 def _configure(folder: Path, url: str, port: int) -> Path:
