@@ -183,3 +183,15 @@ def test_a_restored_master_can_have_another_database(tmp_path: Path, postgres_da
     assert "credits = 4" in text
     assert str(secret) + '"' not in text
     assert execute(["config", "check", "--data", str(other), *FREE_PORTS]) == 0
+
+
+def test_second_factors_survive_a_restore(folder: Path, tmp_path: Path) -> None:
+    """The key that opens their secrets is in the backup, and private again afterwards."""
+    key = folder / "second-factor.key"
+    key.touch(0o600)
+    key.write_bytes(os.urandom(32))
+    assert execute(["backup", "--data", str(folder), str(tmp_path / "backup")]) == 0
+    restored = tmp_path / "restored"
+    assert execute(["restore", str(tmp_path / "backup"), "--data", str(restored)]) == 0
+    assert (restored / key.name).read_bytes() == key.read_bytes()
+    assert (restored / key.name).stat().st_mode & 0o077 == 0

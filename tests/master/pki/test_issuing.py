@@ -265,6 +265,7 @@ def test_a_server_certificate_is_as_designed(authority: Authority) -> None:
     assert list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value) == [
         x509.DNSName(f"api.{TRUST_DOMAIN}"),
         x509.DNSName(f"link.{TRUST_DOMAIN}"),
+        x509.DNSName(f"machines.{TRUST_DOMAIN}"),
         x509.DNSName("master.example"),
         x509.IPAddress(ipaddress.ip_address("192.0.2.7")),
         x509.IPAddress(ipaddress.ip_address("2001:db8::1")),

@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 
 from tenantry.master.pki.authority import Authority
 from tenantry.master.pki.certificates import encode_certificate, key_usage, to_datetime
-from tenantry.master.pki.issuing import issue_server_certificate, issue_tenant_certificate
-from tenantry.master.pki.peer import PeerIdentity, identify
+from tenantry.master.pki.issuing import (
+    issue_machine_certificate,
+    issue_server_certificate,
+    issue_tenant_certificate,
+)
+from tenantry.master.pki.peer import MachineIdentity, PeerIdentity, identify, identify_machine
 from tenantry.protocol.failures import CertificateExpired, PeerCertificateInvalid
 from tests.master.pki.samples import DAY, GUID, NOW, OTHER_GUID, TRUST_DOMAIN, make_request
 
@@ -176,3 +180,25 @@ def test_a_damaged_certificate_never_names_another(position: int, bit: int) -> N
     except (PeerCertificateInvalid, CertificateExpired):
         return
     assert found.guid != OTHER_GUID
+
+
+def test_a_machine_is_no_tenant_and_a_tenant_no_machine(authority: Authority) -> None:
+    """Each certificate is what it was issued as, also where a machine is called like a Tenant."""
+    machine = issue_machine_certificate(authority, make_request(_KEY), GUID, TRUST_DOMAIN, NOW, DAY)
+    assert identify_machine(machine.chain_pem, TRUST_DOMAIN, NOW) == MachineIdentity(GUID, machine.serial)
+    tenant = issue_tenant_certificate(authority, make_request(_KEY), GUID, TRUST_DOMAIN, NOW, DAY)
+    with pytest.raises(PeerCertificateInvalid):
+        identify(machine.chain_pem, TRUST_DOMAIN, NOW)
+    with pytest.raises(PeerCertificateInvalid):
+        identify_machine(tenant.chain_pem, TRUST_DOMAIN, NOW)
+    with pytest.raises(CertificateExpired):
+        identify_machine(machine.chain_pem, TRUST_DOMAIN, machine.not_after)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Robot", "a b", "a/b", "../robot", "robot?x", "robot\n", "robot@home", "-a", "x" * 65]
+)
+def test_only_a_machines_exact_name_counts(name: str) -> None:
+    """Whatever is not letter by letter what a machine can be called is refused."""
+    with pytest.raises(PeerCertificateInvalid):
+        identify_machine(_certificate(_uri(f"spiffe://{TRUST_DOMAIN}/user/{name}")), TRUST_DOMAIN, NOW)
