@@ -42,9 +42,9 @@ def otpauth_uri(secret: str, user: str, master: str) -> str:
 
 
 def make_recovery_codes() -> tuple[str, ...]:
-    """New recovery codes, as they are shown: 77 random bits each."""
-    words = ("".join(secrets.choice(_ALPHABET) for _ in range(16)) for _ in range(RECOVERY_CODES))
-    return tuple("-".join(word[place : place + 4] for place in range(0, 16, 4)) for word in words)
+    """New recovery codes, as they are shown: 118 random bits each, so that a plain hash of them is enough."""
+    words = ("".join(secrets.choice(_ALPHABET) for _ in range(24)) for _ in range(RECOVERY_CODES))
+    return tuple("-".join(word[place : place + 4] for place in range(0, 24, 4)) for word in words)
 
 
 def hash_recovery_codes(codes: Sequence[str]) -> tuple[str, ...]:
