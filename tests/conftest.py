@@ -18,6 +18,7 @@ from tests.servers import postgres
 NO_SKIPS = "TENANTRY_NO_SKIPS"
 _SWITCHES = (NO_SKIPS, "TENANTRY_FAULTS", "TENANTRY_SEED")
 _OF_A_SERVICE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_OF_A_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "EDITOR", "VISUAL", "PAGER")
 _database_numbers = itertools.count(1)
 
 # `default` and `ci` try the same examples on every run; `long` explores, and prints what reproduces a failure.
@@ -32,6 +33,7 @@ def _profile() -> str:
     return "ci" if os.environ.get(NO_SKIPS) else "default"
 
 
+@pytest.hookimpl(trylast=True)  # pytest's own output goes by the environment as it was
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the Hypothesis profile unless the command line names one; give the programs that tests start a clean environment."""
     _clean_environment()
@@ -43,10 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _clean_environment() -> None:
-    """Whoever runs the tests may use Tenantry himself, run them as a service, or reach the Internet through a proxy."""
+    """Whoever runs the tests may use Tenantry himself, run them as a service, like other colours, or need a proxy for the Internet."""
     for name in list(os.environ):
-        if (name.startswith("TENANTRY_") and name not in _SWITCHES) or name in _OF_A_SERVICE:
+        if (name.startswith("TENANTRY_") and name not in _SWITCHES) or name in (*_OF_A_SERVICE, *_OF_A_TERMINAL):
             del os.environ[name]
+    os.environ["TERM"] = "xterm-256color"
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 
