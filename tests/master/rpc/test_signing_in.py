@@ -159,6 +159,20 @@ async def test_a_second_factor_is_in_force_only_after_its_first_code(master: Mas
         await person.call("UserService.EnrolSecondFactor", pb.EnrolSecondFactorRequest(password=PASSWORD))
 
 
+async def test_a_change_of_the_second_factor_ends_the_other_sessions(master: MasterProcess) -> None:
+    """Put in force, taken away: whoever was signed in elsewhere is out."""
+    name = await new_user(master)
+    person, other = await sign_in(master, name), await sign_in(master, name)
+    _, codes = await with_second_factor(person)
+    with refused(NotSignedIn):
+        await other.call("UserService.GetUser", ME)
+    other = await sign_in(master, name, code=codes[0])
+    await person.call("UserService.RemoveSecondFactor", pb.RemoveSecondFactorRequest(code=codes[1]))
+    with refused(NotSignedIn):
+        await other.call("UserService.GetUser", ME)
+    await person.call("UserService.GetUser", ME)
+
+
 async def test_an_administrator_takes_away_a_second_factor_that_was_lost(master: MasterProcess) -> None:
     """Without a code; the user then signs in with the password alone."""
     name = await new_user(master)

@@ -169,22 +169,34 @@ def enrol_second_factor(transaction: Transaction, actor: Actor, user: User, seal
 
 
 def confirm_second_factor(
-    transaction: Transaction, actor: Actor, user: User, recovery_codes: tuple[str, ...], now_ms: int
+    transaction: Transaction, actor: Actor, user: User, recovery_codes: tuple[str, ...], now_ms: int, *, spare: str
 ) -> User:
-    """Put the second factor of a user in force whose code was right; ``recovery_codes`` are hashes. Raises as enrolling does."""
+    """Put the second factor of a user in force whose code was right, and end the sessions but ``spare``.
+
+    ``recovery_codes`` are hashes. Raises as enrolling does.
+    """
     if user.totp is None:
         raise SecondFactorNotEnrolled(user=user.name)
     if user.second_factor:
         raise SecondFactorInForce(user=user.name)
-    transaction.records.append([journal.audit(actor, "user.confirm_second_factor", now_ms, user=user.name)])
+    ended = transaction.tokens.revoke_of_user(user.id, now_ms, TokenKind.SESSION, spare)
+    transaction.records.append(
+        [journal.audit(actor, "user.confirm_second_factor", now_ms, user=user.name, sessions=len(ended))]
+    )
     return _save(transaction, replace(user, totp_confirmed_ms=now_ms, recovery_codes=recovery_codes))
 
 
-def remove_second_factor(transaction: Transaction, actor: Actor, user: User, now_ms: int) -> User:
-    """Take a second factor away, confirmed or not. Raises SecondFactorNotEnrolled, UserChanged."""
+def remove_second_factor(transaction: Transaction, actor: Actor, user: User, now_ms: int, *, spare: str) -> User:
+    """Take a second factor away, confirmed or not, and end the sessions but ``spare``.
+
+    Raises SecondFactorNotEnrolled, UserChanged.
+    """
     if user.totp is None:
         raise SecondFactorNotEnrolled(user=user.name)
-    transaction.records.append([journal.audit(actor, "user.remove_second_factor", now_ms, user=user.name)])
+    ended = transaction.tokens.revoke_of_user(user.id, now_ms, TokenKind.SESSION, spare)
+    transaction.records.append(
+        [journal.audit(actor, "user.remove_second_factor", now_ms, user=user.name, sessions=len(ended))]
+    )
     return _save(transaction, replace(user, totp=None, totp_confirmed_ms=None, totp_used_step=None, recovery_codes=()))
 
 

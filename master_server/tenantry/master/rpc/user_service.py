@@ -185,7 +185,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         kept = second_factors.hash_recovery_codes(codes)
 
         def confirm(transaction: Transaction, present: User, _use: CodeUse, now_ms: int) -> User:
-            return users.confirm_second_factor(transaction, actor, present, kept, now_ms)
+            return users.confirm_second_factor(transaction, actor, present, kept, now_ms, spare=viewer.token_id)
 
         action = "user.confirm_second_factor"
         await self._desk.spend_code(user, request.code, actor, peer_host(context), action, confirm)
@@ -201,7 +201,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         if user.id == viewer.user_id and user.second_factor:
 
             def remove(transaction: Transaction, present: User, _use: CodeUse, now_ms: int) -> User:
-                return users.remove_second_factor(transaction, actor, present, now_ms)
+                return users.remove_second_factor(transaction, actor, present, now_ms, spare=viewer.token_id)
 
             action = "user.remove_second_factor"
             changed = await self._desk.spend_code(user, request.code, actor, peer_host(context), action, remove)
@@ -256,4 +256,4 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
 
 def _remove(transaction: Transaction, actor: Actor, viewer: Viewer, user: User, now_ms: int) -> User:
     present = users.guarded_user(transaction, viewer, user.name)
-    return users.remove_second_factor(transaction, actor, present, now_ms)
+    return users.remove_second_factor(transaction, actor, present, now_ms, spare=viewer.token_id)

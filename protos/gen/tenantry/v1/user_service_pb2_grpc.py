@@ -185,7 +185,8 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmSecondFactor(self, request, context):
-        """Puts the second factor in force with its first code, and hands out recovery codes, shown only here. Everybody who is signed in.
+        """Puts the second factor in force with its first code, and hands out recovery codes, shown only here. Ends the user's other
+        sessions. Everybody who is signed in.
         Fails with FAILED_PRECONDITION (SECOND_FACTOR_NOT_ENROLLED), UNAUTHENTICATED (SIGN_IN_REFUSED) and RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -193,7 +194,8 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveSecondFactor(self, request, context):
-        """Takes a second factor away: the own one with a code or a recovery code, anybody else's with user.write. Fails as
+        """Takes a second factor away: the own one with a code or a recovery code, anybody else's with user.write. Ends the user's other
+        sessions. Fails as
         ConfirmSecondFactor does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

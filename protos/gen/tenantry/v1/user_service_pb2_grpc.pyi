@@ -66,11 +66,13 @@ class UserServiceStub:
     ConfirmSecondFactor on. Everybody who is signed in. Fails with FAILED_PRECONDITION (SECOND_FACTOR_IN_FORCE) and as SetPassword does.
     """
     ConfirmSecondFactor: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ConfirmSecondFactorRequest, _user_service_pb2.ConfirmSecondFactorResponse]
-    """Puts the second factor in force with its first code, and hands out recovery codes, shown only here. Everybody who is signed in.
+    """Puts the second factor in force with its first code, and hands out recovery codes, shown only here. Ends the user's other
+    sessions. Everybody who is signed in.
     Fails with FAILED_PRECONDITION (SECOND_FACTOR_NOT_ENROLLED), UNAUTHENTICATED (SIGN_IN_REFUSED) and RESOURCE_EXHAUSTED.
     """
     RemoveSecondFactor: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RemoveSecondFactorRequest, _user_service_pb2.RemoveSecondFactorResponse]
-    """Takes a second factor away: the own one with a code or a recovery code, anybody else's with user.write. Fails as
+    """Takes a second factor away: the own one with a code or a recovery code, anybody else's with user.write. Ends the user's other
+    sessions. Fails as
     ConfirmSecondFactor does.
     """
     IssueCertificate: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.IssueCertificateRequest, _user_service_pb2.IssueCertificateResponse]
@@ -120,11 +122,13 @@ class UserServiceAsyncStub(UserServiceStub):
     ConfirmSecondFactor on. Everybody who is signed in. Fails with FAILED_PRECONDITION (SECOND_FACTOR_IN_FORCE) and as SetPassword does.
     """
     ConfirmSecondFactor: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ConfirmSecondFactorRequest, _user_service_pb2.ConfirmSecondFactorResponse]  # type: ignore[assignment]
-    """Puts the second factor in force with its first code, and hands out recovery codes, shown only here. Everybody who is signed in.
+    """Puts the second factor in force with its first code, and hands out recovery codes, shown only here. Ends the user's other
+    sessions. Everybody who is signed in.
     Fails with FAILED_PRECONDITION (SECOND_FACTOR_NOT_ENROLLED), UNAUTHENTICATED (SIGN_IN_REFUSED) and RESOURCE_EXHAUSTED.
     """
     RemoveSecondFactor: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RemoveSecondFactorRequest, _user_service_pb2.RemoveSecondFactorResponse]  # type: ignore[assignment]
-    """Takes a second factor away: the own one with a code or a recovery code, anybody else's with user.write. Fails as
+    """Takes a second factor away: the own one with a code or a recovery code, anybody else's with user.write. Ends the user's other
+    sessions. Fails as
     ConfirmSecondFactor does.
     """
     IssueCertificate: _aio.UnaryUnaryMultiCallable[_user_service_pb2.IssueCertificateRequest, _user_service_pb2.IssueCertificateResponse]  # type: ignore[assignment]
@@ -231,7 +235,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.ConfirmSecondFactorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.ConfirmSecondFactorResponse, _abc.Awaitable[_user_service_pb2.ConfirmSecondFactorResponse]]:
-        """Puts the second factor in force with its first code, and hands out recovery codes, shown only here. Everybody who is signed in.
+        """Puts the second factor in force with its first code, and hands out recovery codes, shown only here. Ends the user's other
+        sessions. Everybody who is signed in.
         Fails with FAILED_PRECONDITION (SECOND_FACTOR_NOT_ENROLLED), UNAUTHENTICATED (SIGN_IN_REFUSED) and RESOURCE_EXHAUSTED.
         """
 
@@ -241,7 +246,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.RemoveSecondFactorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.RemoveSecondFactorResponse, _abc.Awaitable[_user_service_pb2.RemoveSecondFactorResponse]]:
-        """Takes a second factor away: the own one with a code or a recovery code, anybody else's with user.write. Fails as
+        """Takes a second factor away: the own one with a code or a recovery code, anybody else's with user.write. Ends the user's other
+        sessions. Fails as
         ConfirmSecondFactor does.
         """
 
