@@ -126,6 +126,12 @@ class Access:
             return None
         return frozenset(owner for owner, rights in self.at.items() if permission in rights)
 
+    def covers(self, other: "Access") -> bool:
+        """Whether this allows everything that ``other`` allows."""
+        if not other.everywhere <= self.everywhere:
+            return False
+        return all(rights <= self.rights(owner) for owner, rights in other.at.items())
+
     def narrowed(self, permissions: frozenset[Permission] | None, owners: frozenset[int] | None) -> "Access":
         """What is left within the scope of a token; None leaves that side as it is."""
         wanted = frozenset(Permission) if permissions is None else permissions

@@ -118,9 +118,7 @@ def keep_an_administrator(transaction: Transaction, who: str) -> None:
 
 def check_covers(own: Access, bindings: Collection[RoleBinding], what: str) -> None:
     """Raise NotAllowed unless a caller has everything that these roles give."""
-    given = access_of(bindings)
-    everywhere = given.everywhere <= own.everywhere
-    if not everywhere or any(not rights <= own.rights(owner) for owner, rights in given.at.items()):
+    if not own.covers(access_of(bindings)):
         raise NotAllowed(permission=what)
 
 

@@ -6,7 +6,7 @@ after that nobody acts on a user who may do more than the caller, and that an ad
 
 from dataclasses import dataclass, replace
 
-from tenantry.master.domain.access import MAIN_OWNER, Access, Role, access_of
+from tenantry.master.domain.access import MAIN_OWNER, Role, access_of
 from tenantry.master.domain.people import TokenKind, User, check_user_etag, check_user_name, fold_user_name
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
@@ -50,8 +50,7 @@ def guarded_user(transaction: Transaction, viewer: Viewer, name: str) -> User:
     """The user of this name, when the caller is the user or may do all that the user may do. Raises UserNotFound, NotAllowed."""
     user = find_user(transaction, name)
     if user.id != viewer.user_id:
-        theirs = access_of(transaction.role_bindings.of_user(user.id))
-        if not _covers(viewer.access, theirs):
+        if not viewer.access.covers(access_of(transaction.role_bindings.of_user(user.id))):
             raise NotAllowed(permission="to do all that the user may do")
     return user
 
@@ -223,12 +222,6 @@ def _save(transaction: Transaction, user: User) -> User:
     if saved is None:
         raise UserChanged(user=user.name, etag="")
     return saved
-
-
-def _covers(own: Access, theirs: Access) -> bool:
-    if not theirs.everywhere <= own.everywhere:
-        return False
-    return all(rights <= own.everywhere | own.at.get(owner, frozenset()) for owner, rights in theirs.at.items())
 
 
 def _check_display_name(text: str) -> str:
