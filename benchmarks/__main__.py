@@ -7,7 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks import audit, command, daemon, ingest, latency, machine, memory, rules, size, steady, storage, storm
+from benchmarks import (
+    audit,
+    authorisation,
+    command,
+    daemon,
+    ingest,
+    latency,
+    machine,
+    memory,
+    rules,
+    size,
+    steady,
+    storage,
+    storm,
+)
 from benchmarks.load.generator import LoadStalled
 from benchmarks.peers import installing
 from benchmarks.reporting import Report
@@ -24,6 +38,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "steady": steady.run,
     "size": size.run,
     "command": command.run,
+    "authorisation": authorisation.run,
     "audit": audit.run,
     "daemon": daemon.run,
 }
