@@ -141,13 +141,14 @@ class Witnessed(NamedTuple):
 class AuditChainStore:
     """The chain, in one transaction."""
 
-    __slots__ = ("_connection", "_guids", "_settings", "tip")
+    __slots__ = ("_connection", "_guids", "_settings", "_walked", "tip")
 
     def __init__(self, connection: Connection, settings: SettingStore, known: ChainEnd | None = None) -> None:
         """``known``: what the last transaction of this process knew, if it was committed."""
         self._connection = connection
         self._settings = settings
         self._guids: dict[int, str] = known.guids if known is not None else {}
+        self._walked: dict[int, str] | None = None
         self.tip = known.tip if known is not None else None
         """The end of the chain with what this transaction has added; None as long as nobody asked."""
 
@@ -205,12 +206,10 @@ class AuditChainStore:
 
         The numbers follow each other without a gap where there are as many rows as numbers: they are unique.
         """
-        if not self._guids:
-            self._guids.update(self._connection.execute(_guids).tuples().all())
-        guids = self._guids
         rows = self._connection.execute(_raw, {"after": after, "last": last, "most": limit}).all()
         if not rows:
             return [], [], (0, 0)
+        guids = self._all_guids()
         records = [
             canonical_record(
                 fields, received, salt, sequence, None if tenant is None else guids.get(tenant, ""), timestamp
@@ -305,6 +304,11 @@ class AuditChainStore:
             return Link(0, CHAIN_START)
         sequence, _, chain = text.partition(":")
         return Link(int(sequence), bytes.fromhex(chain))
+
+    def _all_guids(self) -> dict[int, str]:
+        if self._walked is None:
+            self._walked = {row.id: row.guid for row in self._connection.execute(_guids)}
+        return self._walked
 
     def _guid(self, tenant_id: int | None) -> str | None:
         if tenant_id is None:
