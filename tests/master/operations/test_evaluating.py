@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tenantry.detection.levels import Level
+from tenantry.detection.levels import Level, LevelledThreshold, LevelStates
 from tenantry.detection.thresholds import INITIAL, Threshold, Transition
 from tenantry.master.domain.lifecycle import LifecycleEvent
 from tenantry.master.domain.records import StreamName
@@ -27,6 +27,7 @@ from tenantry.master.domain.rules import (
 )
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.evaluating import RuleEvaluator
+from tenantry.master.operations.moving import MoveOrder, MoveTarget, Selection, move_tenants
 from tenantry.master.operations.registering import move_tenant
 from tenantry.master.operations.ruling import create_rule, delete_rule, install_builtin_rules, set_active, update_rule
 from tenantry.master.sql.changes import Changes
@@ -499,6 +500,46 @@ def test_settled_series_make_room(either_rig: Rig) -> None:
     assert rig.stored("many").failing_reason == ""
     with rig.database.read() as transaction:
         assert len(transaction.rule_states.all()) == 1
+
+
+def test_a_rule_that_cannot_judge_harms_no_other(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown as failing with its reason and rests until it is enabled again; the other finds what it finds."""
+    step = LevelledThreshold.step
+
+    def broken(self: LevelledThreshold, *arguments: Any) -> LevelStates:
+        if self.ceiling == 0.5:
+            raise ZeroDivisionError
+        return step(self, *arguments)
+
+    rig.rule(disk_rule("broken", limits={Level.MAJOR: Limit(">=", 0.5)}))
+    rig.rule(disk_rule("whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(LevelledThreshold, "step", broken)
+        rig.disks(0, 0.95)
+    rig.disks(10, 0.95)
+    assert rig.alerts("rule") == [(0, True, "whole")]
+    assert rig.stored("broken").failing_reason == "it cannot judge: ZeroDivisionError"
+    assert rig.stored("whole").failing_reason == ""
+    with rig.database.write() as transaction:
+        assert len(transaction.records.after(StreamName.NOTIFICATIONS, 0, 10)) == 1
+        set_active(transaction, ALICE, "broken", "", False, NOW)
+        set_active(transaction, ALICE, "broken", "", True, NOW)
+    rig.disks(20, 0.95)
+    assert rig.alerts("rule")[1:] == [(20, True, "broken")]
+
+
+def test_many_tenants_that_are_moved_at_once_are_reset_too(rig: Rig) -> None:
+    """A move of many does to each what a single move does."""
+    rig.rule(disk_rule())
+    rig.disks(0, 0.95)
+    rig.disks(0, 0.95, tenant_id=2)
+    targets = tuple(MoveTarget(guid_of(number)) for number in (1, 2))
+    with rig.database.write() as transaction:
+        move_tenants(transaction, ALICE, MoveOrder(targets, TenantState.MAINTENANCE, "", Selection.NAMED), NOW)
+    assert [firing for _, firing in rig.alerts()] == [True, True, False, False]
+    with rig.database.read() as transaction:
+        assert transaction.rule_states.all() == []
+        assert transaction.rule_states.held([1, 2]) == set()
 
 
 def test_the_rules_of_the_program_are_there_and_do_nothing_yet(rig: Rig) -> None:
