@@ -45,6 +45,15 @@ def reason_of(kind: type[Failure]) -> str:
     return kind.reason
 
 
+def test_a_strangers_text_in_a_failure_is_harmless_and_short() -> None:
+    """Whatever a fact holds: nothing that a terminal or a log obeys, and not more than fits into a status."""
+    failure = failures.TenantNotFound(tenant="a\r\nb\x1b[31m\u202e" + "x" * 900_000)
+    for text in (failure.describe(), failure.advise(), *failure.metadata.values()):
+        assert text.isprintable()
+        assert len(text) < 2_000
+    assert failures.TenantNotFound(tenant="Zürich €𝄞 日本").metadata == {"tenant": "Zürich €𝄞 日本"}
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=reason_of)
 def test_each_failure_can_be_branched_on_and_says_what_to_do(kind: type[Failure]) -> None:
     """A reason in UPPER_SNAKE, a status code of gRPC that is no success, a message, and a hint that is a sentence."""

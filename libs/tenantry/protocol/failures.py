@@ -13,6 +13,8 @@ ERROR_DOMAIN = "tenantry.v1"
 
 CATALOGUE: dict[str, type[Failure]] = {}
 
+_LONGEST_FACT = 1_000
+
 
 class Failure(Exception):
     """Something asked for cannot be done. Only subclasses are raised; each states what, why, and what to do."""
@@ -24,7 +26,7 @@ class Failure(Exception):
     exit_code: ClassVar[int]
 
     def __init__(self, **metadata: str | int) -> None:
-        self.metadata: dict[str, str] = {name: str(value) for name, value in metadata.items()}
+        self.metadata: dict[str, str] = {name: _harmless(str(value)) for name, value in metadata.items()}
         super().__init__(self.describe())
 
     def __init_subclass__(cls) -> None:
@@ -39,6 +41,12 @@ class Failure(Exception):
     def advise(self) -> str:
         """What the caller can do about it, with the facts filled in."""
         return self.hint.format_map(_Known(self.metadata))
+
+
+def _harmless(fact: str) -> str:
+    """A fact as it may be shown and sent: what is named may be a stranger's text, which is neither obeyed nor echoed at any length."""
+    shown = fact if len(fact) <= _LONGEST_FACT else f"{fact[:_LONGEST_FACT]}…"
+    return shown if shown.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in shown)
 
 
 class _Known(dict[str, str]):

@@ -98,6 +98,8 @@ def check_reason(error: grpc.aio.AioRpcError) -> None:
         grpc.StatusCode.ABORTED,
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,  # too many attempts
     )
     assert failure.advise()
     assert not set("\r\n\x1b\x00\u2028\u2029\u202e") & set(failure.describe() + failure.advise()), "echoed"
