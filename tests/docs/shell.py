@@ -64,7 +64,8 @@ class ReadersShell:
         if code != "0":
             raise CommandFailed(f"`{command}` ended with {code}:\n{self.transcript[-4000:]}")
         if command.endswith("&"):
-            self._wait_for(b"READY=1" if "tenantry-master" in command else b"connected to")
+            has_no_master = "tenantry-master" in command or "--stand-alone" in command
+            self._wait_for(b"READY=1" if has_no_master else b"connected to")
 
     @property
     def transcript(self) -> str:

@@ -30,7 +30,7 @@ class Trust:
     """Whom the machine trusts, as a test decides."""
 
     def __init__(self) -> None:
-        self.issuers = (TrustedIssuer(issuer_key().issuer, ALL_KINDS, 0),)
+        self.issuers: tuple[TrustedIssuer, ...] = (TrustedIssuer(issuer_key().issuer, ALL_KINDS, 0),)
 
     def read(self) -> tuple[TrustedIssuer, ...]:
         """As `TrustFile.read`."""

@@ -79,7 +79,7 @@ def join(folder: Path, join_string: str) -> "subprocess.CompletedProcess[str]":
 
 def daemon(folder: Path, *words: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     """A command of the daemon on a folder."""
-    command = [DAEMON, "--data", folder, *words]
+    command: list[str | Path] = [DAEMON, "--data", folder, *words]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -221,7 +221,7 @@ async def test_the_api_lets_nobody_trust_an_issuer(tmp_path: Path) -> None:
         with refused(LicenceInvalid):
             await install(master, text)
         (tmp_path / "issuer").write_text(encode_issuer(stranger.issuer))
-        command = [PROGRAM, "license", "trust", tmp_path / "issuer", "--data", master.data]
+        command: list[str | Path] = [PROGRAM, "license", "trust", tmp_path / "issuer", "--data", master.data]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         await install(master, text)
         listed = await call(master, "LicenceService", "ListIssuers", pb.ListIssuersRequest())
@@ -256,7 +256,7 @@ async def test_from_request_to_licence_with_the_commands(tmp_path: Path) -> None
         await tenantry(*sign, "--days", "90")
         assert "genuine and in force" in await tenantry("license", "verify", files / "licence")
         assert "none: there is no licence in force" in await tenantry("license", "show")
-        command = [PROGRAM, "license", "trust", files / "issuer", "--data", master.data]
+        command: list[str | Path] = [PROGRAM, "license", "trust", files / "issuer", "--data", master.data]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         await tenantry("license", "install", files / "licence")
         shown = json.loads(await tenantry("license", "show", "--output", "json"))
@@ -272,7 +272,7 @@ def test_a_stopped_master_is_licensed_by_its_own_command(tmp_path: Path) -> None
     data = tmp_path / "m"
 
     def master(*words: str | Path) -> "subprocess.CompletedProcess[str]":
-        command = [PROGRAM, *words, "--data", data]
+        command: list[str | Path] = [PROGRAM, *words, "--data", data]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert master("init", "--host", "localhost", "--token-file", tmp_path / "token").returncode == 0
@@ -289,7 +289,7 @@ def test_a_stopped_master_is_licensed_by_its_own_command(tmp_path: Path) -> None
     assert kid in master("license", "issuers").stdout
     assert master("license", "distrust", kid).returncode == 0
     assert "revoked" in master("license", "show").stdout
-    restored = [PROGRAM, "restore", tmp_path / "saved", "--data", tmp_path / "r"]
+    restored: list[str | Path] = [PROGRAM, "restore", tmp_path / "saved", "--data", tmp_path / "r"]
     subprocess.run(restored, check=True, capture_output=True, timeout=60)
     data = tmp_path / "r"
     assert "0 of 9" in master("license", "show").stdout
@@ -297,10 +297,10 @@ def test_a_stopped_master_is_licensed_by_its_own_command(tmp_path: Path) -> None
 
 def test_a_master_evaluates_itself(tmp_path: Path) -> None:
     """`init --evaluation`: 30 days and 5 Tenants, visible as what it is, by a key that nobody has."""
-    command = [PROGRAM, "init", "--data", tmp_path / "m", "--host", "localhost", "--evaluation"]
+    command: list[str | Path] = [PROGRAM, "init", "--data", tmp_path / "m", "--host", "localhost", "--evaluation"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "an evaluation licence for 5 Tenants" in done.stderr
-    show = [PROGRAM, "license", "show", "--data", tmp_path / "m"]
+    show: list[str | Path] = [PROGRAM, "license", "show", "--data", tmp_path / "m"]
     shown = subprocess.run(show, capture_output=True, text=True, timeout=60, check=True).stdout
     assert "5 Tenants for evaluation" in shown
     assert not list((tmp_path / "m").rglob("*key.json"))
