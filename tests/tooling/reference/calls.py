@@ -13,7 +13,7 @@ _INTRODUCTION = """
 Every call that a Master serves. What is not in this table is refused: it is the table that the Master asks. *Where* says at which
 owner the caller must have the right: at the main tenant; at the Tenant, or the owner, that a field of the request names; or
 *anywhere*, and then what the call reads or does is narrowed to the owners where the caller has the right. A Tenant that the caller
-does not see is answered exactly as one that does not exist. Which role has which right: [people and roles](access.md). A call that
+does not see is answered exactly as one that does not exist. Which role has which right: [roles and rights](access.md). A call that
 is refused for want of a right is audited always; of the calls marked here every refusal is. What each call does, takes and answers
 stands in the comments of [the contract](../../protos/tenantry/v1).
 """

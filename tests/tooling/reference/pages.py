@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from tests.tooling.reference import calls, daemon_settings, failures, figures, master_settings, states, streams
+from tests.tooling.reference import access, calls, daemon_settings, failures, figures, master_settings, states, streams
 
 PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/access.md": access.render,
     "docs/reference/calls.md": calls.render,
     "docs/reference/daemon-settings.md": daemon_settings.render,
     "docs/reference/failures.md": failures.render,
