@@ -67,7 +67,7 @@ def test_a_service_from_start_to_stop(
         _, logs = process.communicate(timeout=60)
         assert process.returncode == 0
     records = [json.loads(line) for line in logs.splitlines()]
-    assert [record["event"] for record in records if record["logger"] == "tenantry.master.bootstrap"] == [
+    assert [record["event"] for record in records if record["logger"] == "tenantry.master.bootstrap.running"] == [
         "listening",
         "stopped",
     ]

@@ -1,0 +1,175 @@
+"""The services of a Master on its listeners."""
+
+from dataclasses import dataclass
+
+import grpc.aio
+from grpc_health.v1.health import aio as standard_health
+
+from tenantry.master.bootstrap.core import Core
+from tenantry.master.bootstrap.listeners import Listeners
+from tenantry.master.openid.provider import openid_provider
+from tenantry.master.operations.openid_flows import OpenIdFlows
+from tenantry.master.operations.throttling import AttemptLimit
+from tenantry.master.rpc.audit_service import AuditServicer
+from tenantry.master.rpc.authority_service import AuthorityServicer
+from tenantry.master.rpc.endpoints import JoinEndpoint
+from tenantry.master.rpc.enrolment_service import EnrolmentServicer
+from tenantry.master.rpc.licence_service import LicenceServicer
+from tenantry.master.rpc.link_service import LinkServicer, add_link_service
+from tenantry.master.rpc.listeners import API_SERVICES, LINK_SERVICES, add_descriptions, add_health
+from tenantry.master.rpc.master_service import MasterFacts, MasterServicer
+from tenantry.master.rpc.people import PeopleServices
+from tenantry.master.rpc.rule_service import RuleServicer
+from tenantry.master.rpc.stream_service import StreamServicer
+from tenantry.master.rpc.tenant_messages import TenantEncoder
+from tenantry.master.rpc.tenant_service import TenantServicer
+from tenantry.protocol.joining import join_address
+from tenantry.v1 import (
+    audit_service_pb2_grpc,
+    authority_service_pb2_grpc,
+    enrolment_service_pb2_grpc,
+    licence_service_pb2_grpc,
+    master_service_pb2_grpc,
+    rule_service_pb2_grpc,
+    stream_service_pb2_grpc,
+    tenant_service_pb2_grpc,
+)
+
+FAILED_ATTEMPTS_PER_MINUTE = 5
+FAILED_ATTEMPTS_OF_ALL_PER_MINUTE = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Those that are told when the Master stops."""
+
+    links: LinkServicer
+    streams: StreamServicer
+    people: PeopleServices
+    health: list[standard_health.HealthServicer]
+
+    async def announce_stop(self) -> None:
+        """Begin nothing new."""
+        self.links.stopping = True
+        for servicer in self.health:
+            await servicer.enter_graceful_shutdown()
+
+    def close(self) -> None:
+        """End their threads."""
+        self.streams.close()
+        self.people.close()
+
+
+async def add_services(core: Core, listeners: Listeners) -> Services:
+    """Serve everything, each on the listeners where it belongs. Raises what the files of secrets raise that are read here."""
+    tenants = _tenants(core, listeners)
+    streams = StreamServicer(core.store.database, core.hub, core.visibility, core.config.retention)
+    people, links = _people(core), _links(core, tenants)
+    enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(_enrolment(core, listeners), listeners.api)
+    for server in listeners.of_api:
+        tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(tenants, server)
+        stream_service_pb2_grpc.add_StreamServiceServicer_to_server(streams, server)
+        people.add_to(server)
+        _add_others(core, server)
+    add_link_service(links, listeners.link)
+    health = [await add_health(listeners.api, API_SERVICES), await add_health(listeners.link, LINK_SERVICES)]
+    add_descriptions(listeners.api, with_reflection=core.config.reflection, with_channelz=core.config.channelz)
+    return Services(links, streams, people, health)
+
+
+def _tenants(core: Core, listeners: Listeners) -> TenantServicer:
+    config, keeper = core.config, core.keeper
+    endpoint = JoinEndpoint(
+        config.public_hosts[0],
+        config.public_api_port or listeners.api_port,
+        config.trust_domain,
+        lambda: keeper.trust.issuing.fingerprint,
+    )
+    return TenantServicer(
+        core.committer,
+        core.reader,
+        core.register,
+        core.visibility,
+        core.links,
+        TenantEncoder(core.links, core.usage, core.clocks),
+        endpoint,
+        core.clocks,
+        core.stopping,
+        core.licences,
+        heartbeat_interval_ms=config.heartbeat_interval,
+        key_lifetime_ms=config.key_lifetime,
+    )
+
+
+def _links(core: Core, tenants: TenantServicer) -> LinkServicer:
+    config = core.config
+    return LinkServicer(
+        core.committer,
+        core.links,
+        core.layouts,
+        core.usage,
+        core.keeper,
+        core.clocks,
+        core.metrics,
+        restored_ms=core.restored_ms,
+        clock_tolerance_ms=config.clock_tolerance,
+        trust_domain=config.trust_domain,
+        certificate_lifetime_ms=config.certificate_lifetime,
+        credits=config.credits,
+        note_figures=tenants.note_figures,
+        audit=core.sealer,
+        licences=core.licences,
+        reader=core.reader,
+    )
+
+
+def _enrolment(core: Core, listeners: Listeners) -> EnrolmentServicer:
+    config = core.config
+    return EnrolmentServicer(
+        core.committer,
+        core.keeper,
+        AttemptLimit(per_minute=FAILED_ATTEMPTS_PER_MINUTE, all_per_minute=FAILED_ATTEMPTS_OF_ALL_PER_MINUTE),
+        core.clocks,
+        core.metrics,
+        core.licences,
+        trust_domain=config.trust_domain,
+        link_addresses=(join_address(config.public_hosts[0], config.public_link_port or listeners.link_port),),
+        certificate_lifetime_ms=config.certificate_lifetime,
+    )
+
+
+def _people(core: Core) -> PeopleServices:
+    config, openid = core.config, core.config.openid
+    flows = OpenIdFlows(
+        openid_provider(openid), openid.redirects, core.committer, core.clocks, core.terms, provision=openid.provision
+    )
+    return PeopleServices(
+        core.committer,
+        core.reader,
+        core.register,
+        core.visibility,
+        core.keeper,
+        core.terms,
+        core.clocks,
+        flows,
+        seal_key=config.second_factor_key,
+        trust_domain=config.trust_domain,
+        master_name=config.public_hosts[0],
+    )
+
+
+def _add_others(core: Core, server: grpc.aio.Server) -> None:
+    config, keeper, reader, committer, clocks = core.config, core.keeper, core.reader, core.committer, core.clocks
+    kind = core.store.database.kind
+    facts = MasterFacts(core.version, core.instance_id, clocks.wall_ms(), config.trust_domain, kind, core.thresholds)
+    authority_service_pb2_grpc.add_AuthorityServiceServicer_to_server(AuthorityServicer(keeper), server)
+    master_service_pb2_grpc.add_MasterServiceServicer_to_server(
+        MasterServicer(facts, keeper, reader, core.links, core.visibility, clocks), server
+    )
+    rule_service_pb2_grpc.add_RuleServiceServicer_to_server(RuleServicer(committer, reader, clocks), server)
+    licence_service_pb2_grpc.add_LicenceServiceServicer_to_server(
+        LicenceServicer(committer, reader, core.licences, clocks), server
+    )
+    audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+        AuditServicer(reader, core.history, config.trust_domain), server
+    )
