@@ -12,6 +12,7 @@ from tenantry.master.config import MasterConfig
 from tenantry.master.domain.connectivity import Thresholds
 from tenantry.master.monitoring.figures import CertificateRole, MasterMetrics
 from tenantry.master.operations.audit_heads import AuditSealer, History
+from tenantry.master.operations.audit_reads import ReadLedger
 from tenantry.master.operations.authorities import TrustKeeper, standings
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -68,6 +69,7 @@ class Core:
     licences: LicenceBook
     history: History
     sealer: AuditSealer
+    reads: ReadLedger
     terms: SessionTerms
     uses: TokenUses
     hub: StreamHub = field(default_factory=StreamHub)
@@ -139,6 +141,7 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
         licences=LicenceBook(TrustFile(config.issuers_file).read, _licence_key(config, instance_id)),
         history=history,
         sealer=sealer,
+        reads=ReadLedger(committer, clocks),
         terms=terms,
         uses=TokenUses(terms),
     )

@@ -89,6 +89,7 @@ def _gate(core: Core, door: Door | None, certificates: CertificateReader | None 
         committer=core.committer,
         clocks=core.clocks,
         metrics=core.metrics,
+        reads=core.reads,
     )
 
 

@@ -13,6 +13,7 @@ import structlog
 from tenantry.master.monitoring.figures import MasterMetrics
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.audit_reads import ReadLedger
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.sessions import TokenUses
@@ -123,13 +124,15 @@ class Gate(grpc.aio.ServerInterceptor):
         committer: Committer,
         clocks: Clocks,
         metrics: MasterMetrics,
+        reads: ReadLedger,
     ) -> None:
-        """``door`` on the `api` listener, ``certificates`` on the `link` listener."""
+        """``door`` on the `api` listener, ``certificates`` on the `link` listener. ``reads``: told of calls that change nothing."""
         self._door = door
         self._certificates = certificates
         self._committer = committer
         self._clocks = clocks
         self._metrics = metrics
+        self._reads = reads
         self._strangers = AttemptLimit(per_minute=AUDITED_STRANGERS, all_per_minute=AUDITED_STRANGERS)
 
     async def intercept_service(
@@ -160,6 +163,7 @@ class Gate(grpc.aio.ServerInterceptor):
             try:
                 await self._admit(method, request, context, request_id)
                 answer = await behaviour(request, context)
+                self._note_read(method)
                 self._metrics.call_ended(method, "OK")
                 return answer
             except Exception as error:  # noqa: BLE001 - every failure of a call ends as its status
@@ -172,6 +176,7 @@ class Gate(grpc.aio.ServerInterceptor):
             request_id = secrets.token_hex(8)
             try:
                 viewer = await self._admit(method, request, context, request_id)
+                self._note_read(method)
                 if viewer is None or self._door is None:
                     await _serve_stream(behaviour, request, context)
                 else:
@@ -239,11 +244,21 @@ class Gate(grpc.aio.ServerInterceptor):
             log.error("call failed", method=method, request_id=request_id, exc_info=error)
         rule = POLICY.get(method)
         worth = rule is not None and (rule.audited or isinstance(failure, NotAllowed))
-        if worth and not isinstance(failure, InternalFault) and self._may_audit(failure):
+        if not worth:
+            self._note_read(method, failure)
+        elif not isinstance(failure, InternalFault) and self._may_audit(failure):
             await self._audit_refusal(method, failure, peer_address(context), request_id)
         self._metrics.call_ended(method, failure.code)
         status = failure_to_status(failure)
         await context.abort(status.code, status.details, status.trailing_metadata)
+
+    def _note_read(self, method: str, failure: Failure | None = None) -> None:
+        """A call that changes nothing; what changes something is audited with the deed. Strangers are nobody to name."""
+        rule, actor = POLICY.get(method), ACTOR.get(None)
+        if rule is None or actor is None or rule.scope in (Scope.ANYBODY, Scope.DAEMON):
+            return
+        if failure is not None or not rule.audited:
+            self._reads.note(actor, method.rpartition("/")[2], failure)
 
     def _may_audit(self, failure: Failure) -> bool:
         """Strangers can make calls fail as often as they like: of theirs, only so many a minute are written down."""
