@@ -146,3 +146,22 @@ def test_wrong_words_of_privacy_are_explained(text: str) -> None:
     """What is no privacy is said to be none."""
     with pytest.raises(InputInvalid):
         parse_privacy(text)
+
+
+@pytest.mark.slow
+def test_settings_are_copied_from_tenant_to_tenant(administrator: Person, tmp_path: Path) -> None:
+    """What is exported of one is at the other afterwards, but for the names; a second import changes nothing."""
+    for name in ("source", "target"):
+        administrator.done("tenant", "create", name, "main")
+    words = ("--tag", "a", "--recipient", "a@example.org", "--probe-interval", "cpu=30s", "--privacy", "public:edit")
+    administrator.done("tenant", "edit", "source", "--description", "d", *words)
+    file = tmp_path / "settings.yaml"
+    file.write_text(administrator.done("tenant", "export", "source"))
+    copied = administrator.data("tenant", "import", "target", "--file", str(file))
+    original = administrator.data("tenant", "show", "source")
+    assert (copied["tenant_name"], copied["description"], copied["tags"]) == ("target", "d", ["a"])
+    assert copied["privacy"] == original["privacy"]
+    assert copied["configuration"]["probe_intervals"] == {"cpu": "30s"}
+    assert "Nothing to change" in administrator.done("tenant", "import", "target", "--file", str(file))
+    file.write_text("privacy: nobody's")
+    assert administrator.error("tenant", "import", "target", "--file", str(file))["exit_code"] == EXIT_USAGE

@@ -23,6 +23,7 @@ from tenantry.cli.commands.rule import rule
 from tenantry.cli.commands.status import status
 from tenantry.cli.commands.stream import gaps, stream
 from tenantry.cli.commands.tenant import tenant
+from tenantry.cli.commands.tenant_copy import export_tenant, import_tenant
 from tenantry.cli.commands.tenant_edit import edit_tenant
 from tenantry.cli.commands.tenant_identity import rekey_tenant, resolve_quarantine
 from tenantry.cli.commands.tenant_moves import commands as move_commands
@@ -128,7 +129,15 @@ commands: tuple[click.Command, ...] = (
     completion,
     topics,
 )
-verbs: tuple[click.Command, ...] = (edit_tenant, *move_commands, rekey_tenant, resolve_quarantine, watch_tenants)
+verbs: tuple[click.Command, ...] = (
+    edit_tenant,
+    export_tenant,
+    import_tenant,
+    *move_commands,
+    rekey_tenant,
+    resolve_quarantine,
+    watch_tenants,
+)
 for command in commands:
     program.add_command(command)
 for verb in verbs:

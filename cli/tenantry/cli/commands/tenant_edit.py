@@ -11,7 +11,7 @@ import click
 from tenantry.cli.commands.choices import etag_option, tenant_argument
 from tenantry.cli.invocation import Invocation, Verb, pass_invocation
 from tenantry.cli.privacy_words import HELP as PRIVACY_HELP
-from tenantry.cli.privacy_words import parse_privacy
+from tenantry.cli.privacy_words import parse_privacy, write_privacy
 from tenantry.cli.troubles import InputInvalid
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def edit_tenant(invocation: Invocation, /, reference: str, in_editor: bool, etag
         _apply(changes, wanted)
         if in_editor:
             _edit(wanted)
-        paths = _changed_paths(found, wanted)
+        paths = changed_paths(found, wanted)
         if paths:
             wanted.etag = etag or found.etag
             request = tenant_service_pb2.UpdateTenantRequest(tenant=wanted, update_mask=FieldMask(paths=paths))
@@ -131,7 +131,7 @@ def _set_probe_interval(configuration: pb.TenantConfiguration, probe: str, text:
         configuration.probe_intervals[probe].CopyFrom(to_duration(parse_length(text)))
 
 
-def _changed_paths(found: pb.Tenant, wanted: pb.Tenant) -> list[str]:
+def changed_paths(found: pb.Tenant, wanted: pb.Tenant) -> list[str]:
     """The paths of the update mask: what differs."""
     paths = [
         name
@@ -147,21 +147,19 @@ def _changed_paths(found: pb.Tenant, wanted: pb.Tenant) -> list[str]:
     return paths + [f"configuration.{name}" for name, value in changed.items() if value(before) != value(after)]
 
 
-def _edit(wanted: pb.Tenant) -> None:
-    """Let the person edit the fields as YAML in $EDITOR. Raises InputInvalid when what comes back is not understood."""
-    import yaml
-
+def settings_form(tenant: pb.Tenant) -> dict[str, Any]:
+    """What may be changed of a Tenant, as plain data that people edit and files hold."""
     from tenantry.cli.moments import duration_ms
     from tenantry.process.durations import format_milliseconds
 
-    configuration = wanted.configuration
+    configuration = tenant.configuration
     heartbeat = configuration.heartbeat_interval
-    document = {
-        "tenant_name": wanted.tenant_name,
-        "instance_name": wanted.instance_name,
-        "description": wanted.description,
-        "tags": list(wanted.tags),
-        "recipients": list(wanted.recipients),
+    return {
+        "tenant_name": tenant.tenant_name,
+        "instance_name": tenant.instance_name,
+        "description": tenant.description,
+        "tags": list(tenant.tags),
+        "recipients": list(tenant.recipients),
         "heartbeat_interval": format_milliseconds(duration_ms(heartbeat))
         if configuration.HasField("heartbeat_interval")
         else "default",
@@ -170,16 +168,32 @@ def _edit(wanted: pb.Tenant) -> None:
             for name, value in sorted(configuration.probe_intervals.items())
         },
         "disabled_probes": list(configuration.disabled_probes),
+        "privacy": write_privacy(tenant.privacy),
     }
+
+
+def _edit(wanted: pb.Tenant) -> None:
+    """Let the person edit the fields as YAML in $EDITOR. Raises InputInvalid when what comes back is not understood."""
+    import yaml
+
+    document = settings_form(wanted)
     shown = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     edited = click.edit(shown, extension=".yaml", require_save=True)
     if edited is None:
         raise InputInvalid("the editor was left without saving; nothing was changed", "")
+    take_over(wanted, edited, "what the editor left")
+
+
+def take_over(wanted: pb.Tenant, text: str, what: str) -> None:
+    """Write what a text in the form of `settings_form` says into a Tenant. Raises InputInvalid when it is not understood."""
+    import yaml
+
+    document = settings_form(wanted)
     try:
-        _take_over(wanted, {**document, **yaml.safe_load(edited)}, set(document))
+        _take_over(wanted, {**document, **yaml.safe_load(text)}, set(document))
     except (yaml.YAMLError, TypeError, ValueError, AttributeError):
         raise InputInvalid(
-            "what the editor left is not understood; nothing was changed", "Keep the fields and their kinds."
+            f"{what} is not understood; nothing was changed", "Keep the fields and their kinds."
         ) from None
 
 
@@ -196,3 +210,4 @@ def _take_over(wanted: pb.Tenant, fields: dict[str, Any], known: set[str]) -> No
     for probe, text in (fields["probe_intervals"] or {}).items():
         _set_probe_interval(configuration, probe, str(text))
     configuration.disabled_probes[:] = fields["disabled_probes"] or []
+    wanted.privacy.CopyFrom(parse_privacy(str(fields["privacy"])))
