@@ -1,6 +1,8 @@
 """Passwords become hashes and are compared with them: argon2id in a few threads, and no more of it than fits."""
 
 import asyncio
+import base64
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 
 from tenantry.protocol.failures import TooManyAttempts
 
@@ -55,7 +58,7 @@ class PasswordHashing:
         self.computed = 0
         """Hashes that were computed so far: what guessing costs."""
         # What a password is compared with where there is none: the answer takes as long.
-        self._nobody = self._hasher.hash("nobody's password")
+        self._nobody = _nobodys(self._hasher)
 
     async def hash(self, password: str) -> str:
         """The hash in PHC form. Raises TooManyAttempts when there is no room."""
@@ -93,3 +96,13 @@ class PasswordHashing:
             return Verdict(right=False)
         renewed = self._hasher.hash(password) if self._hasher.check_needs_rehash(kept) else None
         return Verdict(right=True, renewed=renewed)
+
+
+def _nobodys(hasher: PasswordHasher) -> str:
+    """A hash by these parameters that no password is known to have; nothing has to be computed for it."""
+    salt, digest = (
+        base64.b64encode(secrets.token_bytes(length)).rstrip(b"=").decode()
+        for length in (hasher.salt_len, hasher.hash_len)
+    )
+    parameters = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v={ARGON2_VERSION}${parameters}${salt}${digest}"
