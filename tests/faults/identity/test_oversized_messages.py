@@ -102,6 +102,8 @@ async def test_f26_garbage_is_refused_by_every_rpc_of_the_api(master: MasterProc
                 grpc.StatusCode.INTERNAL,
                 grpc.StatusCode.NOT_FOUND,
                 grpc.StatusCode.UNKNOWN,
+                grpc.StatusCode.FAILED_PRECONDITION,  # a Master without an OpenID provider
+                grpc.StatusCode.UNAUTHENTICATED,
             ), f"{rpc.path}: {error}"
     assert snapshot(master) == before
 
