@@ -1,6 +1,6 @@
 """The chain over a Master's audit: the bytes of a record, how records hang together, and what a head says.
 
-Specified to the byte in docs/reference/audit-chain.md, so that others can verify it::
+Specified to the byte in docs/audit-chain.md, so that others can verify it::
 
     d_n = SHA-256(record n)          record n: its canonical text in UTF-8, with its sequence number n and a salt of its own
     h_n = SHA-256(h_(n-1) || d_n)    h_0: 32 zero bytes

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class AuditServiceStub:
     """Hands out the hash chain over the stream auditMessages as it is: canonical records, hashes and signed heads. Who calls recomputes
-    it; nothing that this service says has to be believed. The chain is specified in docs/reference/audit-chain.md. Every call needs
+    it; nothing that this service says has to be believed. The chain is specified in docs/audit-chain.md. Every call needs
     `authorization: Bearer TOKEN` of somebody who may read the audit of the main tenant.
     """
 
@@ -56,7 +56,7 @@ class AuditServiceStub:
 
 class AuditServiceServicer:
     """Hands out the hash chain over the stream auditMessages as it is: canonical records, hashes and signed heads. Who calls recomputes
-    it; nothing that this service says has to be believed. The chain is specified in docs/reference/audit-chain.md. Every call needs
+    it; nothing that this service says has to be believed. The chain is specified in docs/audit-chain.md. Every call needs
     `authorization: Bearer TOKEN` of somebody who may read the audit of the main tenant.
     """
 
@@ -110,7 +110,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
     """Hands out the hash chain over the stream auditMessages as it is: canonical records, hashes and signed heads. Who calls recomputes
-    it; nothing that this service says has to be believed. The chain is specified in docs/reference/audit-chain.md. Every call needs
+    it; nothing that this service says has to be believed. The chain is specified in docs/audit-chain.md. Every call needs
     `authorization: Bearer TOKEN` of somebody who may read the audit of the main tenant.
     """
 

@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class AuditServiceStub:
     """Hands out the hash chain over the stream auditMessages as it is: canonical records, hashes and signed heads. Who calls recomputes
-    it; nothing that this service says has to be believed. The chain is specified in docs/reference/audit-chain.md. Every call needs
+    it; nothing that this service says has to be believed. The chain is specified in docs/audit-chain.md. Every call needs
     `authorization: Bearer TOKEN` of somebody who may read the audit of the main tenant.
     """
 
@@ -48,7 +48,7 @@ class AuditServiceStub:
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
     """Hands out the hash chain over the stream auditMessages as it is: canonical records, hashes and signed heads. Who calls recomputes
-    it; nothing that this service says has to be believed. The chain is specified in docs/reference/audit-chain.md. Every call needs
+    it; nothing that this service says has to be believed. The chain is specified in docs/audit-chain.md. Every call needs
     `authorization: Bearer TOKEN` of somebody who may read the audit of the main tenant.
     """
 
@@ -64,7 +64,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hands out the hash chain over the stream auditMessages as it is: canonical records, hashes and signed heads. Who calls recomputes
-    it; nothing that this service says has to be believed. The chain is specified in docs/reference/audit-chain.md. Every call needs
+    it; nothing that this service says has to be believed. The chain is specified in docs/audit-chain.md. Every call needs
     `authorization: Bearer TOKEN` of somebody who may read the audit of the main tenant.
     """
 

@@ -59,7 +59,7 @@ class LinkServiceStub:
     """
     ReadAuditProof: _grpc.UnaryStreamMultiCallable[_link_service_pb2.ReadAuditProofRequest, _link_service_pb2.ReadAuditProofResponse]
     """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
-    itself. The chain is specified in docs/reference/audit-chain.md.
+    itself. The chain is specified in docs/audit-chain.md.
     Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
     """
 
@@ -94,7 +94,7 @@ class LinkServiceAsyncStub(LinkServiceStub):
     """
     ReadAuditProof: _aio.UnaryStreamMultiCallable[_link_service_pb2.ReadAuditProofRequest, _link_service_pb2.ReadAuditProofResponse]  # type: ignore[assignment]
     """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
-    itself. The chain is specified in docs/reference/audit-chain.md.
+    itself. The chain is specified in docs/audit-chain.md.
     Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
     """
 
@@ -144,7 +144,7 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_link_service_pb2.ReadAuditProofResponse], _abc.AsyncIterator[_link_service_pb2.ReadAuditProofResponse]]:
         """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
-        itself. The chain is specified in docs/reference/audit-chain.md.
+        itself. The chain is specified in docs/audit-chain.md.
         Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
         """
 
