@@ -139,15 +139,15 @@ def read_head_file(path: Path) -> list[str]:
 
 def verify(master: Master, shown: Iterable[str], more_roots: bytes, progress: Callable[[int, int], None]) -> Verified:
     """Recompute everything that is kept. Raises as `Master.call`."""
+    # Heads first: the chain goes on meanwhile, and what is asked for here is audited as well.
+    tokens = list(_kept_tokens(master))
     chain = describe(master)
     restored_ms = chain.restored_at.ToMilliseconds() if chain.HasField("restored_at") else 0
     anchor, tip = chain.anchor, chain.tip
     problems: list[str] = []
     notes: list[str] = []
     roots = master.roots + b"\n" + more_roots
-    kept = _prove(
-        _kept_tokens(master), roots, master.trust_domain, chain.instance_id, problems, "a head that the Master keeps"
-    )
+    kept = _prove(tokens, roots, master.trust_domain, chain.instance_id, problems, "a head that the Master keeps")
     witnessed = _prove(shown, roots, master.trust_domain, chain.instance_id, problems, "a head that was shown")
     present = [head for head in witnessed if _belongs(head, tip.sequence, restored_ms, problems)]
     walker = Walker(anchor.sequence, anchor.hash or CHAIN_START, [*kept, *present])
