@@ -23,7 +23,7 @@ from tenantry.master.operations.sealing import Seal
 from tenantry.master.operations.second_factors import hash_recovery_codes, make_recovery_codes
 from tenantry.master.operations.sessions import MAX_SESSIONS, MAX_SOURCES, SessionTerms
 from tenantry.master.operations.sign_in_limits import SignInLimits
-from tenantry.master.operations.signing_in import Passed, SignInDesk
+from tenantry.master.operations.signing_in import AUDITED_PER_MINUTE, Passed, SignInDesk
 from tenantry.master.operations.viewers import make_viewer
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.transaction import Transaction
@@ -228,6 +228,12 @@ async def test_refusals_are_written_down_without_what_was_typed(database: Databa
             written = [str(record) for record in stored]
         assert len(written) == 3
         assert sum("user:ada" in text for text in written) == 2
+        for n in range(200):
+            await desk.reason("ada", f"{canaries[0]} {n}", host=AWAY)
+        with database.read() as transaction:
+            stored = transaction.records.page(StreamName.AUDIT_MESSAGES, EVERYTHING, None, None, True, None, 1_000)
+            written = [str(record) for record in stored]
+        assert sum(TooManyAttempts.reason in text for text in written) == AUDITED_PER_MINUTE
         assert not [text for text in written if any(word in text for word in [*canaries, PASSWORD])]
 
 

@@ -9,6 +9,7 @@ from tenantry.master.config import load
 from tenantry.master.domain.people import TokenKind
 from tenantry.master.operations.clocks import Clocks, steady_ms, wall_ms
 from tenantry.master.operations.sessions import NOTED_EVERY_MS, SessionTerms, TokenUses
+from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import NotSignedIn, SessionEnded
 from tenantry.transport.settings import client_options
 from tenantry.v1 import session_service_pb2, token_service_pb2, user_service_pb2
@@ -76,6 +77,9 @@ async def test_a_session_ends_unused_after_an_hour_and_used_after_twelve(
         ahead.ms += 91 * 24 * HOUR
         with refused(NotSignedIn):
             await users.GetUser(ME, metadata=program)
+    with Database.open(config.dsn) as database, database.read() as transaction:
+        known = {token.name: token.last_used_ms for token in transaction.tokens.all()}
+    assert known["program"] is not None and known["program"] >= wall_ms() + 12 * HOUR, "when it was used is kept"
 
 
 def test_use_is_written_down_once_a_minute_and_forgotten_when_it_no_longer_matters() -> None:

@@ -21,11 +21,14 @@ from tenantry.master.operations.sealing import Seal, SealBroken
 from tenantry.master.operations.second_factors import CodeUse, use_code
 from tenantry.master.operations.sessions import OpenedSession, SessionTerms, new_token_secret, open_session
 from tenantry.master.operations.sign_in_limits import Attempt, SignInLimits, source_of
+from tenantry.master.operations.throttling import TokenBuckets
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.failures import Failure, SecondFactorRequired, SignInRefused
+from tenantry.protocol.failures import Failure, SecondFactorRequired, SignInRefused, TooManyAttempts
 
 Read = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
 MAX_NAME: Final = 256
+AUDITED_PER_MINUTE: Final = 30
+"""Of refusals that cost no work: the others are as many as the limits let through."""
 
 log = structlog.get_logger()
 
@@ -59,6 +62,7 @@ class SignInDesk:
         self._seal = seal
         self._clocks = clocks
         self.terms = terms
+        self._written = TokenBuckets(AUDITED_PER_MINUTE, per_minute=AUDITED_PER_MINUTE, keys=1)
 
     async def sign_in(self, name: str, password: str, code: str, address: str, host: str, request_id: str) -> Passed:
         """A session. ``address`` is for the audit, ``host`` is what attempts are counted by.
@@ -74,12 +78,17 @@ class SignInDesk:
         user, known = await self._read(find)
         # What is typed as a name may be a password: only names that there are stand in the audit.
         actor = Actor("user", folded if user is not None else "unknown", address, request_id)
-        attempt = self._limits.begin(folded, source, self._clocks.steady_ms(), known=known)
-        verdict = await self._verify(user.password if user is not None else None, password, known=known)
+        try:
+            attempt = self._limits.begin(folded, source, self._clocks.steady_ms(), known=known)
+            verdict = await self._verify(user.password if user is not None else None, password, known=known)
+        except TooManyAttempts as refusal:
+            await self._write_down_some(actor, refusal)
+            raise
         if not verdict.right or user is None or user.disabled_ms is not None or user.machine:
             await self._refuse(actor, "session.open")
         if user.second_factor and not code.strip():
             self._limits.half_way(attempt)
+            await self._write_down(actor, "session.open", SecondFactorRequired())
             raise SecondFactorRequired
         secret, now_ms = new_token_secret(), self._clocks.wall_ms()
         user_id, checked = user.id, user.password
@@ -182,10 +191,19 @@ class SignInDesk:
 
     async def _refuse(self, actor: Actor, action: str) -> NoReturn:
         """Write down that somebody was refused, and say so. Raises SignInRefused."""
-        refusal = SignInRefused()
+        await self._write_down(actor, action, SignInRefused())
+        raise SignInRefused
+
+    async def _write_down_some(self, actor: Actor, refusal: TooManyAttempts) -> None:
+        """Of those who are told to wait, who can come as often as they like, so many a minute."""
+        now_ms = self._clocks.steady_ms()
+        if self._written.wait_ms("", now_ms) == 0:
+            self._written.take("", now_ms)
+            await self._write_down(actor, "session.open", refusal)
+
+    async def _write_down(self, actor: Actor, action: str, refusal: Failure) -> None:
         record = journal.audit(actor, action, self._clocks.wall_ms(), None, refusal)
         try:
             await self._committer.run(lambda transaction: transaction.records.append([record]))
         except Failure as error:
             log.error("refusal not audited", reason=error.reason)
-        raise refusal
