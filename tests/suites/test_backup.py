@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from tenantry.detection.thresholds import Phase, ThresholdState
 from tenantry.master.domain.authorities import AuthorityState
+from tenantry.master.domain.builtin_rules import BUILTIN_RULES
 from tenantry.master.domain.certificates import Certificate, CertificateStatus
 from tenantry.master.domain.keys import EnrolmentKey
 from tenantry.master.domain.people import Group, MachineCertificate, Token
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
+from tenantry.master.domain.rules import SeriesState
 from tenantry.master.operations.administrators import ensure_administrator
 from tenantry.master.sql.authorities import StoredAuthority
 from tenantry.master.sql.backup import copy_running, restore_into
@@ -21,6 +24,7 @@ from tenantry.master.sql.database import Database
 from tenantry.master.sql.licences import StoredLicence
 from tenantry.master.sql.marks import MarkMove
 from tenantry.master.sql.refusals import BackupUnreadable, StoreNewer, StoreNotEmpty, StoreUnreachable
+from tenantry.master.sql.rule_states import SeriesKey
 from tenantry.master.sql.tables import metadata
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.compaction import Chunk
@@ -81,6 +85,10 @@ def _fill(database: Database) -> None:
         transaction.licences.insert(
             StoredLicence("TL-12345678", LicenceKind.TENANT, "text", NOW, NOW, "test", tenants[4], 7)
         )
+        rule = transaction.rules.insert("u", BUILTIN_RULES["high-cpu"], NOW)
+        waiting = SeriesState((ThresholdState(Phase.PENDING, NOW, NOW),) * 2)
+        transaction.rule_states.save([(SeriesKey(tenants[5], rule.id, (("ü", "b"),)), waiting)])
+        transaction.rule_states.hold([tenants[5]], NOW)
         transaction.settings.set("instance_id", "i")
 
 
