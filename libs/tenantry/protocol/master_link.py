@@ -144,16 +144,7 @@ class MasterLink:
             raise LinkProtocolViolated(problem=f"the hash of a trust bundle has {HASH_BYTES} bytes")
         if max(hello.incarnation, hello.configuration_version) > MAX_NUMBER:
             raise LinkProtocolViolated(problem="a number in hello is too large")
-        streams = [mark.stream for mark in hello.marks]
-        if sorted(stream.value for stream in streams) != sorted(stream.value for stream in Stream):
-            raise LinkProtocolViolated(problem="hello must have one mark for each stream")
-        for mark in hello.marks:
-            if not (
-                0 <= mark.acknowledged_seq < mark.next_seq
-                and 1 <= mark.oldest_seq <= mark.next_seq <= MAX_NUMBER
-                and len(mark.acknowledged_chain) == CHAIN_BYTES
-            ):
-                raise LinkProtocolViolated(problem=f"the mark of {mark.stream.value} contradicts itself")
+        _check_marks(hello)
 
     def _check_data(self, message: Batch | Loss) -> None:
         if self._unacknowledged >= self.credits:
@@ -165,6 +156,19 @@ class MasterLink:
                 raise LinkProtocolViolated(problem=f"more than {MAX_BATCH_RECORDS} records in a batch")
             if sum(map(len, message.records)) > MAX_BATCH_BYTES:
                 raise LinkProtocolViolated(problem=f"more than {MAX_BATCH_BYTES} bytes in a batch")
+
+
+def _check_marks(hello: Hello) -> None:
+    streams = [mark.stream for mark in hello.marks]
+    if sorted(stream.value for stream in streams) != sorted(stream.value for stream in Stream):
+        raise LinkProtocolViolated(problem="hello must have one mark for each stream")
+    for mark in hello.marks:
+        if not (
+            0 <= mark.acknowledged_seq < mark.next_seq
+            and 1 <= mark.oldest_seq <= mark.next_seq <= MAX_NUMBER
+            and len(mark.acknowledged_chain) == CHAIN_BYTES
+        ):
+            raise LinkProtocolViolated(problem=f"the mark of {mark.stream.value} contradicts itself")
 
 
 def _check_rare(message: FromDaemon) -> None:

@@ -25,7 +25,7 @@ MEANING: dict[str, str] = {
     "session_idle": "a session ends when it is not used for so long",
     "clock_tolerance": "how far a Tenant's clock may be off before its link is refused",
     "reconnect_spread": "at a graceful stop daemons are told to come back within this time, each at its own moment",
-    "audit_head_interval": "how often the end of the audit chain is signed at most, when something has come since, and sent to each Tenant",
+    "audit_head_interval": "how often at most the end of the audit chain is signed, when something has come since, and sent",
     "credits": "unacknowledged batches that a daemon may have on its way",
     "monitoring_listen": "where the Master's figures are served, over plain HTTP; absent: nowhere",
     "reflection": "whether tools can read the contract from the server, with a token",
