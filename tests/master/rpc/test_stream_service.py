@@ -10,8 +10,14 @@ import grpc.aio
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from tenantry.master.domain.access import Access, Permission
+from tenantry.master.domain.people import Token
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.operations.following import StreamHub
+from tenantry.master.operations.register import TenantRegister
+from tenantry.master.operations.viewers import make_viewer
+from tenantry.master.operations.visibility import Visibility
+from tenantry.master.rpc.callers import VIEWER
 from tenantry.master.rpc.stream_service import StreamServicer
 from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import Failure
@@ -23,11 +29,13 @@ from tenantry.v1 import stream_service_pb2 as pb
 from tests.master.operations.stored_metrics import NAN, commit, frame, guid_of, register_tenants
 
 DEADLINE_S = 60
+EVERYTHING = Access(frozenset(Permission))
+ADMINISTRATOR = make_viewer(Token("t", "", "t", 0), "administrator", EVERYTHING, {})
 METRICS = frozenset({StreamName.METRICS_MASTER})
 
 
 class FailuresAsStatuses(grpc.aio.ServerInterceptor):
-    """What the Master's gate does with failures, without its questions about who calls."""
+    """What the Master's gate does with failures; whoever calls may do everything."""
 
     async def intercept_service(
         self,
@@ -42,6 +50,7 @@ class FailuresAsStatuses(grpc.aio.ServerInterceptor):
         if handler.unary_unary:
 
             async def answer(request: Any, context: Any) -> Any:
+                VIEWER.set(ADMINISTRATOR)
                 try:
                     return await handler.unary_unary(request, context)
                 except Failure as failure:
@@ -50,6 +59,7 @@ class FailuresAsStatuses(grpc.aio.ServerInterceptor):
             return grpc.unary_unary_rpc_method_handler(answer, **codecs)
 
         async def stream(request: Any, context: Any) -> None:
+            VIEWER.set(ADMINISTRATOR)
             try:
                 async for message in handler.unary_stream(request, context):
                     await context.write(message)
@@ -78,7 +88,9 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     with Database.open(f"sqlite:///{tmp_path}/master.db") as database:
         register_tenants(database)
         hub = StreamHub()
-        servicer = StreamServicer(database, hub, {StreamName.ALERTS: 86_400_000, StreamName.NETFLOW: None})
+        visibility = Visibility(TenantRegister())
+        retention = {StreamName.ALERTS: 86_400_000, StreamName.NETFLOW: None}
+        servicer = StreamServicer(database, hub, visibility, retention)
         server = grpc.aio.server(interceptors=[FailuresAsStatuses()])
         stream_service_pb2_grpc.add_StreamServiceServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
