@@ -116,9 +116,10 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
             caller.guid, caller.serial, caller.not_after_ms, caller.address, MasterLink(caller.guid, self._credits)
         )
         try:
+            # One task beside the call's own: thousands of links are open, and each task holds a kilobyte.
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(session, caller, requests))
                 group.create_task(self._send(session, context))
+                await self._listen(session, caller, requests)
         except* (_LinkOver, grpc.aio.InternalError):
             pass  # the latter: a write after the daemon has gone, which ends the link as its silence does
         except* Failure as failures:
@@ -168,10 +169,11 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
 
     async def _receive(self, session: LinkSession, caller: Caller, requests: AsyncIterator[bytes]) -> None:
         receive, steady_ms, committer = session.protocol.receive, self._clocks.steady_ms, self._committer
-        silence = LinkProtocolViolated(problem=f"no hello within {HELLO_S:g} s")
-        greeting = asyncio.get_running_loop().call_later(HELLO_S, session.cut, silence)
+        greeting: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(HELLO_S, _end_silent, session)
         async for data in requests:
-            greeting.cancel()
+            if greeting is not None:
+                greeting.cancel()
+                greeting = None  # it holds two kilobytes
             if session.failure is not None:
                 return  # cut while a peer that does not read holds up the writer: nothing more is taken from it
             session.heard_ms = steady_ms()
@@ -380,6 +382,10 @@ def push_changes(session: LinkSession, tenant: Tenant) -> None:
     if tenant.configuration.version != session.configuration_version:
         session.configuration_version = tenant.configuration.version
         session.push(ConfigurationPush(tenant.configuration))
+
+
+def _end_silent(session: LinkSession) -> None:
+    session.cut(LinkProtocolViolated(problem=f"no hello within {HELLO_S:g} s"))
 
 
 def _end_of(session: LinkSession) -> EndOfLink:
