@@ -62,7 +62,17 @@ def start(running: contextlib.ExitStack) -> None:
     os.environ["TENANTRY_PROFILES"] = str(PROFILES)
     say("1. A Master: its authority, its store, the first administrator's token, a licence for evaluation")
     master = FOLDER / "master"
-    do("tenantry-master", "init", "--evaluation", "--data", master, "--host", "127.0.0.1", "--token-file", FOLDER / "token")
+    do(
+        "tenantry-master",
+        "init",
+        "--evaluation",
+        "--data",
+        master,
+        "--host",
+        "127.0.0.1",
+        "--token-file",
+        FOLDER / "token",
+    )
     listen = ("--api-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0")
     running.enter_context(program("master", "tenantry-master", "run", "--data", FOLDER / "master", *listen))
     endpoints = wait_for(lambda: read_json(FOLDER / "master" / "run" / "endpoints.json"), "the Master to listen")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tenantry.licensing.signing import IssuerKey
     from tenantry.protocol.licences import Licence
 
+__all__ = ["license_"]
+
 _TRUSTED: Final = "trusted.json"
 _PASSPHRASE = click.option(
     "--passphrase-file", type=FILE, metavar="FILE", help="A file of mode 0600 with the passphrase of the issuer's key."
@@ -35,7 +37,7 @@ _PASSPHRASE = click.option(
 @click.option("--module", "modules", multiple=True, metavar="NAME", help="For this module  [default: as the request].")
 @click.option("--days", type=click.IntRange(1, 36_500), default=365, show_default=True, help="For how long.")
 @click.option("--begins", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="From then on (UTC)  [default: now].")
-@pass_invocation
+@pass_invocation  # type: ignore[arg-type]  # mypy does not see **wanted through Concatenate
 def issue_licence(
     invocation: Invocation,
     request: Path,

@@ -80,7 +80,7 @@ def hear_witness(
         transaction.records.append(
             [
                 journal.audit(Actor("tenant", tenant.guid), "audit.contradicted", now_ms, tenant.id, None, **facts),
-                journal.alert(tenant, "audit history", severity, message, now_ms, firing=True, **facts),
+                journal.alert(tenant, "audit history", severity, message, now_ms, firing=True, event_ms=None, **facts),
             ]
         )
     return False

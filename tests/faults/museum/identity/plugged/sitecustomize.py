@@ -19,7 +19,7 @@ def _fetch_then_delete() -> None:
 
     right = EnrolmentServicer._enrol
 
-    async def enrol(self: EnrolmentServicer, request: Any, actor: Any) -> str:
+    async def enrol(self: EnrolmentServicer, request: Any, actor: Any) -> Any:
         secret = parse_secret(request.key, KEY_PREFIX)
         if secret is None:
             raise EnrolmentRefused
