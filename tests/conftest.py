@@ -18,7 +18,17 @@ from tests.servers import postgres
 NO_SKIPS = "TENANTRY_NO_SKIPS"
 _SWITCHES = (NO_SKIPS, "TENANTRY_FAULTS", "TENANTRY_SEED")
 _OF_A_SERVICE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-_OF_A_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "EDITOR", "VISUAL", "PAGER")
+_OF_A_TERMINAL = (
+    "COLUMNS",
+    "LINES",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+)
 _database_numbers = itertools.count(1)
 
 # `default` and `ci` try the same examples on every run; `long` explores, and prints what reproduces a failure.
