@@ -29,6 +29,7 @@ from tenantry.master.sql.chunks import ChunkTotals
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.segments import SegmentTotals
 from tenantry.master.sql.transaction import Transaction
+from tenantry.process.memory import give_back
 from tenantry.protocol.failures import Failure
 from tenantry.protocol.messages import Goodbye, GoodbyeReason
 
@@ -37,6 +38,8 @@ TOUCH_S = 30.0
 USES_S = 60.0
 CERTIFICATE_CHECK_S = 60.0
 RETENTION_S = 60.0
+STORM_LINKS = 100
+STORM_OVER_S = 2.0
 COUNT_S = 10.0
 LICENCE_S = 10.0
 GOODBYE_S = 5.0
@@ -176,6 +179,18 @@ def _look_at_licences(
 ) -> tuple[licensing.Standing, tuple[licensing.EndWarning, ...]]:
     standing = book.standing(transaction, now_ms)
     return standing, licensing.due_warnings(transaction, book, standing, now_ms)
+
+
+async def give_back_memory(links: LinkDirectory) -> None:
+    """After many links have opened, and none for a moment: what their handshakes left behind goes back to the system."""
+    given_at = before = links.opened
+    while True:
+        await asyncio.sleep(STORM_OVER_S)
+        opened = links.opened
+        if opened == before and opened - given_at >= STORM_LINKS:
+            given_at = opened
+            await asyncio.to_thread(give_back)
+        before = opened
 
 
 async def say_goodbye(links: LinkDirectory, spread_ms: int) -> None:

@@ -111,6 +111,7 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.follow_changes(store.changes, core.reader, core.register, store.viewers, core.hub)
     yield background.supervise(supervisor, committer, core.links, clocks)
     yield background.touch(committer, core.links, clocks)
+    yield background.give_back_memory(core.links)
     yield background.note_uses(committer, core.uses, clocks)
     yield background.renew_certificates(config, clocks, certificates.renew)
     yield background.compact(config, store.database, clocks, core.metrics)

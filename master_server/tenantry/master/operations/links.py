@@ -216,6 +216,8 @@ class LinkDirectory:
         self._ended: dict[int, LinkSession] = {}
         self._postponed: set[LinkSession] = set()
         self._obedience: set[Callable[[LinkSession], None]] = set()
+        self.opened = 0
+        """How many links have opened since this Master started."""
         self.empty = asyncio.Event()
         """Set while no link is open."""
         self.empty.set()
@@ -251,6 +253,7 @@ class LinkDirectory:
         if known is not None:
             session.latest, session.spool = known.latest, known.spool
         session.postpone = self._postpone
+        self.opened += 1
         self._links[session.tenant_id] = self._by_guid[session.guid] = session
         self.empty.clear()
 
