@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tenantry.protocol.failures import FieldInvalid, TenantChanged, TenantInWrongState, TenantNotFound
 from tenantry.protocol.messages import StatePush, StateReport, TenantState
-from tenantry.v1 import tenant_pb2, tenant_service_pb2
+from tenantry.v1 import stream_service_pb2, tenant_pb2, tenant_service_pb2
 from tests.servers.master import MasterProcess
 from tests.servers.operating import STUBS, delete, read_records, tenant_of
 from tests.servers.refusals import refused, snapshot
@@ -47,6 +47,12 @@ async def connected(master: MasterProcess) -> AsyncIterator[tuple[WireTenant, Wi
     async with open_link(master, tenant.identity) as link:
         await link.open(tenant)
         yield tenant, link
+
+
+async def moves_in_audit(master: MasterProcess) -> list[stream_service_pb2.Record]:
+    """What the audit has about moves, oldest first."""
+    audit = await read_records(master, "auditMessages")
+    return [record for record in audit if record.fields["action"] == "tenant.move"]
 
 
 async def registered(master: MasterProcess) -> str:
@@ -118,12 +124,12 @@ async def test_nobody_is_waited_for_who_has_no_link(master: MasterProcess) -> No
 
 
 async def test_validate_only_tells_and_changes_nothing(master: MasterProcess) -> None:
-    """The same outcomes, and no trace, not even in the audit."""
+    """The same outcomes, and no Tenant's move in the audit."""
     async with connected(master) as (tenant, _):
         guids = [tenant.identity.guid, await registered(master), str(uuid.uuid4())]
-        before = snapshot(master), len(await read_records(master, "auditMessages"))
+        before = snapshot(master), len(await moves_in_audit(master))
         foreseen = outcomes(await move(master, guids, validate_only=True, wait=WAIT))
-        assert (snapshot(master), len(await read_records(master, "auditMessages"))) == before
+        assert (snapshot(master), len(await moves_in_audit(master))) == before
         assert foreseen == outcomes(await move(master, guids))
 
 
@@ -146,10 +152,7 @@ async def test_how_the_tenants_were_chosen_is_in_the_audit_of_each(master: Maste
     """All Tenants are a word of their own, for refusals too."""
     guids = [await registered(master), str(uuid.uuid4())]
     await move(master, guids, selection=pb.MoveTenantsRequest.SELECTION_ALL_TENANTS)
-    audit = [
-        record for record in await read_records(master, "auditMessages") if dict(record.fields).get("guid") in guids
-    ]
-    mine = [record for record in audit if record.fields["action"] == "tenant.move"]
+    mine = [record for record in await moves_in_audit(master) if record.fields["guid"] in guids]
     assert [record.fields["guid"] for record in mine] == guids
     assert {record.fields["selection"] for record in mine} == {"all tenants"}
     assert {record.fields["outcome"] for record in mine} == {"refused"}
