@@ -9,6 +9,8 @@ from benchmarks.stage import CONNECT_S, QUIET, Stage, pid_of
 from tests.servers.master import TRUST_DOMAIN
 
 SERIES: Final = 100
+SETTLED_S: Final = 10.0
+"""How long nothing is sent before the look: after a storm the Master gives back what it no longer needs."""
 
 
 def run(stage: Stage) -> None:
@@ -29,6 +31,8 @@ def run(stage: Stage) -> None:
                 generator.run(lambda: generator.proven == links, CONNECT_S)  # noqa: B023 - runs before the next round
                 generator.pace(1.0, stage.seconds(5.0, 1.0))
                 generator.calm()
+                generator.run_for(stage.seconds(SETTLED_S))
+                assert generator.open == links
                 after = machine.resident_bytes(pid)
             finally:
                 generator.close()

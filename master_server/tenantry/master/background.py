@@ -40,6 +40,7 @@ CERTIFICATE_CHECK_S = 60.0
 RETENTION_S = 60.0
 STORM_LINKS = 100
 STORM_OVER_S = 2.0
+ROUNDS_AFTER_STORM = 10
 COUNT_S = 10.0
 LICENCE_S = 10.0
 GOODBYE_S = 5.0
@@ -182,13 +183,16 @@ def _look_at_licences(
 
 
 async def give_back_memory(links: LinkDirectory) -> None:
-    """After many links have opened, and none for a moment: what their handshakes left behind goes back to the system."""
-    given_at = before = links.opened
+    """After many links have opened, and none for a moment: what handshakes and the first batches left goes back to the system."""
+    counted = before = links.opened
+    rounds = 0
     while True:
         await asyncio.sleep(STORM_OVER_S)
         opened = links.opened
-        if opened == before and opened - given_at >= STORM_LINKS:
-            given_at = opened
+        if opened - counted >= STORM_LINKS:
+            counted, rounds = opened, ROUNDS_AFTER_STORM
+        if rounds and opened == before:
+            rounds -= 1
             await asyncio.to_thread(give_back)
         before = opened
 
