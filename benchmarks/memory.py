@@ -4,7 +4,7 @@ from typing import Final
 
 from benchmarks import machine
 from benchmarks.load.frames import FrameSource
-from benchmarks.load.generator import Generator
+from benchmarks.load.generator import Generator, LoadStalled
 from benchmarks.stage import CONNECT_S, QUIET, Stage, pid_of
 from tests.servers.master import TRUST_DOMAIN
 
@@ -32,7 +32,8 @@ def run(stage: Stage) -> None:
                 generator.pace(1.0, stage.seconds(5.0, 1.0))
                 generator.calm()
                 generator.run_for(stage.seconds(SETTLED_S))
-                assert generator.open == links
+                if generator.open != links:
+                    raise LoadStalled(f"of {links} links {generator.open} are left")
                 after = machine.resident_bytes(pid)
             finally:
                 generator.close()
