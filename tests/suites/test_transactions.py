@@ -19,6 +19,7 @@ from tenantry.master.sql.engines import make_engine, parse_dsn
 from tenantry.master.sql.refusals import StoreInUse, StoreNewer
 from tenantry.master.sql.tables import metadata
 from tenantry.master.sql.tenants import sort_key
+from tenantry.master.sql.wall import INSIDE
 from tenantry.protocol.failures import StoreUnavailable
 from tests.suites.conftest import NOW, new_tenant
 
@@ -33,7 +34,7 @@ def _alert(number: int = 0) -> NewRecord:
 def _beside(dsn: str) -> Iterator[Connection]:
     """A connection of somebody who goes around the store."""
     engine = make_engine(parse_dsn(dsn))
-    with engine.connect() as connection:
+    with engine.execution_options(**INSIDE).connect() as connection:
         yield connection
     engine.dispose()
 

@@ -19,6 +19,7 @@ from tenantry.v1 import link_service_pb2, tenant_pb2
 from tests.servers.descriptors import Path as FieldPath
 from tests.servers.descriptors import Rpc, api_rpcs, describe, every_rpc, put, read, string_fields
 from tests.servers.master import MasterProcess, running_master
+from tests.servers.postgres import make_database
 from tests.servers.refusals import snapshot
 from tests.servers.source_addresses import fresh_address, seen_from
 from tests.servers.wire_tenant import WireTenant, create_tenant, enrolled, open_link
@@ -52,10 +53,9 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     dsn = request.getfixturevalue("postgres_dsn")
     name = f"text_{secrets.token_hex(4)}"
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
         file = folder / "dsn"
         file.touch(0o600)
-        file.write_text(dsn.replace("postgresql:///postgres", f"postgresql+psycopg:///{name}"))
+        file.write_text(make_database(connection, dsn, name))
         with running_master(folder, arguments=("--dsn-file", str(file))) as master:
             yield master
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -52,6 +52,8 @@ async def running_master(config: MasterConfig, clocks: Clocks | None = None) -> 
     clocks = clocks or Clocks()
     store = await _open(config)
     try:
+        if store.database.kind == "postgresql" and not await asyncio.to_thread(store.database.is_walled):
+            log.warning("row-level security does not bind this Master: its role is a superuser or has BYPASSRLS")
         async with _serving(config, clocks, store) as master:
             yield master
     finally:

@@ -41,14 +41,13 @@ def verify(config: MasterConfig, head_files: tuple[Path, ...], as_json: bool) ->
     from tenantry.master.operations.audit_verification import verify_chain
     from tenantry.master.pki.audit_key import HeadProver
     from tenantry.master.pki.authority import AuthorityFolder
-    from tenantry.master.sql.database import SNAPSHOT
+    from tenantry.master.sql.wall import SNAPSHOT
 
     shown = [token for path in head_files for token in read_head_file(path)]
     prover = HeadProver(AuthorityFolder(config.pki_dir), config.trust_domain)
     with beside_master(config) as transaction:
         transaction.connection.rollback()
-        if transaction.connection.dialect.name == "postgresql":
-            transaction.connection.execution_options(**SNAPSHOT)  # a running Master goes on meanwhile
+        transaction.connection.execution_options(**SNAPSHOT)  # a running Master goes on meanwhile
         instance = transaction.settings.get(INSTANCE_ID) or ""
         history = History(instance, int(transaction.settings.get("restored_at_ms") or 0))
         state = transaction.audit.state()

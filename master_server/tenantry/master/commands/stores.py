@@ -23,6 +23,7 @@ from tenantry.master.sql.migrating import migration_config
 from tenantry.master.sql.refusals import StoreNewer, StoreRefused, StoreUnreachable
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.sql.troubles import trouble
+from tenantry.master.sql.wall import INSIDE, is_held
 from tenantry.protocol.failures import EXIT_LOCAL
 
 INSTANCE_ID: Final = "instance_id"
@@ -58,6 +59,7 @@ def beside_master(config: MasterConfig) -> Iterator[Transaction]:
     engine = make_engine(url)
     try:
         with engine.connect() as connection:
+            connection.execution_options(**INSIDE)
             heads = MigrationContext.configure(connection).get_current_heads()
             transaction = Transaction(connection, ChangeLog())
             if not heads or transaction.settings.get(INSTANCE_ID) is None:
@@ -108,13 +110,18 @@ def check_store(config: MasterConfig) -> list[Finding]:
 
 def _look(config: MasterConfig, engine: Engine) -> Iterator[Finding]:
     with engine.connect() as connection:
+        connection.execution_options(**INSIDE)
+        walled = None
         if connection.dialect.name == "postgresql":
             lease_session(connection, None, 0)
+            walled = is_held(connection)
         present = set(MigrationContext.configure(connection).get_current_heads())
         connection.rollback()
         check_durability(connection)
         connection.rollback()
         yield _check_version(present)
+        if walled is not None:
+            yield _check_wall(walled)
         if present:
             yield from _check_content(config, connection)
 
@@ -127,6 +134,13 @@ def _check_version(present: set[str]) -> Finding:
         detail = "its schema is older than this program" if present else "it is empty"
         return Finding(WARNING, "store", detail, "`tenantry-master run` migrates it; make a backup first.")
     return Finding(OK, "store", "reachable, durable, schema is current")
+
+
+def _check_wall(walled: bool) -> Finding:
+    if walled:
+        return Finding(OK, "row-level security", "binds the Master's role")
+    detail = "does not bind the Master's role: a superuser, or one with BYPASSRLS, passes through it"
+    return Finding(WARNING, "row-level security", detail, "Use an ordinary role that owns the database.")
 
 
 def _check_content(config: MasterConfig, connection: Connection) -> Iterator[Finding]:

@@ -157,9 +157,18 @@ class Sight:
             return self
         return Sight(wanted if self.tenant_ids is None else wanted & self.tenant_ids, main=False)
 
+    def joined(self, other: "Sight") -> "Sight":
+        """What one of the two shows."""
+        if self.tenant_ids is None or other.tenant_ids is None:
+            return Sight(None, self.main or other.main)
+        return Sight(self.tenant_ids | other.tenant_ids, self.main or other.main)
+
 
 EVERYTHING: Final = Sight()
 """What the Master itself sees, and a general administrator."""
+
+NOTHING: Final = Sight(frozenset(), main=False)
+"""What nobody in particular sees."""
 
 NOBODY: Final = Access()
 """No rights at all."""

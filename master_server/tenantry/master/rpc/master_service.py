@@ -50,7 +50,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
     async def GetMaster(self, request: pb.GetMasterRequest, context: Context) -> pb.GetMasterResponse:
         facts = self._facts
         sight = self._visibility.sight(VIEWER.get(), Permission.TENANT_READ)
-        counts = await self._reader.run(lambda transaction: transaction.tenants.counts(sight))
+        counts = await self._reader.run(lambda transaction: transaction.tenants.counts(sight), sight)
         ids = sight.tenant_ids
         return pb.GetMasterResponse(
             version=facts.version,

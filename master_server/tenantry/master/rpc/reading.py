@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.transaction import Transaction
 
@@ -18,14 +19,18 @@ class StoreReader:
         self._database = database
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="reader")
 
-    async def run(self, function: Callable[[Transaction], T]) -> T:
-        """The function's result; raises what it raises, and StoreUnavailable."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, function)
+    async def run(self, function: Callable[[Transaction], T], sight: Sight = EVERYTHING) -> T:
+        """The function's result; raises what it raises, and StoreUnavailable.
+
+        ``sight`` is what the caller sees of what the function reads. Everything is for what is decided otherwise: people, rules,
+        and the Master's own work.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, function, sight)
 
     def close(self) -> None:
         """Wait for reads under way, and end the threads."""
         self._executor.shutdown(cancel_futures=True)
 
-    def _read(self, function: Callable[[Transaction], T]) -> T:
-        with self._database.read() as transaction:
+    def _read(self, function: Callable[[Transaction], T], sight: Sight) -> T:
+        with self._database.read(sight) as transaction:
             return function(transaction)

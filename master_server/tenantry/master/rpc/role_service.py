@@ -1,6 +1,6 @@
 """`RoleService`: who may do what where, on the wire."""
 
-from tenantry.master.domain.access import GRANTS, OWNER_WORDS, Permission
+from tenantry.master.domain.access import EVERYTHING, GRANTS, MAIN_OWNER, OWNER_WORDS, Permission, Sight
 from tenantry.master.domain.people import TokenKind
 from tenantry.master.operations import roles
 from tenantry.master.operations.clocks import Clocks
@@ -70,7 +70,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
             owners = frozenset({roles.find_owner(transaction, request.owner)}) if request.owner else seen
             return roles.list_roles(transaction, owners, subject, after, size + 1)
 
-        found = await self._reader.run(read)
+        found = await self._reader.run(read, EVERYTHING if seen is None else Sight(seen, MAIN_OWNER in seen))
         page = found[:size]
         token = encode_page_token(listing, (page[-1].binding.id,)) if len(found) > size else ""
         return pb.ListRolesResponse(bindings=map(encode_held, page), next_page_token=token)
@@ -99,7 +99,8 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
         else:
             allowed = True
             # For who sees everything the gate has not looked whether the Tenant is there.
-            await self._reader.run(lambda transaction: roles.find_owner(transaction, request.owner))
+            sight = self._visibility.sight(VIEWER.get(), Permission.TENANT_READ)
+            await self._reader.run(lambda transaction: roles.find_owner(transaction, request.owner), sight)
         return pb.CheckAccessResponse(allowed=allowed)
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, context: Context) -> pb.WhoAmIResponse:

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial, reduce
 
 import structlog
 
-from tenantry.master.domain.access import Permission
+from tenantry.master.domain.access import NOTHING, Permission, Sight
 from tenantry.master.domain.records import StreamName
 from tenantry.master.operations.following import StreamHub, follow, open_tail
 from tenantry.master.operations.metric_ticks import LayoutCache
@@ -64,20 +65,22 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
             if VIEWER.get().access.allows_anywhere(permission_of(name))
         }
         streams = await self._reader.run(
-            lambda transaction: list_streams(transaction, self._retention, sights, self._layouts)
+            lambda transaction: list_streams(transaction, self._retention, sights, self._layouts),
+            reduce(Sight.joined, sights.values(), NOTHING),
         )
         return pb.ListStreamsResponse(streams=map(encode_stream, streams))
 
     async def ReadRecords(self, request: pb.ReadRecordsRequest, context: Context) -> pb.ReadRecordsResponse:
         wanted = self._narrowed(decode_filter(request.filter))
-        return await self._reader.run(lambda transaction: self._read_page(transaction, request, wanted))
+        return await self._reader.run(lambda transaction: self._read_page(transaction, request, wanted), wanted.sight)
 
     async def TailRecords(
         self, request: pb.TailRecordsRequest, context: Context
     ) -> AsyncIterator[pb.TailRecordsResponse]:
         wanted = self._narrowed(decode_filter(request.filter))
         tail = open_tail(wanted, request.after_cursor, request.backlog, self._layouts, _log_damage)
-        async with aclosing(follow(self._hub, wanted.stream, tail, self._reader.run)) as steps:
+        run = partial(self._reader.run, sight=wanted.sight)
+        async with aclosing(follow(self._hub, wanted.stream, tail, run)) as steps:
             async for step in steps:
                 for message in encode_steps(step):
                     yield message
@@ -87,7 +90,8 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
         gaps, token = await self._reader.run(
             lambda transaction: list_gaps(
                 transaction, request.tenant_guids, request.page_size, request.page_token, sight
-            )
+            ),
+            sight,
         )
         return pb.ListGapsResponse(gaps=map(encode_gap, gaps), next_page_token=token)
 

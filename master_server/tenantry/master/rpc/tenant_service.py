@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from tenantry.master.domain.access import Permission
+from tenantry.master.domain.access import Permission, Sight
 from tenantry.master.domain.lifecycle import LifecycleEvent
 from tenantry.master.domain.privacy import Deed
 from tenantry.master.domain.tenants import Tenant
@@ -129,7 +129,7 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
 
     async def GetTenant(self, request: pb.GetTenantRequest, context: Context) -> pb.GetTenantResponse:
         guid = check_guid(request.guid)
-        tenant = await self._reader.run(lambda transaction: transaction.tenants.get(guid))
+        tenant = await self._reader.run(lambda transaction: transaction.tenants.get(guid), self._sight())
         return pb.GetTenantResponse(tenant=await self._encode_one(tenant))
 
     async def ListTenants(self, request: pb.ListTenantsRequest, context: Context) -> pb.ListTenantsResponse:
@@ -138,13 +138,13 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         listing = (request.filter.SerializeToString(deterministic=True), order.value)
         after = decode_page_token(listing, request.page_token)
 
-        sight = self._visibility.sight(VIEWER.get(), Permission.TENANT_READ)
+        sight = self._sight()
 
         def read(transaction: Transaction) -> tuple[list[Tenant], int]:
             tenants = transaction.tenants.page(wanted, order, after, size + 1, sight)
             return tenants, transaction.tenants.count(wanted, sight)
 
-        tenants, total = await self._reader.run(read)
+        tenants, total = await self._reader.run(read, sight)
         page = tenants[:size]
         token = encode_page_token(listing, sort_key(page[-1], order)) if len(tenants) > size else ""
         return pb.ListTenantsResponse(tenants=await self._encode_all(page), next_page_token=token, total_size=total)
@@ -176,7 +176,7 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         actor, now_ms = ACTOR.get(), self._clocks.wall_ms()
         order, wait_s = self._allowed(move_messages.decode_order(request)), move_messages.decode_wait_s(request)
         if request.validate_only:
-            outcomes = await self._reader.run(lambda transaction: moving.foresee(transaction, order))
+            outcomes = await self._reader.run(lambda transaction: moving.foresee(transaction, order), self._sight())
         else:
             outcomes = await self._committer.run(
                 lambda transaction: moving.move_tenants(transaction, actor, order, now_ms)
@@ -286,7 +286,7 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
             self._register,
             decode_filter(request.filter),
             partial(self._visibility.sees, viewer),
-            self._visibility.sight(viewer, Permission.TENANT_READ),
+            self._sight(),
         )
         self._watches.add(watch)
         try:
@@ -335,6 +335,10 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         )
         return await self._encode_one(tenant)
 
+    def _sight(self) -> Sight:
+        """The Tenants that the caller sees."""
+        return self._visibility.sight(VIEWER.get(), Permission.TENANT_READ)
+
     async def _encode_one(self, tenant: Tenant) -> tenant_pb2.Tenant:
         return (await self._encode_all([tenant]))[0]
 
@@ -342,7 +346,9 @@ class TenantServicer(tenant_service_pb2_grpc.TenantServiceServicer):
         """Tenants with their certificates: those of open links are known, the others are looked up."""
         unlinked = [tenant.id for tenant in tenants if self._links.get(tenant.id) is None]
         certificates = (
-            await self._reader.run(lambda transaction: transaction.certificates.currents(unlinked)) if unlinked else {}
+            await self._reader.run(lambda transaction: transaction.certificates.currents(unlinked), self._sight())
+            if unlinked
+            else {}
         )
         return [self._encoder.encode(tenant, certificates.get(tenant.id)) for tenant in tenants]
 

@@ -13,12 +13,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenantry.master.sql.counters import read_counter, write_counter
-from tenantry.master.sql.database import SNAPSHOT, Database
+from tenantry.master.sql.database import Database
 from tenantry.master.sql.engines import create_private_file, kind_of, make_engine, parse_dsn, sqlite_path
 from tenantry.master.sql.migrating import migrate, revision_differs
 from tenantry.master.sql.refusals import BackupUnreadable, SchemaDiffers, StoreNotEmpty, StoreRefused, StoreUnreachable
 from tenantry.master.sql.tables import metadata
 from tenantry.master.sql.troubles import trouble
+from tenantry.master.sql.wall import INSIDE, SNAPSHOT
 from tenantry.process.files import sync_directory
 
 Progress = Callable[[int, int], None]
@@ -116,7 +117,7 @@ def _copy_server(url: URL, work: Path, progress: Progress | None) -> None:
     target = make_engine(URL.create("sqlite", database=str(work)))
     try:
         with source.connect() as plain, target.connect().execution_options(writes=True) as copy:
-            origin = plain.execution_options(**SNAPSHOT)
+            origin = plain.execution_options(**SNAPSHOT, **INSIDE)
             if revision_differs(origin):
                 raise SchemaDiffers
             with copy.begin():

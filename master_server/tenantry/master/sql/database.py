@@ -4,11 +4,12 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.sql.audit_chain import ChainEnd
 from tenantry.master.sql.changes import ChangeLog, Changes
 from tenantry.master.sql.engines import Kind, create_private_file, kind_of, make_engine, parse_dsn, sqlite_path
@@ -18,12 +19,10 @@ from tenantry.master.sql.refusals import StoreUnreachable
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.sql.troubles import trouble, unavailable_on_trouble
 from tenantry.master.sql.turns import FairLock
+from tenantry.master.sql.wall import SNAPSHOT, is_held, seeing
 from tenantry.master.sql.writer import Writer
 from tenantry.process.files import LockedFile
 from tenantry.protocol.failures import StoreUnavailable
-
-SNAPSHOT: Final[dict[str, Any]] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-"""Execution options of PostgreSQL for a transaction that sees one state of the store and changes nothing."""
 
 
 class Database:
@@ -42,7 +41,7 @@ class Database:
     ) -> None:
         self.kind: Kind = kind
         self._engine = engine
-        self._reader = engine.execution_options(**SNAPSHOT) if kind == "postgresql" else engine
+        self._reader = engine.execution_options(**SNAPSHOT)
         self._writer = writer
         self._lease = lease
         self._on_commit = on_commit
@@ -90,10 +89,19 @@ class Database:
         return cls(kind_of(url), engine, writer, lease, on_commit)
 
     @contextmanager
-    def read(self) -> Iterator[Transaction]:
-        """A transaction that sees one state of the store and changes nothing. Raises StoreUnavailable."""
+    def read(self, sight: Sight = EVERYTHING) -> Iterator[Transaction]:
+        """A transaction that sees one state of the store and changes nothing. Raises StoreUnavailable.
+
+        On PostgreSQL the database itself shows it nothing else of what has an owner than ``sight``: give it wherever somebody
+        asks who may not see everything.
+        """
         with unavailable_on_trouble(), self._reader.connect() as connection:
-            yield Transaction(connection, ChangeLog())
+            yield Transaction(connection.execution_options(**seeing(sight)), ChangeLog())
+
+    def is_walled(self) -> bool:
+        """Whether the database itself keeps viewers from what is not theirs, beside the stores' filters. Raises StoreUnavailable."""
+        with unavailable_on_trouble(), self._reader.connect() as connection:
+            return self.kind == "postgresql" and is_held(connection)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from tenantry.master.sql import wall
 from tenantry.master.sql.refusals import DsnInvalid, DurabilityRefused, StoreUnreachable
 
 Kind = Literal["sqlite", "postgresql"]
@@ -67,7 +68,8 @@ def sqlite_path(url: URL) -> Path:
 def make_engine(url: URL, options: Mapping[str, Any] | None = None) -> Engine:
     """An engine for the store; ``options`` go to `sqlalchemy.create_engine` over our own.
 
-    On SQLite a transaction begins with BEGIN, or with BEGIN IMMEDIATE where the execution option ``writes`` is set.
+    On SQLite a transaction begins with BEGIN, or with BEGIN IMMEDIATE where the execution option ``writes`` is set. On PostgreSQL it
+    sees nothing that has an owner without the execution options of `wall.seeing`.
     """
     if kind_of(url) == "sqlite":
         return _sqlite_engine(url, options or {})
@@ -75,6 +77,7 @@ def make_engine(url: URL, options: Mapping[str, Any] | None = None) -> Engine:
         url, **{**_COMMON, "pool_pre_ping": True, "connect_args": _POSTGRES_CONNECT, **(options or {})}
     )
     event.listen(engine, "connect", _set_up_postgres)
+    event.listen(engine, "begin", wall.begin)
     return engine
 
 

@@ -9,6 +9,7 @@ from tenantry.master.sql.engines import check_durability
 from tenantry.master.sql.lease import Session, lease_session
 from tenantry.master.sql.refusals import StoreRefused
 from tenantry.master.sql.troubles import unavailable_on_trouble
+from tenantry.master.sql.wall import INSIDE
 from tenantry.protocol.failures import StoreUnavailable
 
 _PATIENCE_S: Final = 2.0
@@ -39,7 +40,7 @@ class Writer:
                 connection.rollback()
                 if connection.dialect.name == "sqlite":
                     _settle_log(connection)
-                self._connection = connection.execution_options(writes=True)
+                self._connection = connection.execution_options(writes=True, **INSIDE)
             finally:
                 if self._connection is None:
                     connection.close()

@@ -9,6 +9,27 @@ down_revision = None
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _SORTED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
+# What says who owns a row; what belongs to no Tenant belongs to the main one, 0. `segments` have no owner: each holds one commit's
+# frames of all Tenants.
+_OWNERS = {
+    "audit_contradictions": "tenant_id",
+    "certificates": "tenant_id",
+    "chunks": "tenant_id",
+    "contacts": "tenant_id",
+    "enrolment_keys": "tenant_id",
+    "gaps": "tenant_id",
+    "licences": "coalesce(tenant_id, 0)",
+    "marks": "tenant_id",
+    "records": "coalesce(tenant_id, 0)",
+    "role_bindings": "owner",
+    "rule_holds": "tenant_id",
+    "rule_states": "tenant_id",
+    "tenants": "id",
+}
+# Both are asked once for a statement, not for each row: hence the SELECT around them.
+_ALL_SEEN = "(SELECT coalesce(current_setting('tenantry.tenants', true) = 'all', false))"
+_SEEN = "SELECT unnest(nullif(nullif(current_setting('tenantry.tenants', true), 'all'), '')::bigint[])"
+
 
 def upgrade() -> None:
     """Make all tables."""
@@ -460,3 +481,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_rule_holds_tenant_id")),
         sa.PrimaryKeyConstraint("tenant_id", name=op.f("pk_rule_holds")),
     )
+    if op.get_bind().dialect.name == "postgresql":
+        for table, owner in _OWNERS.items():
+            _wall_in(table, owner)
+
+
+def _wall_in(table: str, owner: str) -> None:
+    """Row-level security, for the tables' own owner as well: all for the Master's own work, reading alone for a viewer."""
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    op.execute(f"CREATE POLICY everything ON {table} USING ({_ALL_SEEN}) WITH CHECK ({_ALL_SEEN})")
+    op.execute(f"CREATE POLICY seen ON {table} FOR SELECT USING ({owner} IN ({_SEEN}))")
