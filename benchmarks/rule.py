@@ -34,7 +34,7 @@ def keep_rule(data: Path, source: FrameSource) -> None:
         tuple(LabelCondition(name, (value,)) for name, value in series.labels),
         for_ms=FOR_S * 1000,
     )
-    raising = Action(ActionKind.RAISE_ALERT, frozenset({Level.MAJOR, Level.CLEARED}))
+    raising = Action(ActionKind.RAISE_ALERT, frozenset({Level.MAJOR}))
     draft = RuleDraft(NAME, condition, (raising,), active=True)
     with Database.open(load({"data_dir": str(data)}).dsn) as database, database.write() as transaction:
         create_rule(transaction, SYSTEM, draft, uid="benchmark", now_ms=time.time_ns() // 1_000_000)

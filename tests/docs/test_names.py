@@ -43,10 +43,12 @@ def wrong_words(command: str) -> list[str]:
 
 def _daemon_options(words: list[str]) -> set[str]:
     """The options of the daemon's command that is named."""
-    parser = make_parser()
-    commands = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
-    chosen = [commands[word] for word in words if word in commands]
-    return {option for one in (parser, *chosen) for action in one._actions for option in action.option_strings}
+    parsers = [make_parser()]
+    for word in words:
+        commands = next((action.choices for action in parsers[-1]._actions if isinstance(action.choices, dict)), {})
+        if word in commands:
+            parsers.append(commands[word])
+    return {option for one in parsers for action in one._actions for option in action.option_strings}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -16,6 +16,9 @@ from tests.servers.master import MasterProcess
 VOLATILE = frozenset({"contacts", "totals", "audit_chain", "audit_heads"})
 """Tables that heartbeats change all the time, sums of the others, and where the audit stands."""
 
+_MOVING = {"tenants": ("connectivity", "connectivity_since_ms", "leave"), "tokens": ("last_used_ms",)}
+"""Columns that change by themselves: when links end, and when calls are made."""
+
 
 @contextlib.contextmanager
 def refused(kind: type[Failure], **metadata: str) -> Iterator[None]:
@@ -41,7 +44,7 @@ def check_refusal(error: grpc.RpcError, kind: type[Failure], **metadata: str) ->
 def snapshot(master: MasterProcess, without: Collection[str] = VOLATILE) -> dict[str, list[Any]]:
     """Every table of a Master on SQLite, row by row, as committed now.
 
-    But not the audit, which grows with each refusal, nor connectivity and its alerts, which change by themselves when a link of an
+    But not the audit, which grows with each refusal, nor what changes by itself, such as connectivity when a link of an
     earlier test has ended.
     """
     connection = sqlite3.connect(f"file:{master.data / 'master.db'}?mode=ro", uri=True)
@@ -56,7 +59,7 @@ def snapshot(master: MasterProcess, without: Collection[str] = VOLATILE) -> dict
 
 def _select(connection: sqlite3.Connection, table: str) -> str:
     columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-    moving = ("connectivity", "connectivity_since_ms", "leave") if table == "tenants" else ()
+    moving = _MOVING.get(table, ())
     return f"SELECT {', '.join(column for column in columns if column not in moving)} FROM {table}"
 
 

@@ -160,7 +160,10 @@ async def test_f21_a_spool_from_the_past_is_found_before_anything_of_it_is_store
         history = daemon.history_file.read_bytes()
         delete(daemon.data / "spool.db")
         for file in (tmp_path / "snapshot").iterdir():
-            if what == "machine" or file.name.startswith("spool.db"):
+            if file.is_dir():
+                if what == "machine":
+                    shutil.copytree(file, daemon.data / file.name, dirs_exist_ok=True)
+            elif what == "machine" or file.name.startswith("spool.db"):
                 shutil.copy2(file, daemon.data / file.name)
         daemon.start()
         await eventually(lambda: "TENANT_QUARANTINED" in daemon.log, "the refusal")

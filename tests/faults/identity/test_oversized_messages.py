@@ -96,6 +96,8 @@ async def test_f26_garbage_is_refused_by_every_rpc_of_the_api(master: MasterProc
         for rpc in api_rpcs():
             if not rpc.method.input_type.fields:
                 continue  # everything is an unknown field there, and skipped
+            if rpc.method.name == "EnrolSecondFactor":
+                continue  # its one text is the password, which the administrator here has not: any text is right
             error = await _garbage(channel, rpc, GARBAGE[name], master.metadata)
             assert error is None or error.code() in (
                 grpc.StatusCode.INVALID_ARGUMENT,

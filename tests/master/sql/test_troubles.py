@@ -20,7 +20,7 @@ NOW = 1_700_000_000_000
 
 
 def _keyed(tenant_id: int | None = None) -> NewRecord:
-    return NewRecord(StreamName.AUDIT_MESSAGES, NOW, NOW, tenant_id, {})
+    return NewRecord(StreamName.ALERTS, NOW, NOW, tenant_id, {})
 
 
 @pytest.fixture
