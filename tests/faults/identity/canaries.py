@@ -27,9 +27,12 @@ MISSING = Marked("00000000-0000-4000-8000-00000000000f", "canarymissing")
 MAIN_WORD = "canarymain"
 
 
-def lay_out(master: MasterProcess) -> None:
-    """Write both Tenants and their data, and records of the main tenant, into the store of a Master that does not run."""
-    with Database.open(f"sqlite:///{master.data / 'master.db'}") as database, database.write() as transaction:
+def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
+    """Write both Tenants and their data, and records of the main tenant, into the store of a Master that does not run.
+
+    ``dsn``: of a Master that keeps it elsewhere than in its data folder.
+    """
+    with Database.open(dsn or f"sqlite:///{master.data / 'master.db'}") as database, database.write() as transaction:
         for marked in (OWN, FOREIGN):
             tenant = transaction.tenants.insert(
                 NewTenant(

@@ -8,6 +8,7 @@ from tenantry.master.commands.program import execute
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_UNREACHABLE, EXIT_USAGE
+from tests.servers.postgres import ORDINARY, SUPERUSER
 
 FREE = {"api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0"}
 
@@ -150,7 +151,7 @@ def test_metrics_for_everybody_are_a_warning(folder: Path, capsys: pytest.Captur
 def test_a_postgresql_store_is_checked_alike(
     tmp_path: Path, postgres_database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Init, check, the lease of a running Master, and an unreachable server."""
+    """Init, check, the lease of a running Master, a role that row-level security does not bind, and an unreachable server."""
     secret = tmp_path / "dsn"
     secret.touch(0o600)
     secret.write_text(postgres_database)
@@ -158,9 +159,13 @@ def test_a_postgresql_store_is_checked_alike(
     assert execute(["init", "--data", str(folder), "--dsn-file", str(secret)]) == 0
     assert f'dsn_file = "{secret}"' in (folder / "config.toml").read_text()
     assert check(folder) == 0
+    assert "ok       row-level security" in capsys.readouterr().out
     with Database.open(postgres_database):
         assert check(folder) == 0
     assert "a Master is running" in capsys.readouterr().out
+    secret.write_text(postgres_database.replace(ORDINARY, SUPERUSER))
+    assert check(folder) == 0
+    assert "warning  row-level security" in capsys.readouterr().out
     other = tmp_path / "other"
     assert execute(["init", "--data", str(other), "--dsn-file", str(secret)]) == EXIT_CONFLICT
     secret.write_text("postgresql://user@127.0.0.1:1/none")
