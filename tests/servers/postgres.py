@@ -83,6 +83,13 @@ def make_database(superuser: psycopg.Connection, dsn: str, name: str) -> str:
     return dsn.replace("postgresql:///postgres", f"postgresql:///{name}").replace(SUPERUSER, ORDINARY)
 
 
+def write_private(path: Path, dsn: str) -> Path:
+    """A file that holds the DSN and that nobody else can read, as a Master wants it; gives the path."""
+    path.touch(0o600)
+    path.write_text(dsn, encoding="utf-8")
+    return path
+
+
 def _unprivileged_account() -> pwd.struct_passwd | None:
     """Return who the server runs as: PostgreSQL refuses root; anybody else runs it as themselves (None)."""
     if os.geteuid() != 0:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
+import psycopg
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
@@ -24,6 +25,7 @@ from tests.servers.descriptors import Path, Rpc, api_rpcs, put, string_fields
 from tests.servers.master import MasterProcess, initialise
 from tests.servers.operating import call
 from tests.servers.people import Person, call_as, make_person, make_token
+from tests.servers.postgres import make_database, write_private
 from tests.servers.refusals import refused
 
 LONG = os.environ.get("TENANTRY_FAULTS") == "long"
@@ -90,12 +92,24 @@ class Cast:
         return self.outcomes[key]
 
 
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def dsn(request: pytest.FixtureRequest) -> str | None:
+    """Where the Master keeps its store: None for its data folder; on PostgreSQL behind a second wall."""
+    if request.param == "sqlite":
+        return None
+    superuser_dsn = str(request.getfixturevalue("postgres_dsn"))
+    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
+        return make_database(connection, superuser_dsn, "canaries")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cast(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cast]:
+async def cast(dsn: str | None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cast]:
     """The Master, and a caller for every role at the own Tenant, at the main and at the shared one, and with narrow tokens."""
-    data = tmp_path_factory.mktemp("canaries") / "master"
-    master = MasterProcess(data, initialise(data), ("compaction.interval=1d",))
-    lay_out(master)
+    folder = tmp_path_factory.mktemp("canaries")
+    data = folder / "master"
+    arguments = () if dsn is None else ("--dsn-file", str(write_private(folder / "dsn", dsn)))
+    master = MasterProcess(data, initialise(data, *arguments), ("compaction.interval=1d",))
+    lay_out(master, dsn)
     master.start()
     try:
         yield Cast(master, dict([one async for one in _everybody(master)]))

@@ -12,7 +12,7 @@ from tenantry.v1 import master_service_pb2, stream_service_pb2, tenant_service_p
 from tests.faults.identity.canaries import FOREIGN, MAIN_WORD, OWN, lay_out
 from tests.servers.master import MasterProcess, initialise, running_master
 from tests.servers.people import Person, call_as, make_person
-from tests.servers.postgres import ORDINARY, SUPERUSER
+from tests.servers.postgres import ORDINARY, SUPERUSER, write_private
 
 PLUGGED = Path(__file__).parents[1] / "museum" / "identity" / "plugged"
 WARNING = "row-level security does not bind"
@@ -23,7 +23,7 @@ def forgetful_master(folder: Path, dsn: str | None) -> Iterator[MasterProcess]:
     """A Master with marked Tenants and without the filters of its stores; ``dsn`` None: on SQLite."""
     path = os.pathsep.join(filter(None, (str(PLUGGED), os.environ.get("PYTHONPATH"))))
     environment = {"TENANTRY_MUSEUM_BUG": "filters forgotten", "PYTHONPATH": path}
-    arguments = () if dsn is None else ("--dsn-file", str(_dsn_file(folder, dsn)))
+    arguments = () if dsn is None else ("--dsn-file", str(write_private(folder / "dsn", dsn)))
     data = folder / "master"
     master = MasterProcess(data, initialise(data, *arguments), ("compaction.interval=1d",), environment)
     lay_out(master, dsn)
@@ -78,13 +78,6 @@ async def test_on_sqlite_the_same_bug_is_seen(tmp_path: Path) -> None:
 @pytest.mark.postgres
 def test_a_master_whose_role_passes_through_the_wall_says_so(tmp_path: Path, postgres_database: str) -> None:
     """A superuser's Master works, and its log warns."""
-    file = _dsn_file(tmp_path, postgres_database.replace(ORDINARY, SUPERUSER))
+    file = write_private(tmp_path / "dsn", postgres_database.replace(ORDINARY, SUPERUSER))
     with running_master(tmp_path, arguments=("--dsn-file", str(file))) as master:
         assert WARNING in master.log
-
-
-def _dsn_file(folder: Path, dsn: str) -> Path:
-    file = folder / "dsn"
-    file.touch(0o600)
-    file.write_text(dsn)
-    return file
