@@ -48,6 +48,11 @@ class MasterProcess:
         return min((self.data / "pki").glob("*/root.pem"), key=lambda path: path.stat().st_mtime_ns).read_bytes()
 
     @property
+    def roots(self) -> bytes:
+        """The root certificates of all its authorities, PEM: what somebody trusts who has heard of each replacement."""
+        return b"".join(path.read_bytes() for path in (self.data / "pki").glob("*/root.pem"))
+
+    @property
     def log(self) -> str:
         """Everything that the Master has logged."""
         return (self.data.parent / f"{self.data.name}.log").read_text(errors="replace")
@@ -97,7 +102,7 @@ class MasterProcess:
         """A verified channel to the `api` listener, without a token."""
         return grpc.aio.secure_channel(
             self.api_address,
-            grpc.ssl_channel_credentials(self.root),
+            grpc.ssl_channel_credentials(self.roots),
             options=[*client_options(listener_name("api", TRUST_DOMAIN)), *options],
         )
 
@@ -105,7 +110,7 @@ class MasterProcess:
         """A channel to the `link` listener with a client certificate (PEM)."""
         return grpc.aio.secure_channel(
             self.link_address,
-            grpc.ssl_channel_credentials(root or self.root, key, chain),
+            grpc.ssl_channel_credentials(root or self.roots, key, chain),
             options=client_options(listener_name("link", TRUST_DOMAIN)),
         )
 

@@ -30,6 +30,7 @@ FIELDS: dict[StreamName, dict[str, str]] = {
         "address": "where the call came from",
         "request_id": "under which the Master's log has it",
         "failure": "the reason, where it was refused",
+        "unchanged": "true, where all was so already",
         "…": "facts of the deed",
     },
     StreamName.MASTER_REGISTRATION: {

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tenantry.master.domain.people import Group, User, fold_user_name
+from tenantry.master.domain.records import JsonValue
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.roles import GROUP_RIGHTS, check_covers, keep_an_administrator
@@ -61,10 +62,7 @@ def add_members(
     added = [user for user in _find_users(transaction, users) if user.id not in present]
     for user in added:
         transaction.groups.add(group.id, user.id, external=False)
-    if added:
-        transaction.records.append(
-            [journal.audit(actor, "group.add_members", now_ms, group=group.name, users=[one.name for one in added])]
-        )
+    _audit(transaction, actor, "group.add_members", group, added, now_ms)
     return _membership(transaction, group)
 
 
@@ -77,16 +75,18 @@ def remove_members(
     removed = [user for user in _find_users(transaction, users) if user.id in present]
     for user in removed:
         transaction.groups.remove(group.id, user.id)
+    _audit(transaction, actor, "group.remove_members", group, removed, now_ms)
     if removed:
-        transaction.records.append(
-            [
-                journal.audit(
-                    actor, "group.remove_members", now_ms, group=group.name, users=[one.name for one in removed]
-                )
-            ]
-        )
         keep_an_administrator(transaction, ", ".join(user.name for user in removed))
     return _membership(transaction, group)
+
+
+def _audit(
+    transaction: Transaction, actor: Actor, action: str, group: Group, users: Sequence[User], now_ms: int
+) -> None:
+    facts: dict[str, JsonValue] = {"group": group.name, "users": [one.name for one in users]}
+    record = journal.audit(actor, action, now_ms, None, None, **facts, **journal.if_unchanged(bool(users)))
+    transaction.records.append([record])
 
 
 def _guarded_group(transaction: Transaction, viewer: Viewer, name: str) -> Group:

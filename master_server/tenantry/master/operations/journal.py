@@ -64,6 +64,11 @@ def audit(
     return NewRecord(StreamName.AUDIT_MESSAGES, now_ms, now_ms, tenant_id, fields)
 
 
+def if_unchanged(changed: bool) -> dict[str, JsonValue]:
+    """What the record of a deed says besides when all was so already: who asked for it is written down all the same."""
+    return {} if changed else {"unchanged": True}
+
+
 def alert(
     tenant: Tenant | TenantStanding,
     rule: str,

@@ -206,25 +206,20 @@ def install(transaction: Transaction, book: LicenceBook, actor: Actor, text: str
     if licence.not_after_ms <= now_ms:
         raise LicenceExpired(serial=licence.serial, ended=_moment(licence.not_after_ms))
     known = transaction.licences.by_serial(licence.serial)
+    if known is not None and known.text != text:
+        raise LicenceInvalid(problem=f"there is another licence of the serial {licence.serial} here already")
     if known is None:
         transaction.licences.insert(
             StoredLicence(licence.serial, licence.kind, text, licence.not_after_ms, now_ms, str(actor))
         )
-        transaction.records.append(
-            [
-                journal.audit(
-                    actor,
-                    "licence.install",
-                    now_ms,
-                    serial=licence.serial,
-                    holder=licence.holder,
-                    tenants=licence.tenants,
-                    ends=licence.not_after_ms,
-                )
-            ]
-        )
-    elif known.text != text:
-        raise LicenceInvalid(problem=f"there is another licence of the serial {licence.serial} here already")
+    facts = {
+        "serial": licence.serial,
+        "holder": licence.holder,
+        "tenants": licence.tenants,
+        "ends": licence.not_after_ms,
+        **journal.if_unchanged(known is None),
+    }
+    transaction.records.append([journal.audit(actor, "licence.install", now_ms, None, None, **facts)])
     return licence
 
 

@@ -49,7 +49,8 @@ def revoke_certificate(
     if found is None or user is None:
         raise MachineCertificateNotFound(serial=serial[:40])
     guarded_user(transaction, viewer, user.name)
+    facts = {"user": user.name, "serial": serial, **journal.if_unchanged(found.revoked_ms is None)}
+    transaction.records.append([journal.audit(actor, "certificate.revoke", now_ms, None, None, **facts)])
     if found.revoked_ms is None:
         transaction.machine_certificates.revoke(serial, now_ms)
-        transaction.records.append([journal.audit(actor, "certificate.revoke", now_ms, user=user.name, serial=serial)])
     return transaction.machine_certificates.by_serial(serial) or found, user

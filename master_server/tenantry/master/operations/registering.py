@@ -95,6 +95,8 @@ def create_tenant(
                 raise TenantInWrongState(
                     tenant=repeated.guid, state=repeated.state.value, wanted="registered again", allowed="re-keying"
                 )
+            record = journal.audit(actor, "tenant.create", now_ms, repeated.id, guid=repeated.guid, repeated=True)
+            transaction.records.append([record])
             return _give_key(transaction, actor, repeated, secret, lifetime_ms, now_ms)
     licences(transaction, now_ms)
     tenant = transaction.tenants.insert(

@@ -90,7 +90,7 @@ def grant_role(
     before = held is not None
     if held is None:
         held = transaction.role_bindings.insert(RoleBinding(0, user_id, group_id, number, role, now_ms, str(actor)))
-        _audit(transaction, actor, "role.grant", number, owner, subject, role, now_ms)
+    _audit(transaction, actor, "role.grant", number, owner, subject, role, now_ms, changed=not before)
     return _describe(transaction, [held])[0], before
 
 
@@ -102,10 +102,10 @@ def revoke_role(
     _check_may_give(viewer.access, role, number)
     user_id, group_id = _find_subject(transaction, subject)
     held = _find(transaction, number, user_id, group_id, role)
+    _audit(transaction, actor, "role.revoke", number, owner, subject, role, now_ms, changed=held is not None)
     if held is None:
         return False
     transaction.role_bindings.delete(held.id)
-    _audit(transaction, actor, "role.revoke", number, owner, subject, role, now_ms)
     keep_an_administrator(transaction, str(subject))
     return True
 
@@ -204,8 +204,8 @@ def _audit(
     subject: SubjectName,
     role: Role,
     now_ms: int,
+    *,
+    changed: bool,
 ) -> None:
-    tenant_id = number if number > 0 else None
-    transaction.records.append(
-        [journal.audit(actor, action, now_ms, tenant_id, owner=owner, subject=str(subject), role=role.value)]
-    )
+    facts = {"owner": owner, "subject": str(subject), "role": role.value, **journal.if_unchanged(changed)}
+    transaction.records.append([journal.audit(actor, action, now_ms, number if number > 0 else None, None, **facts)])

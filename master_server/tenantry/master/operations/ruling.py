@@ -74,9 +74,11 @@ def set_active(transaction: Transaction, actor: Actor, uid: str, etag: str, acti
     """Enable or disable a rule; nothing happens to one that is so already. Raises RuleNotFound, RuleChanged."""
     rule = transaction.rules.get(uid)
     check_etag(rule, etag)
-    if rule.draft.active == active:
-        return rule
     action = "rule.enable" if active else "rule.disable"
+    if rule.draft.active == active:
+        record = journal.audit(actor, action, now_ms, rule=rule.name, rule_id=uid, unchanged=True)
+        transaction.records.append([record])
+        return rule
     return _change(transaction, actor, rule, replace(rule.draft, active=active), action, ("active",), now_ms)
 
 

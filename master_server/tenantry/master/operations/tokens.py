@@ -89,11 +89,10 @@ def revoke_token(
         if not viewer.access.allows(Permission.USER_WRITE, MAIN_OWNER):
             raise TokenNotFound(token=token_id[:40])
         guarded_user(transaction, viewer, user.name)
+    facts = {"id": token.id, "name": token.name, "user": user.name, **journal.if_unchanged(token.revoked_ms is None)}
+    transaction.records.append([journal.audit(actor, "token.revoke", now_ms, None, None, **facts)])
     if token.revoked_ms is None:
         transaction.tokens.revoke(token_id, now_ms)
-        transaction.records.append(
-            [journal.audit(actor, "token.revoke", now_ms, id=token.id, name=token.name, user=user.name)]
-        )
         token = transaction.tokens.by_id(token_id) or token
     return token, user
 

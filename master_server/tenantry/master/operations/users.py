@@ -108,6 +108,8 @@ def disable_user(
     user = guarded_user(transaction, viewer, name)
     check_user_etag(user, etag)
     if user.disabled_ms is not None:
+        record = journal.audit(actor, "user.disable", now_ms, user=user.name, reason=reason, unchanged=True)
+        transaction.records.append([record])
         return user
     _keep_an_administrator(transaction, user)
     ended = transaction.tokens.revoke_of_user(user.id, now_ms, TokenKind.SESSION)
@@ -124,9 +126,10 @@ def enable_user(
     reason = check_text(reason, "reason", MAX_REASON)
     user = guarded_user(transaction, viewer, name)
     check_user_etag(user, etag)
+    facts = {"user": user.name, "reason": reason, **journal.if_unchanged(user.disabled_ms is not None)}
+    transaction.records.append([journal.audit(actor, "user.enable", now_ms, None, None, **facts)])
     if user.disabled_ms is None:
         return user
-    transaction.records.append([journal.audit(actor, "user.enable", now_ms, user=user.name, reason=reason)])
     return _save(transaction, replace(user, disabled_ms=None))
 
 

@@ -31,6 +31,7 @@ from tenantry.master.rpc.callers import (
     peer_host,
 )
 from tenantry.master.rpc.policy import POLICY, Rule, Scope
+from tenantry.master.rpc.texts import check_texts
 from tenantry.protocol.failures import (
     Failure,
     InternalFault,
@@ -163,11 +164,11 @@ class Gate(grpc.aio.ServerInterceptor):
             try:
                 await self._admit(method, request, context, request_id)
                 answer = await behaviour(request, context)
-                self._note_read(method)
+                self._note_read(method, request)
                 self._metrics.call_ended(method, "OK")
                 return answer
             except Exception as error:  # noqa: BLE001 - every failure of a call ends as its status
-                return await self._abort(method, context, request_id, error)
+                return await self._abort(method, request, context, request_id, error)
 
         return serve
 
@@ -176,7 +177,7 @@ class Gate(grpc.aio.ServerInterceptor):
             request_id = secrets.token_hex(8)
             try:
                 viewer = await self._admit(method, request, context, request_id)
-                self._note_read(method)
+                self._note_read(method, request)
                 if viewer is None or self._door is None:
                     await _serve_stream(behaviour, request, context)
                 else:
@@ -185,7 +186,7 @@ class Gate(grpc.aio.ServerInterceptor):
             except grpc.aio.InternalError:  # written to a caller who has gone
                 self._metrics.call_ended(method, "CANCELLED")
             except Exception as error:  # noqa: BLE001 - as above
-                await self._abort(method, context, request_id, error)
+                await self._abort(method, request, context, request_id, error)
 
         return serve
 
@@ -222,6 +223,7 @@ class Gate(grpc.aio.ServerInterceptor):
             return None
         if rule.scope is Scope.ANYBODY:
             ACTOR.set(Actor("anybody", "", address, request_id))
+            check_texts(request)
             return None
         if "channelz" in method and not _is_local(peer_host(context)):
             raise NotAllowed(permission=rule.permissions[0])
@@ -230,10 +232,11 @@ class Gate(grpc.aio.ServerInterceptor):
         viewer = await self._door.sign_in(context)
         ACTOR.set(Actor("operator", viewer.actor_name, address, request_id))
         VIEWER.set(viewer)
+        check_texts(request)
         self._door.check(rule, request, viewer)
         return viewer
 
-    async def _abort(self, method: str, context: Context, request_id: str, error: Exception) -> None:
+    async def _abort(self, method: str, request: Any, context: Context, request_id: str, error: Exception) -> None:
         if isinstance(error, grpc.aio.AbortError):
             raise error
         if isinstance(error, Failure):
@@ -245,19 +248,19 @@ class Gate(grpc.aio.ServerInterceptor):
         rule = POLICY.get(method)
         worth = rule is not None and (rule.audited or isinstance(failure, NotAllowed))
         if not worth:
-            self._note_read(method, failure)
+            self._note_read(method, request, failure)
         elif not isinstance(failure, InternalFault) and self._may_audit(failure):
             await self._audit_refusal(method, failure, peer_address(context), request_id)
         self._metrics.call_ended(method, failure.code)
         status = failure_to_status(failure)
         await context.abort(status.code, status.details, status.trailing_metadata)
 
-    def _note_read(self, method: str, failure: Failure | None = None) -> None:
+    def _note_read(self, method: str, request: Any, failure: Failure | None = None) -> None:
         """A call that changes nothing; what changes something is audited with the deed. Strangers are nobody to name."""
         rule, actor = POLICY.get(method), ACTOR.get(None)
         if rule is None or actor is None or rule.scope in (Scope.ANYBODY, Scope.DAEMON):
             return
-        if failure is not None or not rule.audited:
+        if failure is not None or not rule.writes or rule.only_asks(request):
             self._reads.note(actor, method.rpartition("/")[2], failure)
 
     def _may_audit(self, failure: Failure) -> bool:

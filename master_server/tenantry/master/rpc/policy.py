@@ -5,7 +5,7 @@ has it. The rights themselves, and who has them, are in `tenantry.master.domain.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, Final
@@ -46,11 +46,20 @@ class Rule:
     field: str = ""
     deed: Deed = Deed.VIEW
     name: Callable[[Any], str] = str
+    own_affair: bool = False
+    """Changes something that needs no right, because it is the caller's own."""
+    only_asks: Callable[[Any], bool] = lambda _: False
+    """Whether this request asks what the call would do, and changes nothing."""
 
     @property
     def audited(self) -> bool:
-        """Whether a refusal of any kind is audited; what is done is audited with the deed."""
+        """Whether a refusal of any kind is audited at once."""
         return any(permission in WRITES for permission in self.permissions)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the call changes something: what is done is then audited with the deed, and not as a read."""
+        return self.audited or self.own_affair
 
     def check(self, request: Any, viewer: Viewer, visibility: Visibility) -> None:
         """Let the caller go on. Raises NotAllowed; for a Tenant also what `Visibility.require` raises."""
@@ -77,6 +86,7 @@ class Rule:
 ANYBODY: Final = Rule(Scope.ANYBODY)
 DAEMON: Final = Rule(Scope.DAEMON)
 SIGNED_IN: Final = Rule(Scope.SIGNED_IN)
+OWN_AFFAIR: Final = Rule(Scope.SIGNED_IN, own_affair=True)
 
 
 def at_main(permission: Permission) -> Rule:
@@ -138,7 +148,7 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.TenantService/ActivateTenant": at_tenant(_P.TENANT_MOVE),
     "/tenantry.v1.TenantService/MaintainTenant": at_tenant(_P.TENANT_MOVE),
     "/tenantry.v1.TenantService/AlertTenant": at_tenant(_P.TENANT_MOVE),
-    "/tenantry.v1.TenantService/MoveTenants": view(_P.TENANT_MOVE),
+    "/tenantry.v1.TenantService/MoveTenants": replace(view(_P.TENANT_MOVE), only_asks=attrgetter("validate_only")),
     "/tenantry.v1.TenantService/RekeyTenant": at_tenant(_P.TENANT_ADMIT),
     "/tenantry.v1.TenantService/ResolveQuarantine": at_tenant(_P.TENANT_ADMIT),
     "/tenantry.v1.TenantService/DeleteTenant": at_tenant(_P.TENANT_ADMIT, deed=Deed.DELETE),
@@ -168,7 +178,7 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.LicenceService/RequestLicence": at_main(_P.LICENCE_READ),
     "/tenantry.v1.LicenceService/ListIssuers": at_main(_P.LICENCE_READ),
     "/tenantry.v1.SessionService/SignIn": ANYBODY,
-    "/tenantry.v1.SessionService/SignOut": SIGNED_IN,
+    "/tenantry.v1.SessionService/SignOut": OWN_AFFAIR,
     "/tenantry.v1.OpenIdService/BeginSignIn": ANYBODY,
     "/tenantry.v1.OpenIdService/FinishSignIn": ANYBODY,
     "/tenantry.v1.OpenIdService/BeginDeviceSignIn": ANYBODY,
@@ -180,16 +190,16 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.UserService/DisableUser": at_main(_P.USER_WRITE),
     "/tenantry.v1.UserService/EnableUser": at_main(_P.USER_WRITE),
     "/tenantry.v1.UserService/DeleteUser": at_main(_P.USER_WRITE),
-    "/tenantry.v1.UserService/SetPassword": SIGNED_IN,
-    "/tenantry.v1.UserService/EnrolSecondFactor": SIGNED_IN,
-    "/tenantry.v1.UserService/ConfirmSecondFactor": SIGNED_IN,
-    "/tenantry.v1.UserService/RemoveSecondFactor": SIGNED_IN,
+    "/tenantry.v1.UserService/SetPassword": OWN_AFFAIR,
+    "/tenantry.v1.UserService/EnrolSecondFactor": OWN_AFFAIR,
+    "/tenantry.v1.UserService/ConfirmSecondFactor": OWN_AFFAIR,
+    "/tenantry.v1.UserService/RemoveSecondFactor": OWN_AFFAIR,
     "/tenantry.v1.UserService/IssueCertificate": at_main(_P.USER_WRITE),
     "/tenantry.v1.UserService/ListCertificates": at_main(_P.USER_READ),
     "/tenantry.v1.UserService/RevokeCertificate": at_main(_P.USER_WRITE),
-    "/tenantry.v1.TokenService/CreateToken": SIGNED_IN,
+    "/tenantry.v1.TokenService/CreateToken": OWN_AFFAIR,
     "/tenantry.v1.TokenService/ListTokens": SIGNED_IN,
-    "/tenantry.v1.TokenService/RevokeToken": SIGNED_IN,
+    "/tenantry.v1.TokenService/RevokeToken": OWN_AFFAIR,
     "/tenantry.v1.RoleService/GrantRole": at_owner(_P.ROLE_WRITE),
     "/tenantry.v1.RoleService/RevokeRole": at_owner(_P.ROLE_WRITE),
     "/tenantry.v1.RoleService/ListRoles": view(_P.ROLE_READ),
