@@ -61,9 +61,9 @@ lint-contract: setup
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb
 
-# Most tests wait for real processes: three files at a time keep two cores busy.
+# Most tests wait for real processes: four files at a time keep two cores busy.
 test: lint
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 demo: setup
 	$(if $(DEMO_SECONDS),DEMO_SECONDS=$(DEMO_SECONDS)) $(BIN)/python docs/examples/demo.py
