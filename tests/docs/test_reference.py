@@ -25,7 +25,7 @@ WRITTEN = (
     journal.state_changed(TENANT, TenantState.ACTIVE, TenantState.ALERT, SYSTEM, "why", 0),
     journal.connectivity_changed(TENANT, Connectivity.STALE, Connectivity.LOST, "why", 0),
     journal.registration(TENANT, "deleted", SYSTEM, "why", 0),
-    journal.audit(SYSTEM, "tenant.delete", 0, failure=TenantNotFound(tenant="guid")),
+    journal.audit(SYSTEM, "tenant.delete", 0, None, TenantNotFound(tenant="guid"), unchanged=True),
     journal.alert(TENANT, "connection lost", Severity.HIGH, "text", 0),
     journal.notification(NotificationLevel.INFO, "restore", "text", 0),
 )
