@@ -64,6 +64,13 @@ def _clean_environment() -> None:
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_report_header() -> str:
     """Say which profile runs; pytest-randomly prints its own seed beside it."""
     return f"tenantry: hypothesis profile {_profile()}, skips {'fail' if os.environ.get(NO_SKIPS) else 'allowed'}"

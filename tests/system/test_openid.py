@@ -22,6 +22,8 @@ from tests.servers.master import MasterProcess, running_master
 from tests.servers.node import find_node
 from tests.servers.openid_provider import OpenIdServer, running_openid_server
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = Path(sys.executable).with_name("tenantry")
 END_S = 90.0

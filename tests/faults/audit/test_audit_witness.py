@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tenantry.cli.profiles import Profile, Profiles, changing_profiles
 from tests.servers.daemon import PROGRAM as DAEMON
 from tests.servers.daemon import NumberedDaemon, running_daemon
@@ -16,6 +18,8 @@ from tests.servers.deadlines import eventually
 from tests.servers.master import PROGRAM, TRUST_DOMAIN, MasterProcess, running_master
 from tests.servers.operating import read_records
 from tests.servers.wire_tenant import create_tenant
+
+pytestmark = pytest.mark.slow
 
 CLI = PROGRAM.with_name("tenantry")
 COMMAND_S = 90
@@ -61,7 +65,9 @@ async def cli(master: MasterProcess, folder: Path, *words: str) -> subprocess.Co
 def heads_of(daemon: NumberedDaemon) -> list[int]:
     """The numbers of the heads that a daemon keeps."""
     file = daemon.data / "audit" / "heads.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    # The last one may be half written at this moment.
+    lines = [line for line in lines if line.endswith("\n")]
     return [json.loads(json.loads(line)["head"])["sequence"] for line in lines]
 
 

@@ -6,11 +6,15 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tenantry.v1 import link_service_pb2, link_service_pb2_grpc
 from tests.servers.daemon import NumberedDaemon, running_daemon
 from tests.servers.master import PROGRAM, STOP_S, MasterProcess, running_master
 from tests.servers.operating import read_gaps, read_records
 from tests.servers.wire_tenant import Identity, WireTenant, enrolled, key_pem, make_key, make_request, open_link
+
+pytestmark = pytest.mark.slow
 
 COMMAND_S = 90
 NO_TAIL = {"TENANTRY_DAEMON_SPOOL_TAIL": "0"}

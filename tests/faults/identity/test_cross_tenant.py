@@ -28,6 +28,8 @@ from tests.servers.people import Person, call_as, make_person, make_token
 from tests.servers.postgres import make_database, write_private
 from tests.servers.refusals import refused
 
+pytestmark = pytest.mark.slow
+
 LONG = os.environ.get("TENANTRY_FAULTS") == "long"
 AT_ONCE = 32
 SILENCE_S = 2.0

@@ -24,6 +24,8 @@ from tests.servers.refusals import snapshot
 from tests.servers.source_addresses import fresh_address, seen_from
 from tests.servers.wire_tenant import WireTenant, create_tenant, enrolled, open_link
 
+pytestmark = pytest.mark.slow
+
 TEXTS = {
     "CRLF": "a\r\nb",
     "ANSI": "\x1b[31mred\x1b[0m",

@@ -22,6 +22,8 @@ from tests.servers.deadlines import TooLate
 from tests.servers.history import NoProgress, PromiseBroken
 from tests.servers.master import MasterProcess, running_master
 
+pytestmark = pytest.mark.slow
+
 F5 = ("master", "ingest.before_commit", 40)
 SOONER = ("master", "ingest.before_commit", 16)
 """The same where the bug makes each commit slow."""
