@@ -87,6 +87,13 @@ def _load(tenant_ids: list[int], user_ids: list[int], transaction: Transaction) 
     return transaction.tenants.by_ids(tenant_ids), load_signed_in(transaction, user_ids)
 
 
+async def expire_callers(viewers: ViewerDirectory, clocks: Clocks) -> None:
+    """End the calls of those whose session, token or certificate has come to its end."""
+    while True:
+        await asyncio.sleep(SUPERVISION_S)
+        viewers.expire(clocks.wall_ms())
+
+
 async def supervise(
     supervisor: supervising.Supervisor, committer: Committer, links: LinkDirectory, clocks: Clocks
 ) -> None:

@@ -111,6 +111,7 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     config, committer, clocks, store = core.config, core.committer, core.clocks, core.store
     supervisor = supervising.Supervisor(core.register, core.links, core.thresholds, clocks.steady_ms())
     yield background.follow_changes(store.changes, core.reader, core.register, store.viewers, core.hub)
+    yield background.expire_callers(store.viewers, clocks)
     yield background.supervise(supervisor, committer, core.links, clocks)
     yield background.touch(committer, core.links, clocks)
     yield background.give_back_memory(core.links)

@@ -6,6 +6,7 @@ are open for long are told at once.
 """
 
 import asyncio
+import datetime as dt
 import hmac
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,13 @@ from typing import Final
 from tenantry.master.domain.access import MAIN_OWNER, Access, Permission, Role, access_of, roles_of
 from tenantry.master.domain.people import MachineCertificate, Token, TokenKind
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.failures import CertificateRevoked, NotSignedIn, SessionEnded, StoreUnavailable
+from tenantry.protocol.failures import (
+    CertificateExpired,
+    CertificateRevoked,
+    NotSignedIn,
+    SessionEnded,
+    StoreUnavailable,
+)
 from tenantry.protocol.joining import TOKEN_PREFIX, parse_secret
 
 CATCH_UP_S: Final = 5.0
@@ -123,6 +130,7 @@ class ViewerDirectory:
         self._tokens: dict[str, tuple[str, Viewer]] = {}
         self._of_user: dict[int, tuple[str, ...]] = {}
         self._open: dict[str, set[Callable[[], None]]] = {}
+        """What to call for each call that is open for long, by its token."""
         self.announced = 0
         """How many changes there were that this directory has to know of."""
         self._known = 0
@@ -151,8 +159,10 @@ class ViewerDirectory:
         return self._usable(found[1], now_ms)
 
     def again(self, viewer: Viewer, now_ms: int) -> Viewer:
-        """The same caller as of now. Raises NotSignedIn where the token or its user has come to an end."""
+        """The same caller as of now. Raises what a new call would be told where the token or its user has come to an end."""
         found = self._tokens.get(viewer.token_id)
+        if found is None and viewer.token_id.startswith(_CERTIFICATE):
+            raise CertificateRevoked(serial=viewer.token_id.removeprefix(_CERTIFICATE))
         if found is None:
             raise NotSignedIn
         return self._usable(found[1], now_ms)
@@ -171,6 +181,14 @@ class ViewerDirectory:
             waiting.discard(end)
             if not waiting and self._open.get(viewer.token_id) is waiting:
                 del self._open[viewer.token_id]
+
+    def expire(self, now_ms: int) -> None:
+        """End what is open by tokens that have come to their end by the wall clock, which may have been set or have stood still."""
+        for token_id, waiting in tuple(self._open.items()):
+            found = self._tokens.get(token_id)
+            if found is not None and found[1].expires_ms is not None and found[1].expires_ms <= now_ms:
+                for end in tuple(waiting):
+                    end()
 
     def expect(self) -> None:
         """A change was committed that the directory does not know yet: calls wait for `refresh`."""
@@ -219,5 +237,15 @@ class ViewerDirectory:
     def _usable(self, viewer: Viewer, now_ms: int) -> Viewer:
         if viewer.expires_ms is not None and viewer.expires_ms <= now_ms:
             # Who holds the token may know why it opens nothing any more.
+            if viewer.token_id.startswith(_CERTIFICATE):
+                raise CertificateExpired(
+                    serial=viewer.token_id.removeprefix(_CERTIFICATE),
+                    not_after=_moment(viewer.expires_ms),
+                    server_time=_moment(now_ms),
+                )
             raise SessionEnded(cause="its time is over") if viewer.kind is TokenKind.SESSION else NotSignedIn
         return viewer
+
+
+def _moment(milliseconds: int) -> str:
+    return dt.datetime.fromtimestamp(milliseconds // 1000, dt.UTC).isoformat()

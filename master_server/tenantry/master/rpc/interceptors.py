@@ -75,10 +75,14 @@ class Door:
         """How long the caller's token is still good for; None: for ever."""
         return None if viewer.expires_ms is None else max(0.0, (viewer.expires_ms - self._clocks.wall_ms()) / 1000)
 
-    def why_ended(self, rule: Rule, request: Any, viewer: Viewer) -> Failure:
-        """Why a call that was open had to end: the same that a new one would be told, or that the rights are other ones."""
+    def why_ended(self, rule: Rule, request: Any, viewer: Viewer, *, expired: bool) -> Failure:
+        """Why a call that was open had to end: the same that a new one would be told, or that the rights are other ones.
+
+        ``expired``: its timer has run out, which the wall clock may see a moment later.
+        """
+        now_ms = max(self._clocks.wall_ms(), (viewer.expires_ms or 0) if expired else 0)
         try:
-            rule.check(request, self.viewers.again(viewer, self._clocks.wall_ms()), self._visibility)
+            rule.check(request, self.viewers.again(viewer, now_ms), self._visibility)
         except Failure as failure:
             return failure
         return RightsChanged()
@@ -196,9 +200,12 @@ class Gate(grpc.aio.ServerInterceptor):
         """End the stream when the token comes to its end, or the caller's rights change."""
         loop = asyncio.get_running_loop()
         limit = asyncio.timeout(door.remaining_s(viewer))
+        expired = True
 
         def end() -> None:
+            nonlocal expired
             if not limit.expired():
+                expired = False
                 limit.reschedule(loop.time())
 
         try:
@@ -207,7 +214,7 @@ class Gate(grpc.aio.ServerInterceptor):
                     await _serve_stream(behaviour, request, context)
         except TimeoutError:
             if limit.expired():
-                raise door.why_ended(POLICY[method], request, viewer) from None
+                raise door.why_ended(POLICY[method], request, viewer, expired=expired) from None
             raise
 
     async def _admit(self, method: str, request: Any, context: Context, request_id: str) -> Viewer | None:
