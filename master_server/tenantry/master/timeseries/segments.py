@@ -60,6 +60,20 @@ class Frame(NamedTuple):
     values: Octets
 
 
+class FrameColumns(NamedTuple):
+    """Frames of one layout with one tick each, side by side: what thousands of Tenants send in one commit.
+
+    `values` are the frames' values one after the other, all of the same size.
+    """
+
+    layout_id: int
+    received_at: int
+    tenant_ids: Sequence[int]
+    seqs: Sequence[int]
+    timestamps: Sequence[int]
+    values: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentSummary:
     """What a segment holds. Times are Unix ms; `samples` counts slots, so an absent value (NaN) counts as well."""
@@ -104,8 +118,8 @@ class _Index:
         )
 
 
-def encode_segment(frames: Sequence[Frame]) -> Segment:
-    """Encode the frames of one group commit, in the order given.
+def encode_segment(frames: Sequence[Frame], columns: Sequence[FrameColumns] = ()) -> Segment:
+    """Encode what one group commit brings, in the order given: `frames`, then `columns`.
 
     The caller has checked the frames against their layouts; what is checked again here protects the store, not a
     Tenant from its mistake.
@@ -114,66 +128,81 @@ def encode_segment(frames: Sequence[Frame]) -> Segment:
         ValueError: no frames, more than `MAX_FRAMES`, `MAX_TICKS` or `MAX_VALUE_BYTES` altogether, a frame without
             ticks or values, a number out of 64 bits, or values that are not whole ticks of float64.
     """
-    count = len(frames)
+    parts = [_of_columns(one) for one in columns]
+    if frames:
+        parts.insert(0, _of_frames(frames))
+    count = sum(len(part.sizes) for part in parts)
     if not 0 < count <= MAX_FRAMES:
         raise ValueError(f"a segment holds 1 to {MAX_FRAMES} frames, not {count}")
-    tenant_ids, layout_ids, seqs, received_at, stamps, values = zip(*frames, strict=True)
-    ticks, sizes = [*map(len, stamps)], [*map(len, values)]
-    for tick_count, size in zip(ticks, sizes, strict=True):
-        if not tick_count or not size or size % (tick_count * SAMPLE_BYTES):
-            raise ValueError("each frame holds at least one tick, and the same number of float64 for each tick")
-    timestamps = [*itertools.chain.from_iterable(stamps)]
-    total = sum(sizes)
+    fields = [*zip(*(part.fields for part in parts), strict=True)]
+    tenant_ids, _, _, _, ticks, sizes, timestamps = (np.concatenate(field) for field in fields)
+    if ticks.min() < 1 or sizes.min() < 1 or (sizes % (ticks * SAMPLE_BYTES)).any():
+        raise ValueError("each frame holds at least one tick, and the same number of float64 for each tick")
+    total = int(sizes.sum())
     if len(timestamps) > MAX_TICKS or total > MAX_VALUE_BYTES:
         raise ValueError(f"a segment holds at most {MAX_TICKS} ticks and {MAX_VALUE_BYTES} bytes of values")
-    firsts = _block_firsts(sizes)
-    blocks = []
-    for first, last in itertools.pairwise([*firsts, count]):
-        raw = b"".join(values[first:last])
-        if len(raw) != sum(sizes[first:last]):
-            raise ValueError("values are bytes, or a memoryview of bytes")
-        blocks.append(deflate(raw))
-    # One call of `struct` for all columns: a commit of fifty frames would pay more for the calls of numpy than for its numbers.
-    shape = f"<{2 * count}q{count}Q{3 * count + len(timestamps) + _BLOCK_COLUMNS * len(blocks)}q"
-    try:
-        columns = struct.pack(
-            shape,
-            *tenant_ids,
-            *layout_ids,
-            *seqs,
-            *received_at,
-            *ticks,
-            *sizes,
-            *timestamps,
-            *firsts,
-            *map(len, blocks),
-            *map(zlib.crc32, blocks),
-        )
-    except struct.error as error:
-        raise ValueError(f"a number of a frame does not fit in 64 bits: {error}") from error
+    raw = memoryview(b"".join([part.values for part in parts]))
+    if len(raw) != total:
+        raise ValueError("values are bytes, or a memoryview of bytes")
+    begins = np.cumsum(sizes) - sizes
+    # A frame belongs to the block in which its values begin.
+    firsts = np.flatnonzero(np.diff(begins // _BLOCK_BYTES, prepend=-1))
+    bounds = itertools.pairwise([*begins[firsts].tolist(), total])
+    blocks = [deflate(raw[begin:end]) for begin, end in bounds]
+    index = np.concatenate(
+        [*itertools.chain(*fields), firsts, [len(block) for block in blocks], [zlib.crc32(block) for block in blocks]]
+    ).astype("<i8", copy=False)
     # Bytes of equal weight next to each other: the high ones repeat and compress to nearly nothing.
-    index = deflate(np.frombuffer(columns, np.uint8).reshape(-1, SAMPLE_BYTES).T.tobytes())
-    head = _HEAD.pack(count, len(timestamps), len(blocks), len(index))
+    packed = deflate(index.view(np.uint8).reshape(-1, SAMPLE_BYTES).T.tobytes())
+    head = _HEAD.pack(count, len(timestamps), len(blocks), len(packed))
     summary = SegmentSummary(
         frames=count,
         ticks=len(timestamps),
         samples=total // SAMPLE_BYTES,
-        first_timestamp=min(timestamps),
-        last_timestamp=max(timestamps),
-        tenant_ids=frozenset(tenant_ids),
+        first_timestamp=int(timestamps.min()),
+        last_timestamp=int(timestamps.max()),
+        tenant_ids=frozenset(tenant_ids.tolist()),
     )
-    return Segment(b"".join((seal(_MAGIC, head + index), *blocks)), summary)
+    return Segment(b"".join((seal(_MAGIC, head + packed), *blocks)), summary)
 
 
-def _block_firsts(sizes: Sequence[int]) -> list[int]:
-    """The first frame of each block: a frame belongs to the block in which its values begin."""
-    firsts, block, begin = [], -1, 0
-    for frame, size in enumerate(sizes):
-        if begin // _BLOCK_BYTES != block:
-            block = begin // _BLOCK_BYTES
-            firsts.append(frame)
-        begin += size
-    return firsts
+class _Part(NamedTuple):
+    """Some frames on their way into a segment: the fields of the index, in its order, and the values."""
+
+    fields: tuple[_Int64s, ...]
+    values: bytes
+
+    @property
+    def sizes(self) -> _Int64s:
+        return self.fields[5]
+
+
+def _of_frames(frames: Sequence[Frame]) -> _Part:
+    tenant_ids, layout_ids, seqs, received_at, stamps, values = zip(*frames, strict=True)
+    timestamps = [*itertools.chain.from_iterable(stamps)]
+    try:
+        fields = (tenant_ids, layout_ids, received_at, [*map(len, stamps)], [*map(len, values)], timestamps)
+        tenants, layouts, received, ticks, sizes, times = (np.array(field, dtype=np.int64) for field in fields)
+        numbers = np.array(seqs, dtype=np.uint64).view(np.int64)
+    except OverflowError as error:
+        raise ValueError(f"a number of a frame does not fit in 64 bits: {error}") from error
+    return _Part((tenants, layouts, numbers, received, ticks, sizes, times), b"".join(values))
+
+
+def _of_columns(columns: FrameColumns) -> _Part:
+    count = len(columns.tenant_ids)
+    if not count or len(columns.values) % count:
+        raise ValueError("columns hold at least one frame, and values of one size")
+    try:
+        tenants, times = (np.array(field, dtype=np.int64) for field in (columns.tenant_ids, columns.timestamps))
+        numbers = np.array(columns.seqs, dtype=np.uint64).view(np.int64)
+        same = (columns.layout_id, columns.received_at, 1, len(columns.values) // count)
+        layouts, received, ticks, sizes = (np.full(count, number, dtype=np.int64) for number in same)
+    except OverflowError as error:
+        raise ValueError(f"a number of a frame does not fit in 64 bits: {error}") from error
+    if not len(tenants) == len(times) == len(numbers):
+        raise ValueError("columns of different lengths")
+    return _Part((tenants, layouts, numbers, received, ticks, sizes, times), columns.values)
 
 
 def read_summary(data: Octets) -> SegmentSummary:
