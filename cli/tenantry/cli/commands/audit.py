@@ -136,6 +136,14 @@ def verify_audit(
     metavar="FILE",
     help="With tls: whom to trust (PEM), instead of this machine's authorities.",
 )
+@click.option(
+    "--syslog-size",
+    type=click.IntRange(2_048, 65_000),
+    default=8_192,
+    show_default=True,
+    metavar="BYTES",
+    help="The longest message that the syslog server takes; a longer one is cut, and says so.",
+)
 @pass_invocation
 def export_audit(
     invocation: Invocation,
@@ -144,6 +152,7 @@ def export_audit(
     target: Path | None,
     syslog: str | None,
     syslog_ca: Path | None,
+    syslog_size: int,
 ) -> None:
     """The chain as JSON lines, so that others can keep and verify it: number, hash before, hash, and the record's canonical text.
 
@@ -159,7 +168,7 @@ def export_audit(
         end = min(until or chain.tip.sequence, chain.tip.sequence)
         count = begin
         with (
-            exporting(target, syslog, syslog_ca, master.host) as write,
+            exporting(target, syslog, syslog_ca, syslog_size, master.host) as write,
             Progression("exporting", quiet=target is None and syslog is None) as bar,
         ):
             for link in walk(master, chain, begin, end):

@@ -18,8 +18,12 @@ _MODE: Final = 0o600
 
 
 @contextlib.contextmanager
-def exporting(target: Path | None, syslog: str | None, syslog_ca: Path | None, host: str) -> Iterator[Write]:
-    """A function that takes one link after the other; ``host``: the Master's, as syslog shall name it.
+def exporting(
+    target: Path | None, syslog: str | None, syslog_ca: Path | None, syslog_size: int, host: str
+) -> Iterator[Write]:
+    """A function that takes one link after the other.
+
+    ``host``: the Master's, as syslog shall name it; ``syslog_size``: the most bytes of a message.
 
     Raises InputInvalid, LocalFileUnusable, and SyslogUnreachable.
     """
@@ -29,7 +33,7 @@ def exporting(target: Path | None, syslog: str | None, syslog_ca: Path | None, h
         from tenantry.cli.commands.audit_syslog import format_message, open_syslog
 
         with open_syslog(syslog, syslog_ca) as send:
-            yield lambda link: send(format_message(link, host))
+            yield lambda link: send(format_message(link, host, syslog_size))
     elif target is not None:
         with _new_file(target) as file:
             yield lambda link: _write(file, link)

@@ -1,0 +1,162 @@
+"""A private rsyslog for tests: UDP, TCP and TLS on free ports, and what it understood of each message as a line of JSON.
+
+Programs come from the system. `install` gets them from Debian's packages, without starting a service.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.cli.certificates import make_identity
+from tests.servers.deadlines import eventually
+
+PACKAGES: Final = ("rsyslog", "rsyslog-openssl")
+_MODULES: Final = ("imudp", "imtcp", "mmpstrucdata", "lmnsd_ossl")
+_FOLDERS: Final = (Path("/usr/lib"), Path("/usr/lib64"))
+_PROBE: Final = "does it listen?"
+_START_S: Final = 30.0
+_STOP_S: Final = 30.0
+
+# Each message twice: its parts as the parser of RFC 5424 found them, and its structured data taken apart by mmpstrucdata.
+_CONFIGURATION: Final = """
+global(workDirectory="{folder}" maxMessageSize="{most}")
+module(load="imudp") module(load="imtcp") module(load="mmpstrucdata")
+template(name="moment" type="list") {{ property(name="timereported" dateFormat="rfc3339") }}
+template(name="line" type="list") {{ property(name="$!all-json") constant(value="\\n") }}
+ruleset(name="keep" queue.type="Direct") {{
+  action(type="mmpstrucdata" sd_name.lowercase="off")
+  set $!priority = $pri;
+  set $!moment = exec_template("moment");
+  set $!host = $hostname;
+  set $!program = $app-name;
+  set $!process = $procid;
+  set $!kind = $msgid;
+  set $!data = $structured-data;
+  set $!text = $msg;
+  set $!way = $inputname;
+  action(type="omfile" file="{folder}/got.jsonl" template="line")
+}}
+input(type="imudp" address="127.0.0.1" port="{udp}" ruleset="keep" name="udp" rcvbufSize="{buffer}")
+input(type="imtcp" address="127.0.0.1" port="{tcp}" ruleset="keep" name="tcp")
+"""
+_TLS: Final = """
+input(type="imtcp" address="127.0.0.1" port="{tls}" ruleset="keep" name="tls" streamDriver.name="ossl" streamDriver.mode="1"
+  streamDriver.authMode="anon" streamDriver.CAFile="{folder}/ca.pem" streamDriver.certFile="{folder}/chain.pem"
+  streamDriver.keyFile="{folder}/key.pem")
+"""
+
+
+@dataclass(frozen=True)
+class Rsyslog:
+    """A running one."""
+
+    folder: Path
+    udp: int
+    tcp: int
+    tls: int
+
+    @property
+    def ca(self) -> Path:
+        """The authority that its TLS certificate is of."""
+        return self.folder / "ca.pem"
+
+    def address(self, way: str) -> str:
+        """Where to send to by `udp`, `tcp` or `tls`."""
+        return f"{way}://localhost:{getattr(self, way)}" if way == "tls" else f"{way}://127.0.0.1:{getattr(self, way)}"
+
+    def got(self) -> list[dict[str, Any]]:
+        """Everything that it has understood up to now, in the order in which it came."""
+        file = self.folder / "got.jsonl"
+        lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+        messages = (json.loads(line) for line in lines if line.endswith(b"\n"))
+        return [message for message in messages if message["text"] != _PROBE]
+
+    async def received(self, count: int) -> list[dict[str, Any]]:
+        """What it has understood once that is so many messages. Raises TooLate."""
+        file = self.folder / "got.jsonl"
+        await eventually(
+            lambda: file.read_bytes().count(b"\n") >= count and len(self.got()) >= count, f"{count} messages in rsyslog"
+        )
+        return self.got()
+
+    def listens(self) -> bool:
+        """Whether its ports take connections, and a datagram has come through."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            datagrams.sendto(f"<13>1 - - - - - - {_PROBE}".encode(), ("127.0.0.1", self.udp))
+        for port in (self.tcp, self.tls):
+            try:
+                socket.create_connection(("127.0.0.1", port), _START_S).close()
+            except OSError:
+                return False
+        return (self.folder / "got.jsonl").stat().st_size > 0
+
+
+def find_program() -> Path | None:
+    """rsyslogd with all modules that are needed, or None."""
+    program = shutil.which("rsyslogd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    modules = {path.stem for folder in _FOLDERS for path in folder.glob("**/rsyslog/*.so")}
+    return Path(program) if program is not None and modules.issuperset(_MODULES) else None
+
+
+def install() -> str:
+    """Install it from Debian's packages; why that did not succeed, or nothing."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return "only root can install it, on Debian"
+    # RUNLEVEL=1 keeps the package's own service from starting.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (("update",), ("install", "--yes", "--no-install-recommends", *PACKAGES)):
+        done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"apt-get {command[0]} ended with {done.returncode}: {done.stderr[-400:]}"
+    return ""
+
+
+@contextmanager
+def running_rsyslog(program: Path, folder: Path, *, most: str = "64k", buffer: str = "4m") -> Iterator[Rsyslog]:
+    """Run one until the block ends. ``most``: the longest message that it takes; ``buffer``: for datagrams that wait."""
+    folder.mkdir()
+    identity = make_identity(("localhost",))
+    (folder / "ca.pem").write_text(identity.root)
+    (folder / "chain.pem").write_bytes(identity.chain)
+    (folder / "key.pem").write_bytes(identity.key)
+    udp, tcp, tls = _free_ports()
+    (folder / "got.jsonl").touch()
+    configuration = (_CONFIGURATION + _TLS).format(folder=folder, most=most, buffer=buffer, udp=udp, tcp=tcp, tls=tls)
+    (folder / "rsyslog.conf").write_text(configuration)
+    command = [str(program), "-n", "-f", str(folder / "rsyslog.conf"), "-i", str(folder / "pid")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            running = Rsyslog(folder, udp, tcp, tls)
+            _wait_until_it_listens(running, process)
+            yield running
+        finally:
+            process.terminate()
+            process.wait(_STOP_S)
+
+
+def _wait_until_it_listens(running: Rsyslog, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_S
+    while not running.listens():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"rsyslog does not listen:\n{(running.folder / 'log').read_text()}")
+        time.sleep(0.05)  # there is no event to wait for: the file is the event
+
+
+def _free_ports() -> tuple[int, int, int]:
+    """Three that nobody has now; rsyslog cannot say which port it has chosen for datagrams."""
+    with ExitStack() as held:
+        kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_STREAM)
+        sockets = [held.enter_context(socket.socket(socket.AF_INET, kind)) for kind in kinds]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        first, second, third = (int(one.getsockname()[1]) for one in sockets)
+        return first, second, third
