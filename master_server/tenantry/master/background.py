@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 
 from tenantry.master.config import MasterConfig
+from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import MasterMetrics
 from tenantry.master.operations import licensing, supervising
@@ -72,7 +73,7 @@ async def follow_changes(
         if tenants or users:
             announced = viewers.announced
             try:
-                present, signed_in = await reader.run(partial(_load, sorted(tenants), sorted(users)))
+                present, signed_in = await reader.run(partial(_load, sorted(tenants), sorted(users)), EVERYTHING)
             except Failure as failure:
                 log.error("register not refreshed; trying again", reason=failure.reason)
                 changes.put_nowait(Changes(frozenset(tenants), frozenset(), users=frozenset(users), privacy=privacy))
@@ -170,7 +171,7 @@ async def watch_licences(
     while True:
         now_ms = clocks.wall_ms()
         with contextlib.suppress(Failure):
-            standing, due = await reader.run(partial(_look_at_licences, book, now_ms))
+            standing, due = await reader.run(partial(_look_at_licences, book, now_ms), EVERYTHING)
             active = standing.active
             metrics.set_licence(
                 end_ms=0 if active is None else standing.covered_until_ms,

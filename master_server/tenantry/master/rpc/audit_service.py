@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 
+from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.certificates import USABLE
 from tenantry.master.operations.audit_heads import History
 from tenantry.master.operations.opening import Caller, tenant_of
@@ -31,11 +32,13 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         self._trust_domain = trust_domain
 
     async def GetAuditChain(self, request: pb.GetAuditChainRequest, context: Context) -> pb.GetAuditChainResponse:
-        return await self._reader.run(self._describe)
+        return await self._reader.run(self._describe, EVERYTHING)
 
     async def ListAuditHeads(self, request: pb.ListAuditHeadsRequest, context: Context) -> pb.ListAuditHeadsResponse:
         size = min(request.page_size if request.page_size > 0 else DEFAULT_HEADS, MAX_HEADS)
-        heads = await self._reader.run(lambda transaction: transaction.audit.heads(request.after_sequence, size))
+        heads = await self._reader.run(
+            lambda transaction: transaction.audit.heads(request.after_sequence, size), EVERYTHING
+        )
         return pb.ListAuditHeadsResponse(
             tokens=[head.token for head in heads], next_after_sequence=heads[-1].sequence if len(heads) == size else 0
         )
@@ -43,7 +46,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     async def ReadAuditChain(
         self, request: pb.ReadAuditChainRequest, context: Context
     ) -> AsyncIterator[pb.ReadAuditChainResponse]:
-        state = await self._reader.run(lambda transaction: transaction.audit.state())
+        state = await self._reader.run(lambda transaction: transaction.audit.state(), EVERYTHING)
         last = min(request.last_sequence or state.tip.sequence, state.tip.sequence)
         _check_kept(request.after_sequence, state)
         async for first, records, hashes in _parts(self._reader, request.after_sequence, last):
@@ -85,10 +88,12 @@ class AuditProofs:
     ) -> AsyncIterator[link_pb.ReadAuditProofResponse]:
         """Digests of all records behind the one that is named, and the caller's own records."""
         caller = CALLER.get()
-        state = await self._reader.run(lambda transaction: _admit(transaction, caller))
+        state = await self._reader.run(lambda transaction: _admit(transaction, caller), EVERYTHING)
         after = request.after_sequence or state.anchor.sequence
         _check_kept(after, state)
-        before = await self._reader.run(lambda transaction: transaction.audit.hash_at(after)) if after else bytes(32)
+        before: bytes | None = bytes(32)
+        if after:
+            before = await self._reader.run(lambda transaction: transaction.audit.hash_at(after), EVERYTHING)
         if before is None:
             raise AuditErased(sequence=after, anchor=state.anchor.sequence)
         mine = f',"tenant":"{caller.guid}","timestamp_ms":'.encode()
@@ -122,7 +127,8 @@ class AuditProofs:
 async def _parts(reader: StoreReader, after: int, last: int) -> AsyncIterator[tuple[int, list[bytes], list[bytes]]]:
     while after < last:
         records, hashes = await reader.run(
-            lambda transaction, after=after: transaction.audit.read(after, last, PART_RECORDS)  # type: ignore[misc]
+            lambda transaction, after=after: transaction.audit.read(after, last, PART_RECORDS),  # type: ignore[misc]
+            EVERYTHING,
         )
         if not records:
             return  # the reader finds out: what it is sent ends before the end that it was told

@@ -1,5 +1,6 @@
 """`GroupService`: groups of users on the wire."""
 
+from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.operations import groups
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -28,7 +29,7 @@ class GroupServicer(group_service_pb2_grpc.GroupServiceServicer):
         return pb.CreateGroupResponse(group=_encode(made))
 
     async def ListGroups(self, request: pb.ListGroupsRequest, context: Context) -> pb.ListGroupsResponse:
-        return pb.ListGroupsResponse(groups=map(_encode, await self._reader.run(groups.list_groups)))
+        return pb.ListGroupsResponse(groups=map(_encode, await self._reader.run(groups.list_groups, EVERYTHING)))
 
     async def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Context) -> pb.DeleteGroupResponse:
         actor, viewer, now_ms = ACTOR.get(), VIEWER.get(), self._clocks.wall_ms()

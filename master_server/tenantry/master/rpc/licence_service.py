@@ -1,5 +1,6 @@
 """`LicenceService`: the Master's licence on the wire."""
 
+from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.operations import licensing
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -29,7 +30,7 @@ class LicenceServicer(licence_service_pb2_grpc.LicenceServiceServicer):
 
     async def GetLicence(self, request: pb.GetLicenceRequest, context: Context) -> pb.GetLicenceResponse:
         now_ms = self._clocks.wall_ms()
-        standing = await self._reader.run(lambda transaction: self._book.standing(transaction, now_ms))
+        standing = await self._reader.run(lambda transaction: self._book.standing(transaction, now_ms), EVERYTHING)
         active, refusal = standing.active, standing.refusal
         return pb.GetLicenceResponse(
             fingerprint=standing.fingerprint,
@@ -54,7 +55,7 @@ class LicenceServicer(licence_service_pb2_grpc.LicenceServiceServicer):
         return pb.RemoveLicenceResponse()
 
     async def RequestLicence(self, request: pb.RequestLicenceRequest, context: Context) -> pb.RequestLicenceResponse:
-        fingerprint = await self._reader.run(licensing.own_fingerprint)
+        fingerprint = await self._reader.run(licensing.own_fingerprint, EVERYTHING)
         wanted = LicenceRequest(
             LicenceKind.MASTER,
             fingerprint,

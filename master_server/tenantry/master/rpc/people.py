@@ -1,9 +1,11 @@
 """Everything about people on the wire, put together: sign-in, users, tokens, roles, groups."""
 
+from functools import partial
 from pathlib import Path
 
 import grpc.aio
 
+from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.operations.authorities import TrustKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -53,7 +55,15 @@ class PeopleServices:
     ) -> None:
         """``seal_key``: the file that opens the secrets of second factors, made where there is none. Raises as `load_seal`."""
         self._hashing = PasswordHashing()
-        desk = SignInDesk(committer, reader.run, self._hashing, SignInLimits(), load_seal(seal_key), terms, clocks)
+        desk = SignInDesk(
+            committer,
+            partial(reader.run, sight=EVERYTHING),
+            self._hashing,
+            SignInLimits(),
+            load_seal(seal_key),
+            terms,
+            clocks,
+        )
         self._sessions = SessionServicer(desk, committer, clocks)
         self._openid = OpenIdServicer(openid)
         self._users = UserServicer(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tenantry.master.domain.access import EVERYTHING, Sight
+from tenantry.master.domain.access import Sight
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.transaction import Transaction
 
@@ -19,11 +19,11 @@ class StoreReader:
         self._database = database
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="reader")
 
-    async def run(self, function: Callable[[Transaction], T], sight: Sight = EVERYTHING) -> T:
+    async def run(self, function: Callable[[Transaction], T], sight: Sight) -> T:
         """The function's result; raises what it raises, and StoreUnavailable.
 
-        ``sight`` is what the caller sees of what the function reads. Everything is for what is decided otherwise: people, rules,
-        and the Master's own work.
+        ``sight`` is what the caller sees of what the function reads. Everything has to be asked for: it is for what is decided
+        otherwise (people, rules, licences, the audit's chain), and for the Master's own work.
         """
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, function, sight)
 

@@ -105,7 +105,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
 
     async def WhoAmI(self, request: pb.WhoAmIRequest, context: Context) -> pb.WhoAmIResponse:
         viewer = VIEWER.get()
-        held = await self._reader.run(lambda transaction: roles.roles_of_user(transaction, viewer.user_id))
+        held = await self._reader.run(lambda transaction: roles.roles_of_user(transaction, viewer.user_id), EVERYTHING)
         message = pb.WhoAmIResponse(
             user=viewer.user_name,
             bindings=map(encode_held, held),

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 
+from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.rules import Rule, RuleStatus
 from tenantry.master.operations import ruling
 from tenantry.master.operations.clocks import Clocks
@@ -39,7 +40,9 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
 
     async def GetRule(self, request: pb.GetRuleRequest, context: Context) -> pb.GetRuleResponse:
         return pb.GetRuleResponse(
-            rule=await self._reader.run(lambda transaction: _encode(transaction, transaction.rules.get(request.id)))
+            rule=await self._reader.run(
+                lambda transaction: _encode(transaction, transaction.rules.get(request.id)), EVERYTHING
+            )
         )
 
     async def ListRules(self, request: pb.ListRulesRequest, context: Context) -> pb.ListRulesResponse:
@@ -56,7 +59,7 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
                 total_size=transaction.rules.count(wanted),
             )
 
-        return await self._reader.run(read)
+        return await self._reader.run(read, EVERYTHING)
 
     async def UpdateRule(self, request: pb.UpdateRuleRequest, context: Context) -> pb.UpdateRuleResponse:
         actor, draft, now_ms = ACTOR.get(), decode_draft(request.rule), self._clocks.wall_ms()

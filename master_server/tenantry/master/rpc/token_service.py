@@ -1,6 +1,6 @@
 """`TokenService`: bearer tokens on the wire."""
 
-from tenantry.master.domain.access import Permission
+from tenantry.master.domain.access import EVERYTHING, Permission
 from tenantry.master.domain.people import DEFAULT_TOKEN_LIFETIME_MS, Token, User
 from tenantry.master.operations import tokens
 from tenantry.master.operations.clocks import Clocks
@@ -61,7 +61,7 @@ class TokenServicer(token_service_pb2_grpc.TokenServiceServicer):
             page = transaction.tokens.page(after, size + 1, user_id=user_id, living_at_ms=living_at_ms)
             return page, {number: transaction.users.by_id(number) for number in {token.user_id for token in page}}
 
-        found, users = await self._reader.run(read)
+        found, users = await self._reader.run(read, EVERYTHING)
         page = found[:size]
         more = encode_page_token(listing, (page[-1].created_ms, page[-1].id)) if len(found) > size else ""
         encoded = [

@@ -1,6 +1,6 @@
 """`UserService`: users on the wire."""
 
-from tenantry.master.domain.access import MAIN_OWNER, Permission
+from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, Permission
 from tenantry.master.domain.passwords import check_password
 from tenantry.master.domain.people import (
     DEFAULT_MACHINE_LIFETIME_MS,
@@ -80,7 +80,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         name = request.name or viewer.user_name
         if fold_user_name(name) != viewer.user_name and not viewer.access.allows_anywhere(Permission.USER_READ):
             raise UserNotFound(user=name[:80])
-        user = await self._reader.run(lambda transaction: users.find_user(transaction, name))
+        user = await self._reader.run(lambda transaction: users.find_user(transaction, name), EVERYTHING)
         return pb.GetUserResponse(user=encode_user(user))
 
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
@@ -91,7 +91,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             page = transaction.users.page(str(after[0]) if after else "", size + 1)
             return list(page), transaction.users.count()
 
-        found, total = await self._reader.run(read)
+        found, total = await self._reader.run(read, EVERYTHING)
         page = found[:size]
         more = encode_page_token("users", (page[-1].name,)) if len(found) > size else ""
         return pb.ListUsersResponse(users=map(encode_user, page), next_page_token=more, total_size=total)
@@ -216,7 +216,9 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         actor, viewer, now_ms = ACTOR.get(), VIEWER.get(), self._clocks.wall_ms()
         lifetime = lifetime_ms(request, DEFAULT_MACHINE_LIFETIME_MS)
         check_lifetime(lifetime, MIN_MACHINE_LIFETIME_MS, MAX_MACHINE_LIFETIME_MS)
-        user = await self._reader.run(lambda transaction: machines.machine_named(transaction, viewer, request.name))
+        user = await self._reader.run(
+            lambda transaction: machines.machine_named(transaction, viewer, request.name), EVERYTHING
+        )
         issued = issue_machine_certificate(
             self._keeper.trust.issuing, request.certificate_request, user.name, self._trust_domain, now_ms, lifetime
         )
@@ -234,7 +236,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             user = users.find_user(transaction, request.name)
             return user, transaction.machine_certificates.of_user(user.id)
 
-        user, found = await self._reader.run(read)
+        user, found = await self._reader.run(read, EVERYTHING)
         return pb.ListCertificatesResponse(certificates=[encode_certificate(one, user) for one in found])
 
     async def RevokeCertificate(
@@ -251,7 +253,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         wanted = fold_user_name(name) or viewer.user_name
         if wanted != viewer.user_name and not viewer.access.allows(Permission.USER_WRITE, MAIN_OWNER):
             raise NotAllowed(permission=Permission.USER_WRITE)
-        return await self._reader.run(lambda transaction: users.guarded_user(transaction, viewer, wanted))
+        return await self._reader.run(lambda transaction: users.guarded_user(transaction, viewer, wanted), EVERYTHING)
 
 
 def _remove(transaction: Transaction, actor: Actor, viewer: Viewer, user: User, now_ms: int) -> User:
