@@ -16,6 +16,7 @@ from tenantry.master.domain.tenants import TenantFilter, TenantOrder
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.engines import make_engine, parse_dsn
+from tenantry.master.sql.migrating import HEAD, present_revisions
 from tenantry.master.sql.refusals import StoreInUse, StoreNewer
 from tenantry.master.sql.tables import metadata
 from tenantry.master.sql.tenants import sort_key
@@ -160,6 +161,19 @@ def test_the_migrations_make_what_the_tables_say(database: Database, dsn: str) -
     with _beside(dsn) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+        assert present_revisions(connection) == {HEAD}, "the newest migration is not the one that the program expects"
+
+
+def test_a_store_that_is_up_to_date_opens_without_alembic(dsn: str) -> None:
+    """What every command and every start waits for is not loaded for nothing."""
+    Database.open(dsn).close()
+    program = (
+        "import sys\n"
+        "from tenantry.master.sql.database import Database\n"
+        "Database.open(sys.argv[1]).close()\n"
+        "sys.exit('alembic' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, dsn], check=False).returncode == 0
 
 
 def test_a_store_of_a_newer_version_is_left_alone(dsn: str) -> None:

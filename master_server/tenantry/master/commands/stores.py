@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,8 +17,8 @@ from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.engines import check_durability, kind_of, make_engine, parse_dsn, sqlite_path
 from tenantry.master.sql.lease import lease_file, lease_session
-from tenantry.master.sql.migrating import migration_config
-from tenantry.master.sql.refusals import StoreNewer, StoreRefused, StoreUnreachable
+from tenantry.master.sql.migrating import HEAD, check_known, present_revisions
+from tenantry.master.sql.refusals import StoreRefused, StoreUnreachable
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.sql.troubles import trouble
 from tenantry.master.sql.wall import INSIDE, is_held
@@ -60,9 +58,9 @@ def beside_master(config: MasterConfig) -> Iterator[Transaction]:
     try:
         with engine.connect() as connection:
             connection.execution_options(**INSIDE)
-            heads = MigrationContext.configure(connection).get_current_heads()
+            present = present_revisions(connection)
             transaction = Transaction(connection, ChangeLog())
-            if not heads or transaction.settings.get(INSTANCE_ID) is None:
+            if not present or transaction.settings.get(INSTANCE_ID) is None:
                 raise no_master(config)
             yield transaction
     except SQLAlchemyError as error:
@@ -115,7 +113,7 @@ def _look(config: MasterConfig, engine: Engine) -> Iterator[Finding]:
         if connection.dialect.name == "postgresql":
             lease_session(connection, None, 0)
             walled = is_held(connection)
-        present = set(MigrationContext.configure(connection).get_current_heads())
+        present = present_revisions(connection)
         connection.rollback()
         check_durability(connection)
         connection.rollback()
@@ -127,10 +125,8 @@ def _look(config: MasterConfig, engine: Engine) -> Iterator[Finding]:
 
 
 def _check_version(present: set[str]) -> Finding:
-    scripts = ScriptDirectory.from_config(migration_config())
-    if not present <= {script.revision for script in scripts.walk_revisions()}:
-        raise StoreNewer
-    if present != set(scripts.get_heads()):
+    if present != {HEAD}:
+        check_known(present)
         detail = "its schema is older than this program" if present else "it is empty"
         return Finding(WARNING, "store", detail, "`tenantry-master run` migrates it; make a backup first.")
     return Finding(OK, "store", "reachable, durable, schema is current")
