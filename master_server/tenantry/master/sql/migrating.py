@@ -17,7 +17,7 @@ HEAD: Final = "0001"
 """The revision of this program's schema: the newest of the migrations."""
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 _VERSION_TABLE: Final = "alembic_version"
-_revisions: Final[Select[tuple[str]]] = select(column("version_num", Text())).select_from(table(_VERSION_TABLE))
+_revisions: Final[Select[str]] = select(column("version_num", Text())).select_from(table(_VERSION_TABLE))
 
 
 def migration_config(connection: Connection | None = None) -> "Config":
