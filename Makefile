@@ -3,6 +3,7 @@
 #   make setup           the environment in .venv, from the hashed lock
 #   make test            lint and all tests (what .ci/run runs)
 #   make lint            ruff, mypy, import-linter, buf
+#   make console         build the web console (needs the npm registry; kept until its sources change)
 #   make demo            a Master and three daemons on this machine until Ctrl-C (DEMO_SECONDS=25 ends by itself)
 #   make faults          the long form of the fault suite
 #   make bench           the benchmarks (SHORT=1: the short form)
@@ -19,7 +20,7 @@ TYPED := $(wildcard $(SOURCES) tests benchmarks docs/examples)
 PROTOS := $(sort $(wildcard protos/tenantry/v1/*.proto))
 PYTEST_ARGS ?=
 
-.PHONY: setup test lint lint-style lint-types lint-imports lint-contract demo faults bench proto proto-baseline reference lock clean
+.PHONY: setup test lint lint-style lint-types lint-imports lint-contract browser console demo faults bench proto proto-baseline reference lock clean
 
 setup: .venv/.stamp-installed
 
@@ -44,7 +45,7 @@ setup: .venv/.stamp-installed
 	$(BIN)/python -m compileall -q $(SOURCES) protos/gen
 	touch $@
 
-lint: lint-style lint-types lint-imports lint-contract
+lint: lint-style lint-types lint-imports lint-contract console
 
 lint-style: setup
 	$(BIN)/ruff check .
@@ -61,8 +62,18 @@ lint-contract: setup
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against protos/baseline.binpb
 
+# The types of the console are checked whenever it is built.
+console: setup
+	$(BIN)/python -m tests.tooling.console
+
+# The console's tests need a browser. Where nobody may install one they are skipped, loudly.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome-stable >/dev/null \
+	|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium >/dev/null; } \
+	|| echo 'browser: no Chromium here, and none can be installed: tests of the console will be skipped' >&2
+
 # Most tests wait for real processes: four files at a time keep two cores busy.
-test: lint
+test: lint browser
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: setup

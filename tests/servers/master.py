@@ -44,6 +44,7 @@ class MasterProcess:
 
     @property
     def root(self) -> bytes:
+    console_address: str | None = None
         """The root certificate of the oldest authority, PEM."""
         return min((self.data / "pki").glob("*/root.pem"), key=lambda path: path.stat().st_mtime_ns).read_bytes()
 
@@ -82,6 +83,7 @@ class MasterProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the running program."""
+        self.console_address = known["console"]
         assert self.process is not None
         self.process.send_signal(number)
 

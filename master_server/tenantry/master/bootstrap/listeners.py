@@ -1,11 +1,13 @@
 """The listeners of a Master: their certificates, their gates, their ports."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
 from tenantry.master.bootstrap.core import Core
 from tenantry.master.config import split_listen
+from tenantry.master.console.certificate import IssuedCertificate
 from tenantry.master.monitoring.figures import CertificateRole
 from tenantry.master.operations.opening import Caller
 from tenantry.master.pki.issuing import issue_server_certificate
@@ -14,13 +16,18 @@ from tenantry.master.rpc.callers import CertificateReader
 from tenantry.master.rpc.interceptors import Door, Gate, MachineDoor
 from tenantry.master.rpc.listeners import (
     API_STREAMS,
+    CONSOLE_STREAMS,
     LINK_STREAMS,
     LiveCredentials,
     ServerIdentity,
     bind,
     make_server,
 )
+from tenantry.process.files import private_directory
 from tenantry.protocol.joining import join_address
+
+if TYPE_CHECKING:
+    from tenantry.master.bootstrap.console import ConsoleListener
 
 
 class Certificates:
@@ -31,6 +38,8 @@ class Certificates:
         self.api = LiveCredentials(self._issue(None))
         self.link = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
         self.machines = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
+        self.console = IssuedCertificate(private_directory(core.config.run_dir))
+        self._renew_console()
 
     def renew(self) -> None:
         """Issue all anew, and trust whom the Master trusts now."""
@@ -38,6 +47,12 @@ class Certificates:
         self.api.replace(self._issue(None))
         self.link.replace(self._issue(bundle))
         self.machines.replace(self._issue(bundle))
+        self._renew_console()
+
+    def _renew_console(self) -> None:
+        if self._core.config.console_listen is not None:
+            identity = self._issue(None)
+            self.console.replace(identity.key, identity.chain)
 
     def _issue(self, client_roots: bytes | None) -> ServerIdentity:
         core, config = self._core, self._core.config
@@ -53,10 +68,10 @@ class Certificates:
 
 
 class Listeners:
-    """The servers, bound to their ports. ``of_api`` serve the same services, to people and to machines."""
+    """The servers, bound to their ports. ``of_api`` serve the same services, to people, to machines and to the console."""
 
     def __init__(self, core: Core, certificates: Certificates) -> None:
-        """Raises ListenFailed."""
+        """Raises ListenFailed, CertificateUnusable."""
         config, domain = core.config, core.config.trust_domain
         people = (core.store.viewers, core.visibility, core.uses, core.clocks)
         self.api = make_server([_gate(core, Door(*people))], API_STREAMS)
@@ -73,6 +88,11 @@ class Listeners:
             port = bind(machines, "machines", config.machines_listen, certificates.machines)
             self.machines_address = join_address(split_listen(config.machines_listen)[0], port)
             self.of_api.append(machines)
+        self.console: ConsoleListener | None = None
+        if config.console_listen is not None:
+            services = make_server([_gate(core, Door(*people), brought=True)], CONSOLE_STREAMS)
+            self.console = _console(core, config.console_listen, services, certificates.console)
+            self.of_api.append(services)
         self.api_address = join_address(split_listen(config.api_listen)[0], self.api_port)
         self.link_address = join_address(split_listen(config.link_listen)[0], self.link_port)
 
@@ -82,7 +102,16 @@ class Listeners:
         return (*self.of_api, self.link)
 
 
-def _gate(core: Core, door: Door | None, certificates: CertificateReader | None = None) -> Gate:
+def _console(core: Core, listen: str, services: grpc.aio.Server, issued: IssuedCertificate) -> "ConsoleListener":
+    # Its HTTP server takes a tenth of a Master's start to load.
+    from tenantry.master.bootstrap.console import ConsoleListener  # noqa: PLC0415
+
+    return ConsoleListener(core, listen, services, issued)
+
+
+def _gate(
+    core: Core, door: Door | None, certificates: CertificateReader | None = None, *, brought: bool = False
+) -> Gate:
     return Gate(
         door=door,
         certificates=certificates,
@@ -90,6 +119,7 @@ def _gate(core: Core, door: Door | None, certificates: CertificateReader | None 
         clocks=core.clocks,
         metrics=core.metrics,
         reads=core.reads,
+        brought=brought,
     )
 
 

@@ -64,7 +64,7 @@ async def add_services(core: Core, listeners: Listeners) -> Services:
     """Serve everything, each on the listeners where it belongs. Raises what the files of secrets raise that are read here."""
     tenants = _tenants(core, listeners)
     streams = StreamServicer(core.store.database, core.hub, core.visibility, core.config.retention)
-    people, links = _people(core), _links(core, tenants)
+    people, links = _people(core, listeners), _links(core, tenants)
     enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(_enrolment(core, listeners), listeners.api)
     for server in listeners.of_api:
         tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(tenants, server)
@@ -138,10 +138,11 @@ def _enrolment(core: Core, listeners: Listeners) -> EnrolmentServicer:
     )
 
 
-def _people(core: Core) -> PeopleServices:
+def _people(core: Core, listeners: Listeners) -> PeopleServices:
     config, openid = core.config, core.config.openid
+    redirects = openid.redirects + (() if listeners.console is None else listeners.console.returns)
     flows = OpenIdFlows(
-        openid_provider(openid), openid.redirects, core.committer, core.clocks, core.terms, provision=openid.provision
+        openid_provider(openid), redirects, core.committer, core.clocks, core.terms, provision=openid.provision
     )
     return PeopleServices(
         core.committer,

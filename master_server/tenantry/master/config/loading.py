@@ -28,6 +28,7 @@ from tenantry.process.redaction import redact_text
 CONFIG_NAME: Final = "config.toml"
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 _OTHERS: Final = 0o077
+_PATHS: Final = ("data_dir", "dsn_file", "openid.client_secret_file", "console_certificate_file", "console_key_file")
 _RIVALS: Final = {"dsn": "dsn_file", "dsn_file": "dsn"}
 _FROM_ENVIRONMENT: Final = " in the environment"
 
@@ -92,6 +93,7 @@ class _Merging:
         config = self._build()
         self._check_silence(config)
         self._check_ports(config)
+        self._check_console(config)
         self._raise_problems()
         return config
 
@@ -147,7 +149,7 @@ class _Merging:
             return
         for key, value in _flatten(document):
             self._take(key, value, str(path))
-        for key in ("data_dir", "dsn_file", "openid.client_secret_file"):
+        for key in _PATHS:
             value = self._values.get(key)
             if isinstance(value, Path):
                 self._values[key] = path.absolute().parent / value
@@ -206,9 +208,15 @@ class _Merging:
             problem = f"is {stale} and heartbeat_interval {heartbeat}"
             self._object_to("stale_after", problem, "more than heartbeat_interval")
 
+    def _check_console(self, config: MasterConfig) -> None:
+        certificate, key = config.console_certificate_file, config.console_key_file
+        if (certificate is None) != (key is None):
+            missing = "console_certificate_file" if certificate is None else "console_key_file"
+            self._object_to(missing, "is missing", "both files of the console's certificate, or neither")
+
     def _check_ports(self, config: MasterConfig) -> None:
         taken: dict[int, str] = {}
-        for key in ("api_listen", "link_listen", "monitoring_listen"):
+        for key in ("api_listen", "link_listen", "machines_listen", "console_listen", "monitoring_listen"):
             address = getattr(config, key)
             port = split_listen(address)[1] if address else 0
             if port in taken:

@@ -89,6 +89,12 @@ class MasterConfig:
     link_listen: str = _setting("0.0.0.0:7444", LISTEN)
     machines_listen: str | None = _setting(None, optional(LISTEN))
     """Where machines call the API with client certificates instead of tokens; None: nowhere."""
+    console_listen: str | None = _setting(None, optional(LISTEN))
+    """Where people use the web console over HTTPS; None: nowhere."""
+    console_certificate_file: Path | None = _setting(None, optional(PATH))  # noqa: RUF009
+    """The chain (PEM) that the console shows, read again when it changes; None: the Master's own, which browsers do not know."""
+    console_key_file: Path | None = _setting(None, optional(PATH))  # noqa: RUF009
+    """The key of that certificate (PEM)."""
     public_hosts: tuple[str, ...] = _setting(("localhost",), HOSTS)
     """Names and addresses in the server certificate; the first one goes into join strings."""
     public_api_port: int | None = _setting(None, optional(number(1, 65535)))

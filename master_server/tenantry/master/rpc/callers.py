@@ -25,8 +25,24 @@ CALLER: ContextVar[Caller] = ContextVar("caller")
 """The daemon behind the call that is being served, on the `link` listener."""
 
 
+BROUGHT_FOR = "tenantry-brought-for"
+"""Metadata in which the Master's own console says whose call it brings. It counts on the console's private socket and nowhere else."""
+BROWSER: ContextVar[str] = ContextVar("browser")
+"""Where the call that is being served comes from, ``host:port``, when the console brought it."""
+
+
+def note_browser(context: Context) -> None:
+    """Take from a call on the console's socket whose it is."""
+    for name, value in context.invocation_metadata() or ():
+        if name == BROUGHT_FOR and isinstance(value, str):
+            BROWSER.set(value)
+
+
 def peer_address(context: Context) -> str:
-    """The peer as ``host:port``, an IPv6 host in brackets."""
+    """The peer as ``host:port``, an IPv6 host in brackets; the browser where the console is the peer."""
+    browser = BROWSER.get(None)
+    if browser is not None:
+        return browser
     peer = urllib.parse.unquote(str(context.peer()))
     return re.sub(r"^ipv[46]:", "", peer)
 

@@ -26,6 +26,7 @@ from tenantry.master.rpc.callers import (
     VIEWER,
     CertificateReader,
     Context,
+    note_browser,
     peer_address,
     peer_certificate,
     peer_host,
@@ -130,14 +131,19 @@ class Gate(grpc.aio.ServerInterceptor):
         clocks: Clocks,
         metrics: MasterMetrics,
         reads: ReadLedger,
+        brought: bool = False,
     ) -> None:
-        """``door`` on the `api` listener, ``certificates`` on the `link` listener. ``reads``: told of calls that change nothing."""
+        """``door`` on the `api` listener, ``certificates`` on the `link` listener. ``reads``: told of calls that change nothing.
+
+        ``brought``: this listener is the console's own, whose callers are browsers.
+        """
         self._door = door
         self._certificates = certificates
         self._committer = committer
         self._clocks = clocks
         self._metrics = metrics
         self._reads = reads
+        self._brought = brought
         self._strangers = AttemptLimit(per_minute=AUDITED_STRANGERS, all_per_minute=AUDITED_STRANGERS)
 
     async def intercept_service(
@@ -164,7 +170,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def _guard(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def serve(request: Any, context: Context) -> Any:
-            request_id = secrets.token_hex(8)
+            request_id = self._begin(context)
             try:
                 await self._admit(method, request, context, request_id)
                 answer = await behaviour(request, context)
@@ -178,7 +184,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def _guard_stream(self, method: str, behaviour: Behaviour) -> Behaviour:
         async def serve(request: Any, context: Context) -> None:
-            request_id = secrets.token_hex(8)
+            request_id = self._begin(context)
             try:
                 viewer = await self._admit(method, request, context, request_id)
                 self._note_read(method, request)
@@ -193,6 +199,12 @@ class Gate(grpc.aio.ServerInterceptor):
                 await self._abort(method, request, context, request_id, error)
 
         return serve
+
+    def _begin(self, context: Context) -> str:
+        """Give a call its number, and know from where it comes."""
+        if self._brought:
+            note_browser(context)
+        return secrets.token_hex(8)
 
     async def _serve_while_allowed(
         self, door: Door, method: str, viewer: Viewer, behaviour: Behaviour, request: Any, context: Context

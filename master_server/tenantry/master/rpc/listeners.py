@@ -16,6 +16,8 @@ from tenantry.transport.settings import server_options
 # A call that is over counts until its objects are collected: busy clients must not be refused for what they have finished.
 API_STREAMS = 1_000
 LINK_STREAMS = 16
+# All browsers come over one connection.
+CONSOLE_STREAMS = 10_000
 
 HEALTH = "grpc.health.v1.Health"
 API_SERVICES = (
