@@ -17,6 +17,7 @@ from tenantry.master.domain.keys import EnrolmentKey
 from tenantry.master.domain.people import Group, MachineCertificate, Token
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.domain.rules import SeriesState
+from tenantry.master.operations.actors import SYSTEM
 from tenantry.master.operations.administrators import ensure_administrator
 from tenantry.master.sql.authorities import StoredAuthority
 from tenantry.master.sql.backup import copy_running, restore_into
@@ -51,7 +52,7 @@ def fill_every_table(database: Database) -> None:
     with database.write() as transaction:
         tenants = [transaction.tenants.insert(new_tenant(number, tags=("ü", "b"))).id for number in range(60)]
         transaction.keys.insert(EnrolmentKey("k", "h", tenants[0], NOW, NOW + 1, "admin", NOW, "spki"))
-        administrator = ensure_administrator(transaction, "test", NOW)
+        administrator = ensure_administrator(transaction, SYSTEM, NOW)
         transaction.tokens.insert(Token("t", "h", "n", NOW, user_id=administrator.id))
         transaction.machine_certificates.insert(
             MachineCertificate("bb", administrator.id, "ca", "pk", NOW, NOW + 1, NOW, "test")

@@ -9,6 +9,7 @@ from tenantry.master.domain.certificates import Certificate, CertificateStatus
 from tenantry.master.domain.keys import EnrolmentKey
 from tenantry.master.domain.people import Token
 from tenantry.master.domain.tenants import Tenant
+from tenantry.master.operations.actors import SYSTEM
 from tenantry.master.operations.administrators import ensure_administrator
 from tenantry.master.sql.authorities import StoredAuthority
 from tenantry.master.sql.database import Database
@@ -121,7 +122,7 @@ def test_cancelled_keys_are_expired(database: Database, tenant: Tenant, key: Enr
 def test_tokens_are_kept_and_revoked_once(database: Database) -> None:
     """A revoked token keeps the time of its revocation."""
     with database.write() as transaction:
-        user = ensure_administrator(transaction, "test", NOW)
+        user = ensure_administrator(transaction, SYSTEM, NOW)
         token = Token("t1", "hash", "admin", NOW, user_id=user.id)
         transaction.tokens.insert(dataclasses.replace(token, id="t2", created_ms=NOW + 1))
         transaction.tokens.insert(token)

@@ -13,7 +13,7 @@ from tenantry.master.config import MasterConfig
 from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import MasterMetrics
-from tenantry.master.operations import licensing, supervising
+from tenantry.master.operations import licensing, supervising, trusting
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.compacting import CompactionPolicy, Compactor
@@ -23,6 +23,7 @@ from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.retaining import Retainer
 from tenantry.master.operations.sessions import TokenUses
+from tenantry.master.operations.trusting import LOCAL_FILES, Trust
 from tenantry.master.operations.viewers import SignedIn, ViewerDirectory, load_signed_in
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.changes import Changes
@@ -44,6 +45,7 @@ STORM_OVER_S = 2.0
 ROUNDS_AFTER_STORM = 10
 COUNT_S = 10.0
 LICENCE_S = 10.0
+TRUST_S = 2.0
 GOODBYE_S = 5.0
 RETURN_MS = 2_000
 """What a restart takes at least: who comes earlier finds nobody."""
@@ -188,6 +190,19 @@ def _look_at_licences(
 ) -> tuple[licensing.Standing, tuple[licensing.EndWarning, ...]]:
     standing = book.standing(transaction, now_ms)
     return standing, licensing.due_warnings(transaction, book, standing, now_ms)
+
+
+async def note_trust(look: Callable[[], Trust], committer: Committer, clocks: Clocks) -> None:
+    """Write down when the files say that others are trusted than before, by a command or by hand, also while nothing ran."""
+    noted: Trust | None = None
+    while True:
+        with contextlib.suppress(Failure):  # a file that is damaged is told to whoever asks for a licence
+            trust = look()
+            if trust != noted:
+                now_ms = clocks.wall_ms()
+                await committer.run(partial(trusting.note_trust, actor=LOCAL_FILES, trust=trust, now_ms=now_ms))
+                noted = trust
+        await asyncio.sleep(TRUST_S)
 
 
 async def give_back_memory(links: LinkDirectory) -> None:

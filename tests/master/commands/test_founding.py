@@ -150,4 +150,6 @@ def test_what_it_did_is_audited(folder: Path) -> None:
     assert execute(["init", "--data", str(folder)]) == 0
     with Database.open(f"sqlite:///{folder / 'master.db'}") as database, database.write() as transaction:
         rows = transaction.tokens._connection.exec_driver_sql("SELECT stream, fields FROM records").all()
-    assert [(stream, json.loads(fields)["action"]) for stream, fields in rows] == [("auditMessages", "master.init")]
+    assert [(stream, json.loads(fields)["action"]) for stream, fields in rows] == [
+        ("auditMessages", action) for action in ("master.init", "user.create", "role.grant")
+    ]

@@ -8,6 +8,7 @@ import pytest
 from tenantry.master.commands.markers import RESTORING
 from tenantry.master.commands.program import execute
 from tenantry.master.domain.people import Token
+from tenantry.master.operations.actors import SYSTEM
 from tenantry.master.operations.administrators import ensure_administrator
 from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_USAGE
@@ -33,7 +34,7 @@ def dsn_of(folder: Path) -> str:
 def add_token(dsn: str, name: str) -> None:
     """Change the store in a way that is seen."""
     with Database.open(dsn) as database, database.write() as transaction:
-        user = ensure_administrator(transaction, "test", 1)
+        user = ensure_administrator(transaction, SYSTEM, 1)
         transaction.tokens.insert(Token(name, f"hash of {name}", name, 1, user_id=user.id))
 
 
@@ -67,7 +68,7 @@ def test_a_running_master_is_saved_and_restored(
     with Database.open(dsn_of(folder)) as database:
         assert execute(["backup", str(saved), "--data", str(folder)]) == 0
         with database.write() as transaction:
-            user = ensure_administrator(transaction, "test", 2)
+            user = ensure_administrator(transaction, SYSTEM, 2)
             transaction.tokens.insert(Token("after", "hash", "after", 2, user_id=user.id))
     assert saved.stat().st_mode & 0o777 == 0o600
     assert execute(["restore", str(saved), "--data", str(other)]) == 0

@@ -38,7 +38,7 @@ Cast = Callable[[str], Viewer]
 def cast(database: Database) -> Cast:
     """Looks up a user as a caller; ``administrator`` may do everything, ``tina`` administers the own Tenant, ``bob`` nothing."""
     with database.write() as transaction:
-        ensure_administrator(transaction, "test", NOW)
+        ensure_administrator(transaction, ACTOR, NOW)
         for name in ("tina", "bob"):
             transaction.users.insert(User(0, name, "", "", NOW))
         grant(transaction, viewer_of(transaction, "administrator"), OWN, "tina", Role.TENANT_ADMINISTRATOR)

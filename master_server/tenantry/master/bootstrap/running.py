@@ -21,6 +21,7 @@ from tenantry.master.monitoring.serving import MetricsServer
 from tenantry.master.operations import supervising
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.evaluating import RuleEvaluator
+from tenantry.master.operations.trusting import trust_of
 from tenantry.master.operations.viewers import ViewerDirectory
 from tenantry.master.rpc.link_service import push_changes
 from tenantry.master.sql.changes import Changes
@@ -42,7 +43,6 @@ class RunningMaster:
     monitoring_address: str | None
     machines_address: str | None
 
-    console_address: str | None
 
 @contextlib.asynccontextmanager
 async def running_master(config: MasterConfig, clocks: Clocks | None = None) -> AsyncIterator[RunningMaster]:
@@ -94,17 +94,9 @@ async def _serving(config: MasterConfig, clocks: Clocks, store: Opened) -> Async
     await core.sealer.seal()
     for server in listeners.all:
         await server.start()
-    async with contextlib.AsyncExitStack() as beside:
-        monitoring_address = beside.enter_context(_monitoring(config, core.metrics))
-        console = listeners.console
-        if console is not None:
-            await beside.enter_async_context(console.serving())
+    with _monitoring(config, core.metrics) as monitoring_address:
         master = RunningMaster(
-            listeners.api_address,
-            listeners.link_address,
-            monitoring_address,
-            listeners.machines_address,
-            None if console is None else console.address,
+            listeners.api_address, listeners.link_address, monitoring_address, listeners.machines_address
         )
         _write_endpoints(config, master)
         log.info("listening", api=master.api_address, link=master.link_address, tenants=len(core.register))
@@ -131,6 +123,7 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.count(core.register, core.metrics)
     yield core.sealer.run()
     yield core.reads.run()
+    yield background.note_trust(lambda: trust_of(core.licences.issuers(), config.openid), committer, clocks)
     yield background.watch_licences(core.licences, core.reader, committer, clocks, core.metrics)
 
 
@@ -180,4 +173,3 @@ def _write_endpoints(config: MasterConfig, master: RunningMaster) -> None:
         "machines": master.machines_address,
     }
     write_private(config.endpoints_file, json.dumps(listening).encode())
-        "console": master.console_address,

@@ -16,7 +16,7 @@ from tenantry.master.commands.licences import (
 from tenantry.master.commands.markers import INITIALISING
 from tenantry.master.commands.options import configured
 from tenantry.master.commands.outcomes import CommandRefused
-from tenantry.master.commands.tokens import TOKEN_FILE, audited, new_token, show_token, write_token
+from tenantry.master.commands.tokens import TOKEN_FILE, audited, local_actor, new_token, show_token, write_token
 from tenantry.master.config import CONFIG_NAME, MasterConfig, split_listen
 from tenantry.process.failpoints import failpoint
 from tenantry.process.files import private_directory, sync_directory, write_private
@@ -190,6 +190,7 @@ def _found(
     """Write the first rows, all or none; the licence in force. What an interrupted `init` wrote stays, but its token, which nobody
     may have seen.
     """
+    from tenantry.licensing.issuers import TrustFile
     from tenantry.licensing.machine import master_fingerprint
     from tenantry.master.commands.stores import INSTANCE_ID, TRUST_DOMAIN
     from tenantry.master.domain.authorities import AuthorityState
@@ -197,6 +198,7 @@ def _found(
     from tenantry.master.operations.administrators import ensure_administrator
     from tenantry.master.operations.clocks import wall_ms
     from tenantry.master.operations.licensing import FINGERPRINT
+    from tenantry.master.operations.trusting import note_trust, trust_of
     from tenantry.master.sql.authorities import StoredAuthority
 
     now = wall_ms()
@@ -218,10 +220,12 @@ def _found(
             )
         for unseen in transaction.tokens.all():
             transaction.tokens.revoke(unseen.id, now)
-        administrator = ensure_administrator(transaction, "system:init", now)
-        transaction.tokens.insert(Token(secret.id, secret.hash, _FIRST_TOKEN, now, user_id=administrator.id))
         transaction.records.append([audited("master.init", now, authority=authority.id, token=secret.id)])
-        return None if birth is None else license_at_birth(config, transaction, *birth, now)
+        administrator = ensure_administrator(transaction, local_actor(), now)
+        transaction.tokens.insert(Token(secret.id, secret.hash, _FIRST_TOKEN, now, user_id=administrator.id))
+        licence = None if birth is None else license_at_birth(config, transaction, *birth, now)
+        note_trust(transaction, local_actor(), trust_of(TrustFile(config.issuers_file).read(), config.openid), now)
+        return licence
 
 
 def _print_steps(config: MasterConfig, authority: "Authority", licence: "Licence | None") -> None:

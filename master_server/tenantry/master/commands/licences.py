@@ -1,5 +1,6 @@
 """``tenantry-master license``: the Master's licence on its own machine, and the issuers that this machine trusts."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -98,6 +99,7 @@ def trust(config: MasterConfig, file: Path) -> None:
     issuer = decode_issuer(_read(file))
     private_directory(config.licensing_dir)
     TrustFile(config.issuers_file).trust(issuer, wall_ms())
+    _note_trust(config)
     click.echo(f"licences of {issuer.name} (key {issuer.kid}) count here now", err=True)
 
 
@@ -110,6 +112,7 @@ def distrust(config: MasterConfig, kid: str) -> None:
     from tenantry.master.operations.clocks import wall_ms
 
     revoked = TrustFile(config.issuers_file).revoke(kid, wall_ms())
+    _note_trust(config)
     click.echo(f"licences of the key {kid} of {revoked.issuer.name} count nothing here any more", err=True)
 
 
@@ -170,6 +173,25 @@ def read_issuer_key(path: Path, passphrase_file: Path | None) -> "IssuerKey":
         return load_issuer_key(path.absolute(), passphrase)
     except PassphraseWrong as wrong:
         raise CommandRefused(str(wrong), "Name its file with --issuer-passphrase-file.", EXIT_DENIED) from None
+
+
+def _note_trust(config: MasterConfig) -> None:
+    """Write the change into the audit. A running Master does it by itself, and one that cannot be opened now when it starts."""
+    from tenantry.licensing.issuers import TrustFile
+    from tenantry.master.commands.outcomes import CommandRefused
+    from tenantry.master.commands.stores import stopped_master
+    from tenantry.master.commands.tokens import local_actor
+    from tenantry.master.operations.clocks import wall_ms
+    from tenantry.master.operations.trusting import note_trust, trust_of
+    from tenantry.master.sql.refusals import StoreRefused
+
+    trust = trust_of(TrustFile(config.issuers_file).read(), config.openid)
+    with (
+        contextlib.suppress(CommandRefused, StoreRefused),
+        stopped_master(config) as database,
+        database.write() as transaction,
+    ):
+        note_trust(transaction, local_actor(), trust, wall_ms())
 
 
 def _book(config: MasterConfig) -> "LicenceBook":

@@ -48,7 +48,7 @@ def create(config: MasterConfig, name: str, token_file: Path | None) -> None:
             write_token(token_file, secret)
         now = wall_ms()
         with database.write() as transaction:
-            user = ensure_administrator(transaction, "system:token create", now)
+            user = ensure_administrator(transaction, local_actor(), now)
             transaction.tokens.insert(Token(secret.id, secret.hash, name, now, user_id=user.id))
             transaction.records.append([audited("token.create", now, token=secret.id, name=name)])
     show_token(secret, token_file)
@@ -74,6 +74,7 @@ def revoke(config: MasterConfig, token_id: str) -> None:
     """Revoke the token with this ID (`token list` shows it): it opens nothing any more."""
     from tenantry.master.commands.stores import stopped_master
     from tenantry.master.operations.clocks import wall_ms
+    from tenantry.master.operations.journal import if_unchanged
 
     with stopped_master(config) as database:
         now = wall_ms()
@@ -82,9 +83,10 @@ def revoke(config: MasterConfig, token_id: str) -> None:
             if known is None:
                 hint = "`tenantry-master token list` shows the ids."
                 raise CommandRefused(f"there is no token {token_id[:40]!r}", hint, EXIT_NOT_FOUND)
+            facts = {"token": token_id, "name": known.name, **if_unchanged(known.revoked_ms is None)}
+            transaction.records.append([audited("token.revoke", now, **facts)])
             if known.revoked_ms is None:
                 transaction.tokens.revoke(token_id, now)
-                transaction.records.append([audited("token.revoke", now, token=token_id, name=known.name)])
     click.echo(f"revoked {token_id} ({known.name})", err=True)
 
 

@@ -7,7 +7,7 @@ import click
 
 from tenantry.master.commands.options import configured
 from tenantry.master.commands.outcomes import CommandRefused
-from tenantry.master.commands.tokens import audited
+from tenantry.master.commands.tokens import audited, local_actor
 from tenantry.master.config import MasterConfig
 from tenantry.protocol.failures import EXIT_NOT_FOUND
 
@@ -60,7 +60,7 @@ def reset_password(config: MasterConfig, name: str, password_file: Path | None, 
         from dataclasses import replace
 
         if folded == FIRST_ADMINISTRATOR:
-            ensure_administrator(transaction, "system:user reset-password", now)
+            ensure_administrator(transaction, local_actor(), now)
         known = transaction.users.by_name(folded)
         if known is None:
             hint = "`tenantry-master user list` shows those that there are."
