@@ -42,6 +42,7 @@ class RunningMaster:
     link_address: str
     monitoring_address: str | None
     machines_address: str | None
+    console_address: str | None
 
 
 @contextlib.asynccontextmanager
@@ -94,9 +95,17 @@ async def _serving(config: MasterConfig, clocks: Clocks, store: Opened) -> Async
     await core.sealer.seal()
     for server in listeners.all:
         await server.start()
-    with _monitoring(config, core.metrics) as monitoring_address:
+    async with contextlib.AsyncExitStack() as beside:
+        monitoring_address = beside.enter_context(_monitoring(config, core.metrics))
+        console = listeners.console
+        if console is not None:
+            await beside.enter_async_context(console.serving())
         master = RunningMaster(
-            listeners.api_address, listeners.link_address, monitoring_address, listeners.machines_address
+            listeners.api_address,
+            listeners.link_address,
+            monitoring_address,
+            listeners.machines_address,
+            None if console is None else console.address,
         )
         _write_endpoints(config, master)
         log.info("listening", api=master.api_address, link=master.link_address, tenants=len(core.register))
@@ -171,5 +180,6 @@ def _write_endpoints(config: MasterConfig, master: RunningMaster) -> None:
         "link": master.link_address,
         "monitoring": master.monitoring_address,
         "machines": master.machines_address,
+        "console": master.console_address,
     }
     write_private(config.endpoints_file, json.dumps(listening).encode())
