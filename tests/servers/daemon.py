@@ -25,6 +25,8 @@ JOIN_S = 60.0
 DRAIN_S = 90.0
 CONNECT_S = 60.0
 STATUS_S = 15.0
+GENTLY = "--pause=0.4"
+"""For tests of something else than load: each record costs both ends, and the check when all is delivered."""
 
 
 @dataclass

@@ -14,6 +14,9 @@ T = TypeVar("T")
 PATIENCE_S = 60.0
 """For what names no time: far more than it takes, and less than a test may take."""
 _LOOK_S = 0.02
+_SELDOM_S = 0.2
+_PATIENT = 20
+"""Who has waited long looks less often: a twentieth of the wait so far lies between two looks, which may cost both ends a lot."""
 
 
 class TooLate(AssertionError):
@@ -26,15 +29,17 @@ async def eventually(look: Callable[[], Awaitable[T | None]], what: str, seconds
 async def eventually(look: Callable[[], T | None], what: str, seconds: float = PATIENCE_S) -> T: ...
 async def eventually(look: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
     """The first answer of ``look``, a function or a coroutine function, that is true. Raises TooLate."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     while True:
         answer = look()
         found = await answer if isinstance(answer, Awaitable) else answer
         if found:
             return found
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise TooLate(f"waited {seconds:g} s in vain for {what}")
-        deadline += await _rest()
+        deadline += await _rest(min(max(_LOOK_S, (now - began) / _PATIENT), _SELDOM_S))
 
 
 @contextlib.asynccontextmanager
@@ -59,8 +64,8 @@ async def within(seconds: float) -> AsyncIterator[None]:
             timer.cancel()
 
 
-async def _rest() -> float:
+async def _rest(seconds: float) -> float:
     """Sleep a little; how many seconds later than asked this task went on."""
     began = time.monotonic()
-    await asyncio.sleep(_LOOK_S)
-    return max(0.0, time.monotonic() - began - _LOOK_S)
+    await asyncio.sleep(seconds)
+    return max(0.0, time.monotonic() - began - seconds)

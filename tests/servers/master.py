@@ -1,10 +1,14 @@
 """A real Master for tests: the program itself, in a data folder of its own, on free ports."""
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,11 +44,11 @@ class MasterProcess:
     link_address: str = ""
     monitoring_address: str | None = None
     machines_address: str | None = None
+    console_address: str | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def root(self) -> bytes:
-    console_address: str | None = None
         """The root certificate of the oldest authority, PEM."""
         return min((self.data / "pki").glob("*/root.pem"), key=lambda path: path.stat().st_mtime_ns).read_bytes()
 
@@ -79,11 +83,11 @@ class MasterProcess:
         known = json.loads(endpoints.read_text())
         self.api_address, self.link_address = known["api"], known["link"]
         self.monitoring_address, self.machines_address = known["monitoring"], known["machines"]
+        self.console_address = known["console"]
         return self
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the running program."""
-        self.console_address = known["console"]
         assert self.process is not None
         self.process.send_signal(number)
 
@@ -132,7 +136,25 @@ class MasterProcess:
 
 
 def initialise(data: Path, *arguments: str, licence: bool = True) -> str:
-    """``tenantry-master init``, with a licence of the test issuer; the administrator's token."""
+    """``tenantry-master init``, with a licence of the test issuer; the administrator's token.
+
+    Without ``arguments`` it is a copy of one that this process made before: the same Master, before it was ever started.
+    """
+    if arguments:
+        return _initialise(data, *arguments, licence=licence)
+    made, token = _made_once(licence=licence)
+    shutil.copytree(made, data)
+    return token
+
+
+@functools.cache
+def _made_once(*, licence: bool) -> tuple[Path, str]:
+    folder = Path(tempfile.mkdtemp(prefix="tenantry-master-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / "master", _initialise(folder / "master", licence=licence)
+
+
+def _initialise(data: Path, *arguments: str, licence: bool) -> str:
     token_file = data.parent / f"{data.name}.token"
     more = licensed(*arguments) if licence else arguments
     done = subprocess.run(

@@ -22,7 +22,7 @@ from tenantry.protocol.licences import DAY_MS, LicenceKind
 from tenantry.v1 import licence_service_pb2 as pb
 from tests.cli.conftest import Person
 from tests.servers.daemon import PROGRAM as DAEMON
-from tests.servers.daemon import NumberedDaemon, joined_daemon, running_daemon
+from tests.servers.daemon import GENTLY, NumberedDaemon, joined_daemon, running_daemon
 from tests.servers.deadlines import eventually
 from tests.servers.licensing import issuer_key, licence_for
 from tests.servers.master import PROGRAM, MasterProcess, running_master
@@ -151,7 +151,7 @@ async def test_a_licence_that_runs_out_stops_nothing(tmp_path: Path) -> None:
     ) as master:
         issuers = trust(master)
         await license_master(master, tenants=5, seconds=30)
-        async with running_daemon(master, tmp_path, "runs") as running:
+        async with running_daemon(master, tmp_path, "runs", GENTLY) as running:
             await running.acknowledged(3)
             await until_refused(master, LicenceExpired.reason)
             with refused(LicenceExpired):

@@ -13,7 +13,7 @@ import pytest
 
 from tenantry.transport.pinning import fingerprint_of
 from tests.cli.conftest import Person
-from tests.servers.daemon import NumberedDaemon, running_daemon
+from tests.servers.daemon import GENTLY, NumberedDaemon, running_daemon
 from tests.servers.deadlines import eventually
 from tests.servers.master import MasterProcess, running_master
 
@@ -35,7 +35,7 @@ async def goes_on(daemon: NumberedDaemon) -> None:
 @asynccontextmanager
 async def copied(master: MasterProcess, folder: Path) -> AsyncIterator[tuple[NumberedDaemon, NumberedDaemon]]:
     """A machine with its link open, and a copy of it that has been refused."""
-    async with running_daemon(master, folder, "current") as current:
+    async with running_daemon(master, folder, "current", GENTLY) as current:
         await current.acknowledged(3)
         current.stop()
         newcomer = NumberedDaemon(folder / "newcomer", current.guid)

@@ -13,7 +13,7 @@ import pytest
 
 from tenantry.cli.profiles import Profile, Profiles, changing_profiles
 from tests.servers.daemon import PROGRAM as DAEMON
-from tests.servers.daemon import NumberedDaemon, running_daemon
+from tests.servers.daemon import GENTLY, NumberedDaemon, running_daemon
 from tests.servers.deadlines import eventually
 from tests.servers.master import PROGRAM, TRUST_DOMAIN, MasterProcess, running_master
 from tests.servers.operating import read_records
@@ -82,7 +82,7 @@ async def witnessed(master: MasterProcess, daemon: NumberedDaemon, name: str) ->
 async def test_a_daemon_witnesses_and_everybody_can_verify(tmp_path: Path) -> None:
     """In peace: heads come down the link; Master, operator and Tenant each prove the same chain; an export proves it too."""
     with running_master(tmp_path, *SETTINGS) as master:
-        async with running_daemon(master, tmp_path, "one") as daemon:
+        async with running_daemon(master, tmp_path, "one", GENTLY) as daemon:
             newest = await witnessed(master, daemon, "another")
             code, own = await verified_by(daemon)
             assert (code, own["problems"], own["master"]["finding"]) == (0, [], None)
@@ -110,7 +110,7 @@ async def test_a_daemon_witnesses_and_everybody_can_verify(tmp_path: Path) -> No
 async def test_f39_yesterdays_database_is_told_by_the_tenant(tmp_path: Path) -> None:
     """Nobody declared it: the Master is told in Hello, writes an alert, and nobody's verification passes any more."""
     with running_master(tmp_path, *SETTINGS) as master:
-        async with running_daemon(master, tmp_path, "one") as daemon:
+        async with running_daemon(master, tmp_path, "one", GENTLY) as daemon:
             await witnessed(master, daemon, "before")
             master.stop()
             yesterday = tmp_path / "yesterday.db"
@@ -146,7 +146,7 @@ async def test_f39_yesterdays_database_is_told_by_the_tenant(tmp_path: Path) -> 
 async def test_f39_a_second_history_is_seen_by_the_witness(tmp_path: Path) -> None:
     """A record is rewritten, all hashes and heads made to fit by who has the key: the store is sound, the witness is not fooled."""
     with running_master(tmp_path, *SETTINGS) as master:
-        async with running_daemon(master, tmp_path, "one") as daemon:
+        async with running_daemon(master, tmp_path, "one", GENTLY) as daemon:
             await witnessed(master, daemon, "before")
             master.stop()
             rewrite(master)
@@ -186,7 +186,7 @@ async def test_f18_a_declared_restore_is_seen_and_explained(tmp_path: Path) -> N
     """Restored from a backup: the Tenant is warned, the Master says what it lacks, and its audit counts as whole."""
     backup = tmp_path / "backup"
     with running_master(tmp_path, *SETTINGS) as master:
-        async with running_daemon(master, tmp_path, "one") as daemon:
+        async with running_daemon(master, tmp_path, "one", GENTLY) as daemon:
             await witnessed(master, daemon, "before")
             assert run(PROGRAM, "backup", backup, "--data", master.data).returncode == 0
             await witnessed(master, daemon, "gone")

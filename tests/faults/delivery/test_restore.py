@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tenantry.v1 import link_service_pb2, link_service_pb2_grpc
-from tests.servers.daemon import NumberedDaemon, running_daemon
+from tests.servers.daemon import GENTLY, NumberedDaemon, running_daemon
 from tests.servers.master import PROGRAM, STOP_S, MasterProcess, running_master
 from tests.servers.operating import read_gaps, read_records
 from tests.servers.wire_tenant import Identity, WireTenant, enrolled, key_pem, make_key, make_request, open_link
@@ -55,8 +55,8 @@ async def test_f18_a_master_from_an_older_backup_gets_back_what_its_tenants_stil
     backup = tmp_path / "backup"
     with running_master(tmp_path, "heartbeat_interval=1s", "reconnect_spread=0s") as master:
         async with (
-            running_daemon(master, tmp_path, "keeps") as keeps,
-            running_daemon(master, tmp_path, "forgets", environment=NO_TAIL) as forgets,
+            running_daemon(master, tmp_path, "keeps", GENTLY) as keeps,
+            running_daemon(master, tmp_path, "forgets", GENTLY, environment=NO_TAIL) as forgets,
         ):
             wire = WireTenant(await enrolled(master, "renews"))
             async with open_link(master, wire.identity) as link:

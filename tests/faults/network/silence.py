@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.daemon import NumberedDaemon, running_daemon
+from tests.servers.daemon import GENTLY, NumberedDaemon, running_daemon
 from tests.servers.deadlines import eventually
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.operating import read_records
@@ -56,7 +56,7 @@ async def until_over(master: MasterProcess, guid: str) -> None:
 async def frozen_daemon(folder: Path, environment: Mapping[str, str] | None = None, *, alert: bool = True) -> None:
     """F11: SIGSTOP of a daemon, whose kernel goes on answering TCP."""
     with running_master(folder, "heartbeat_interval=1s", environment=environment) as master:
-        async with running_daemon(master, folder, "one") as daemon:
+        async with running_daemon(master, folder, "one", GENTLY) as daemon:
             await daemon.acknowledged(3)
             ended = links_ended(master, daemon.guid)
             daemon.signal(signal.SIGSTOP)
@@ -73,7 +73,7 @@ async def frozen_daemon(folder: Path, environment: Mapping[str, str] | None = No
 async def hung_daemon(folder: Path) -> None:
     """F11: the event loop of a daemon hangs, while the threads of gRPC answer every ping."""
     with running_master(folder, "heartbeat_interval=1s") as master:
-        async with running_daemon(master, folder, "one") as daemon:
+        async with running_daemon(master, folder, "one", GENTLY) as daemon:
             await daemon.acknowledged(3)
             ended = links_ended(master, daemon.guid)
             with daemon.blocked():
@@ -88,7 +88,7 @@ async def hung_daemon(folder: Path) -> None:
 async def frozen_master(folder: Path, environment: Mapping[str, str] | None = None) -> None:
     """F10: SIGSTOP of the Master, and SIGCONT when its daemons have given their links up."""
     with running_master(folder, "heartbeat_interval=1s", "reconnect_spread=0s") as master:
-        async with running_daemon(master, folder, "one", environment=environment) as daemon:
+        async with running_daemon(master, folder, "one", GENTLY, environment=environment) as daemon:
             await daemon.acknowledged(3)
             master.signal(signal.SIGSTOP)
             stopped = time.monotonic()
@@ -174,7 +174,7 @@ async def across(folder: Path, network: Namespaces) -> AsyncIterator[tuple[Maste
     with running_master(folder, "heartbeat_interval=1s", "reconnect_spread=0s", "link_listen=0.0.0.0:0") as master:
         address = f"{network.here}:{master.link_address.rpartition(':')[2]}"
         prefix = ("ip", "netns", "exec", network.name)
-        async with running_daemon(master, folder, "one", prefix=prefix, address=address) as daemon:
+        async with running_daemon(master, folder, "one", GENTLY, prefix=prefix, address=address) as daemon:
             yield master, daemon
 
 
