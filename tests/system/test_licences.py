@@ -21,8 +21,8 @@ from tenantry.protocol.failures import (
 from tenantry.protocol.licences import DAY_MS, LicenceKind
 from tenantry.v1 import licence_service_pb2 as pb
 from tests.cli.conftest import Person
-from tests.servers.daemon import PROGRAM as DAEMON
 from tests.servers.daemon import GENTLY, NumberedDaemon, joined_daemon, running_daemon
+from tests.servers.daemon import PROGRAM as DAEMON
 from tests.servers.deadlines import eventually
 from tests.servers.licensing import issuer_key, licence_for
 from tests.servers.master import PROGRAM, MasterProcess, running_master

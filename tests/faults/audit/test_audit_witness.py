@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tenantry.cli.profiles import Profile, Profiles, changing_profiles
-from tests.servers.daemon import PROGRAM as DAEMON
 from tests.servers.daemon import GENTLY, NumberedDaemon, running_daemon
+from tests.servers.daemon import PROGRAM as DAEMON
 from tests.servers.deadlines import eventually
 from tests.servers.master import PROGRAM, TRUST_DOMAIN, MasterProcess, running_master
 from tests.servers.operating import read_records
