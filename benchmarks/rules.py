@@ -21,7 +21,7 @@ from tenantry.master.domain.rules import Action, ActionKind, Condition, Limit, R
 from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
-from tenantry.master.timeseries.segments import Frame
+from tenantry.master.timeseries.segments import FrameColumns
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import Configuration
 
@@ -115,11 +115,13 @@ def _measure(
     for tick, values in enumerate(ticks):
         now_ms = START_MS + tick * TICK_MS
         rows = values.astype("<f8")
-        frames = [Frame(place + 1, 1, tick + 1, now_ms, (now_ms,), row.tobytes()) for place, row in enumerate(rows)]
-        for start in range(0, len(frames), commit):
+        for start in range(0, len(rows), commit):
+            own = rows[start : start + commit]
+            tenant_ids = range(start + 1, start + 1 + len(own))
+            alike = FrameColumns(1, now_ms, tenant_ids, [tick + 1] * len(own), [now_ms] * len(own), own.tobytes())
             with database.write() as transaction:
                 begun = time.process_time()
-                evaluator.evaluate(transaction, frames[start : start + commit], now_ms)
+                evaluator.evaluate(transaction, [], [alike], now_ms)
                 cpu += time.process_time() - begun
             begun = time.process_time()
             evaluator.committed()

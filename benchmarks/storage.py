@@ -18,7 +18,9 @@ from benchmarks.load.frames import FrameSource
 from benchmarks.load.tenant import LoadTenant
 from benchmarks.stage import Stage
 from tenantry.master.config import load
-from tenantry.master.operations.ingesting import DataItem, Decoders, Ingest, LatestFrame, LayoutDirectory, Outcome
+from tenantry.master.operations.deliveries import DataItem, Decoders, LatestFrame, LayoutDirectory, Outcome
+from tenantry.master.operations.ingesting import Ingest
+from tenantry.master.rpc.alike_frames import read_alike_frames
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.marks import MarkMove
 from tenantry.master.timeseries.segments import Frame, encode_segment
@@ -167,7 +169,7 @@ def _committer(database: Database, tenants: Sequence[LoadTenant], source: FrameS
             tenant.continue_from(mark[Stream.METRICS].last_seq, mark[Stream.METRICS].chain)
             sessions.append(_Session(tenant.tenant_id, tenant.epoch, marks=mark))
     layouts.learn([(source.layout.id, numbers[source.layout.id], source.samples)])
-    ingest = Ingest(Decoders(decode_frame, decode_alert, decode_notification), layouts)
+    ingest = Ingest(Decoders(decode_frame, decode_alert, decode_notification, read_alike_frames), layouts)
     rounds = [[tenant.next_batch(source, 1) for tenant in tenants] for _ in range(commits)]
 
     def store() -> None:

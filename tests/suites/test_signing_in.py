@@ -17,14 +17,16 @@ from tenantry.master.domain.records import StreamName
 from tenantry.master.operations import users
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.deliveries import Decoders, LayoutDirectory
 from tenantry.master.operations.hashing import PasswordHashing
-from tenantry.master.operations.ingesting import Decoders, Ingest, LayoutDirectory
+from tenantry.master.operations.ingesting import Ingest
 from tenantry.master.operations.sealing import Seal
 from tenantry.master.operations.second_factors import hash_recovery_codes, make_recovery_codes
 from tenantry.master.operations.sessions import MAX_SESSIONS, MAX_SOURCES, SessionTerms
 from tenantry.master.operations.sign_in_limits import SignInLimits
 from tenantry.master.operations.signing_in import AUDITED_PER_MINUTE, Passed, SignInDesk
 from tenantry.master.operations.viewers import make_viewer
+from tenantry.master.rpc.alike_frames import read_alike_frames
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import (
@@ -100,7 +102,7 @@ class Desk:
 async def at_work(database: Database) -> AsyncIterator[Desk]:
     """A desk with a committer of its own."""
     clocks = TurnedClocks()
-    ingest = Ingest(Decoders(decode_frame, decode_alert, decode_notification), LayoutDirectory())
+    ingest = Ingest(Decoders(decode_frame, decode_alert, decode_notification, read_alike_frames), LayoutDirectory())
     committer = Committer(database, ingest, clocks.clocks, asyncio.get_running_loop())
     committer.start()
     desk = Desk(database, committer, clocks)

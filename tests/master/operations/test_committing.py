@@ -11,8 +11,10 @@ import pytest
 from tenantry.master.domain.records import StreamName
 from tenantry.master.operations import journal
 from tenantry.master.operations.committing import MAX_QUEUED_BYTES, Committer
-from tenantry.master.operations.ingesting import DataItem, Decoders, Ingest, LayoutDirectory
+from tenantry.master.operations.deliveries import DataItem, Decoders, LayoutDirectory
+from tenantry.master.operations.ingesting import Ingest
 from tenantry.master.operations.links import LinkSession
+from tenantry.master.rpc.alike_frames import read_alike_frames
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.delivery import HighWater
@@ -70,7 +72,7 @@ class Rounds:
 @asynccontextmanager
 async def committing(rounds: Rounds) -> AsyncIterator[Committer]:
     """A committer at work on the store behind `rounds`."""
-    ingest = Ingest(Decoders(decode_frame, decode_alert, decode_notification), LayoutDirectory())
+    ingest = Ingest(Decoders(decode_frame, decode_alert, decode_notification, read_alike_frames), LayoutDirectory())
     committer = Committer(cast("Database", rounds), ingest, TurnedClocks().clocks, asyncio.get_running_loop(), rounds)
     committer.start()
     try:

@@ -32,7 +32,7 @@ from tenantry.master.operations.registering import move_tenant
 from tenantry.master.operations.ruling import create_rule, delete_rule, install_builtin_rules, set_active, update_rule
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.database import Database
-from tenantry.master.timeseries.segments import Frame
+from tenantry.master.timeseries.segments import Frame, FrameColumns
 from tenantry.protocol.failures import RuleBuiltIn, StoreUnavailable
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import TenantState
@@ -65,6 +65,14 @@ def disk_rule(name: str = "disk", **condition: Any) -> RuleDraft:
     return RuleDraft(name, Condition("disk", **{**facts, **condition}), BOTH_WAYS, active=True)
 
 
+def as_columns(frames: Sequence[Frame]) -> tuple[Sequence[Frame], list[FrameColumns]]:
+    """The frames side by side if they can be; else as they are."""
+    if len({frame.layout_id for frame in frames}) != 1 or any(len(frame.timestamps) != 1 for frame in frames):
+        return frames, []
+    tenant_ids, layout_ids, seqs, received, stamps, values = zip(*frames, strict=True)
+    return [], [FrameColumns(layout_ids[0], received[0], tenant_ids, seqs, [at for (at,) in stamps], b"".join(values))]
+
+
 @dataclass
 class Rig:
     """A store, the layouts in it, and an evaluator that a test may start anew."""
@@ -73,6 +81,8 @@ class Rig:
     evaluator: RuleEvaluator
     layouts: dict[bytes, int]
     seq: int = 0
+    together: bool = False
+    """Frames that can be are given side by side, as nearly all come in."""
 
     def restart(self) -> None:
         """Another life of the Master: nothing is in memory."""
@@ -87,8 +97,9 @@ class Rig:
     def commit(self, *frames: Frame, received: int | None = None) -> None:
         """One transaction with these frames, received (milliseconds after NOW) with their newest tick unless said otherwise."""
         newest = max(timestamp for frame in frames for timestamp in frame.timestamps) - NOW
+        alone, columns = (frames, []) if not self.together else as_columns(frames)
         with self.database.write() as transaction:
-            self.evaluator.evaluate(transaction, frames, NOW + (newest if received is None else received))
+            self.evaluator.evaluate(transaction, alone, columns, NOW + (newest if received is None else received))
         self.evaluator.committed()
 
     def disks(self, at: int, root: float, home: float = 0.1, tenant_id: int = 1, received: int | None = None) -> None:
@@ -250,7 +261,7 @@ def test_what_was_not_committed_was_not_judged(rig: Rig) -> None:
 
     def judge_in_vain() -> None:
         with rig.database.write() as transaction:
-            rig.evaluator.evaluate(transaction, [frame], NOW + 10)
+            rig.evaluator.evaluate(transaction, [frame], [], NOW + 10)
             raise StoreUnavailable(cause="the test says so")
 
     with pytest.raises(StoreUnavailable):
@@ -391,7 +402,7 @@ def test_what_a_rule_found_is_over_when_the_rule_changes(rig: Rig, edit: Edit, t
     with rig.database.write() as transaction:
         edit(transaction)
         if together:
-            rig.evaluator.evaluate(transaction, [frame], NOW + 10)
+            rig.evaluator.evaluate(transaction, [frame], [], NOW + 10)
     rig.evaluator.committed()
     if not together:
         rig.commit(frame)
@@ -564,23 +575,30 @@ frames = st.tuples(st.integers(1, 2), st.lists(ticks, min_size=1, max_size=4))
 commits = st.lists(st.lists(frames, min_size=1, max_size=8), min_size=1, max_size=8)
 
 
+@pytest.mark.parametrize("together", [False, True])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(commits, st.sampled_from([0, 20, 50]), st.sampled_from([0, 20]))
+@given(commits=commits, for_ms=st.sampled_from([0, 20, 50]), clear_for_ms=st.sampled_from([0, 20]))
 def test_it_finds_what_a_naive_evaluator_finds(
     tmp_path_factory: pytest.TempPathFactory,
+    together: bool,
     commits: list[list[tuple[int, list[tuple[int, tuple[float, float, float]]]]]],
     for_ms: int,
     clear_for_ms: int,
 ) -> None:
     """The same alerts for the same series, however the ticks are spread over frames and commits."""
     for rig in open_rig(f"sqlite:///{tmp_path_factory.mktemp('naive')}/master.db"):
+        rig.together = together
         rig.rule(disk_rule(for_ms=for_ms, clear_for_ms=clear_for_ms))
         threshold = Threshold(">=", 0.9, 0.9 - 0.1, for_ms, clear_for_ms)
         newest = {1: -1, 2: -1}
         states = {(tenant, place): INITIAL for tenant in (1, 2) for place in (0, 1)}
         expected: list[tuple[int, bool, dict[str, str]]] = []
         for commit in commits:
-            rig.commit(*(rig.frame(tenant, *own) for tenant, own in commit), received=300)
+            if together:
+                taken = [rig.frame(tenant, tick) for tenant, own in commit for tick in own]
+            else:
+                taken = [rig.frame(tenant, *own) for tenant, own in commit]
+            rig.commit(*taken, received=300)
             for tenant, own in commit:
                 for at, row in own:
                     if at <= newest[tenant]:

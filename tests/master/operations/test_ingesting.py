@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from tenantry.master.domain.access import Sight
 from tenantry.master.domain.records import StreamName
-from tenantry.master.operations.ingesting import DataItem, Decoders, Ingest, LatestFrame, LayoutDirectory, Outcome
+from tenantry.master.operations.deliveries import DataItem, Decoders, LatestFrame, LayoutDirectory, Outcome
+from tenantry.master.operations.ingesting import Ingest
 from tenantry.master.operations.links import LinkSession
+from tenantry.master.rpc.alike_frames import read_alike_frames
 from tenantry.master.sql.database import Database
 from tenantry.protocol.delivery import HighWater, extend_chain
 from tenantry.protocol.failures import StoreUnavailable
@@ -42,7 +44,9 @@ def make_ingest(newest_received_ms: int = 0) -> Ingest:
     """Knows the two layouts of the store."""
     layouts = LayoutDirectory()
     layouts.learn([(NARROW.id, 1, 1), (WIDE.id, 2, 3)])
-    return Ingest(Decoders(decode_frame, decode_alert, decode_notification), layouts, newest_received_ms)
+    return Ingest(
+        Decoders(decode_frame, decode_alert, decode_notification, read_alike_frames), layouts, newest_received_ms
+    )
 
 
 def store(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.master.operations.ingesting import DataItem, LatestFrame, Outcome
+from tenantry.master.operations.deliveries import DataItem, LatestFrame, Outcome
 from tenantry.master.operations.links import CROWDED_ACK_DELAY_MS, LinkDirectory, LinkSession
 from tenantry.protocol.failures import CertificateExpired, CertificateRevoked
 from tenantry.protocol.messages import (

@@ -2,7 +2,7 @@
 
 import math
 
-from tenantry.master.operations.ingesting import LatestFrame
+from tenantry.master.operations.deliveries import LatestFrame
 from tenantry.master.operations.usage import Usage, UsageReader
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout, pack_values
 

@@ -16,9 +16,10 @@ from tenantry.master.operations.audit_reads import ReadLedger
 from tenantry.master.operations.authorities import TrustKeeper, standings
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.deliveries import Decoders, LayoutDirectory
 from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.operations.following import StreamHub
-from tenantry.master.operations.ingesting import Decoders, Ingest, LayoutDirectory
+from tenantry.master.operations.ingesting import Ingest
 from tenantry.master.operations.licensing import LicenceBook
 from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.register import TenantRegister
@@ -30,6 +31,7 @@ from tenantry.master.operations.visibility import Visibility
 from tenantry.master.pki.audit_key import AuditSigner, HeadProver, load_audit_key
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.pki.trust import load_trust
+from tenantry.master.rpc.alike_frames import read_alike_frames
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.database import Database
@@ -103,7 +105,7 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
     layouts, usage = LayoutDirectory(), UsageReader()
     layouts.learn((layout.id, number, len(layout.series)) for number, layout in known.items())
     usage.learn(known)
-    decoders = Decoders(decode_frame, decode_alert, decode_notification)
+    decoders = Decoders(decode_frame, decode_alert, decode_notification, read_alike_frames)
     ingest = Ingest(decoders, layouts, newest_received_ms, store.rules)
     committer = Committer(database, ingest, clocks, asyncio.get_running_loop(), metrics)
     keeper = TrustKeeper(folder, trust, config.trust_domain, committer, register, links, clocks, renew_listeners)

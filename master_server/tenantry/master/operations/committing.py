@@ -16,7 +16,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 
 from tenantry.master.operations.clocks import Clocks
-from tenantry.master.operations.ingesting import DataItem, Ingest, Outcome
+from tenantry.master.operations.deliveries import DataItem, Outcome
+from tenantry.master.operations.ingesting import Ingest
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.transaction import Transaction
 from tenantry.process.failpoints import failpoint

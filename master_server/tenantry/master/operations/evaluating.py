@@ -21,7 +21,7 @@ from tenantry.master.operations.watched_layouts import Judge, Reader, WatchedLay
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.rule_states import SeriesKey
 from tenantry.master.sql.transaction import Transaction
-from tenantry.master.timeseries.segments import Frame
+from tenantry.master.timeseries.segments import Frame, FrameColumns
 from tenantry.protocol.messages import NotificationLevel
 from tenantry.protocol.names import MAX_REASON, tidy_text
 
@@ -83,19 +83,26 @@ class RuleEvaluator:
             self._program = None
         self._forget(changes.rules_reset)
 
-    def evaluate(self, transaction: Transaction, frames: Sequence[Frame], received_ms: int) -> None:
+    def evaluate(
+        self, transaction: Transaction, frames: Sequence[Frame], columns: Sequence[FrameColumns], received_ms: int
+    ) -> None:
         """Judge frames that are being stored, and do what follows. Raises what the stores raise."""
         if self._program is None or transaction.rules.changed:
             self._load(transaction)
         self._forget(transaction.rule_states.reset)
         program = self._program
-        if program is None or not program.judges or not frames:
+        if program is None or not program.judges:
             return
-        watched = program.watch(transaction, [frame.layout_id for frame in frames])
+        watched = program.watch(
+            transaction, {*(frame.layout_id for frame in frames), *(one.layout_id for one in columns)}
+        )
         if not watched:
             return
         pending = self._pending
         self._judge(program, frames, watched, received_ms)
+        for one in columns:
+            if one.layout_id in watched:
+                self._judge_columns(program, one, received_ms)
         if pending.forgotten:
             transaction.rule_states.forget(pending.forgotten)
             pending.forgotten = []
@@ -198,6 +205,25 @@ class RuleEvaluator:
                 continue
             timestamp_ms = timestamps[0]
             if newest.get(key, _NEVER_MS) < timestamp_ms <= horizon:
+                newest[key] = timestamp_ms
+
+    def _judge_columns(self, program: _Program, columns: FrameColumns, received_ms: int) -> None:
+        layout_id, tenant_ids, times = columns.layout_id, columns.tenant_ids, columns.timestamps
+        layout = program.layouts[layout_id]
+        assert layout is not None  # noqa: S101 - as above
+        values = memoryview(columns.values).cast("d")
+        busy, newest = self._busy, self._pending.newest
+        stirred = {tenant_ids[row] for row in layout.disquieting_rows(columns.values)}
+        if not busy.isdisjoint(tenant_ids):
+            stirred.update(busy.intersection(tenant_ids))
+        stirred.update(self._pending.states.keys() & tenant_ids)
+        horizon = received_ms + self._tolerance_ms
+        for row, (tenant_id, timestamp_ms) in enumerate(zip(tenant_ids, times, strict=True)):
+            key = (tenant_id, layout_id)
+            if tenant_id in stirred:
+                start = row * layout.width
+                self._step(program, key, (timestamp_ms,), values[start : start + layout.width], received_ms)
+            elif newest.get(key, _NEVER_MS) < timestamp_ms <= horizon:
                 newest[key] = timestamp_ms
 
     def _step(

@@ -5,104 +5,38 @@ other: of a batch with an unreadable record the part before it is stored, and a 
 (an older link, a commit with an unknown outcome) is sorted out alone.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
 
 from tenantry.master.domain.records import STORED_AS, JsonValue, NewGap, NewRecord
+from tenantry.master.operations.deliveries import (
+    SAMPLE_BYTES,
+    DataItem,
+    DataSession,
+    Decoders,
+    LatestFrame,
+    LayoutDirectory,
+    Outcome,
+    decode_against,
+)
 from tenantry.master.operations.evaluating import RuleEvaluator
+from tenantry.master.operations.plain_batches import Run, take_together
 from tenantry.master.sql.marks import MarkMove, MarksMoved
 from tenantry.master.sql.transaction import Transaction
-from tenantry.master.timeseries.segments import Frame, encode_segment
+from tenantry.master.timeseries.segments import Frame, FrameColumns, encode_segment
 from tenantry.protocol.delivery import AlreadyStored, HighWater, Refuse, Store, StoreLoss, extend_chain, judge
-from tenantry.protocol.failures import Failure, LayoutUnknown
+from tenantry.protocol.failures import Failure
 from tenantry.protocol.messages import (
     Ack,
-    AlertRecord,
-    Batch,
     Loss,
-    MetricFrame,
     Nack,
     NackCause,
-    NotificationRecord,
     Stream,
-    TenantState,
 )
 from tenantry.protocol.names import MAX_REASON, tidy_text
 
-_sha256 = hashlib.sha256
-
 RETRY_AFTER_MS = 1_000
-SAMPLE_BYTES = 8
 _NOTHING = HighWater()
-
-
-class LatestFrame(NamedTuple):
-    """The newest metric frame of a Tenant: what lists show as usage. A named tuple, because one is made for each batch."""
-
-    layout_id: int
-    timestamp_ms: int
-    received_ms: int
-    values: bytes
-
-
-class DataSession(Protocol):
-    """What ingest needs of a link. ``marks`` belongs to the committer's thread."""
-
-    tenant_id: int
-    epoch: bytes
-    incarnation: int
-    marks: dict[Stream, HighWater]
-    state: TenantState
-    latest: dict[int, LatestFrame]
-
-    def answer(self, outcome: "Outcome", *, crowded: bool = False) -> None:
-        """On the event loop: send what became of a batch. ``crowded``: many others are answered in the same round."""
-
-
-@dataclass(slots=True, eq=False)
-class DataItem:
-    """A batch or a loss that waits for its transaction; ``size`` in bytes, ``received_ms`` by the steady clock."""
-
-    session: DataSession
-    message: Batch | Loss
-    size: int
-    received_ms: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Outcome:
-    """What became of one item. ``reply`` is None when an older link sent it: that link is to be ended."""
-
-    item: DataItem
-    reply: Ack | Nack | None
-    records: int = 0
-    samples: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Decoders:
-    """From the bytes of a record to its value; each raises a Failure for what it cannot read."""
-
-    frame: Callable[[bytes], MetricFrame]
-    alert: Callable[[bytes], AlertRecord]
-    notification: Callable[[bytes], NotificationRecord]
-
-
-class LayoutDirectory:
-    """Layouts by content hash: the Master's own number and how many series. Filled by the committer, read by ingest."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[int, int]] = {}
-
-    def learn(self, layouts: Iterable[tuple[bytes, int, int]]) -> None:
-        """Remember (content hash, number, series)."""
-        self._known.update({content: (number, series) for content, number, series in layouts})
-
-    def get(self, content: bytes) -> tuple[int, int] | None:
-        """The number and the count of series; None for a layout that nobody has registered."""
-        return self._known.get(content)
 
 
 @dataclass(slots=True, eq=False)
@@ -114,7 +48,6 @@ class _Progress:
     before: int
     last_seq: int
     chain: bytes
-    takes_frames: bool
     newest: dict[int, Frame] = field(default_factory=dict)
 
 
@@ -128,6 +61,8 @@ class _Plan:
     gaps: list[NewGap] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     progress: dict[tuple[int, Stream], _Progress] = field(default_factory=dict)
+    columns: list[FrameColumns] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
 
 
 class Ingest:
@@ -153,7 +88,7 @@ class Ingest:
         self._written = []
         try:
             with transaction.savepoint():
-                return self._write(transaction, self._plan(items))
+                return self._write(transaction, self._plan_together(items))
         except MarksMoved:
             return self._store_apart(transaction, items)
 
@@ -162,6 +97,8 @@ class Ingest:
         if self._rules is not None:
             self._rules.committed()
         for plan in self._written:
+            for run in plan.runs:
+                run.committed()
             for own in plan.progress.values():
                 session = own.session
                 session.marks[own.stream] = HighWater(own.last_seq, own.chain)
@@ -210,23 +147,9 @@ class Ingest:
             return [Outcome(item, None) for item in items]
 
     def _write(self, transaction: Transaction, plan: _Plan) -> list[Outcome]:
-        transaction.marks.advance(
-            [
-                MarkMove(
-                    own.session.tenant_id,
-                    own.stream,
-                    own.session.epoch,
-                    own.session.incarnation,
-                    own.before,
-                    own.last_seq,
-                    own.chain,
-                )
-                for own in plan.progress.values()
-                if own.last_seq > own.before
-            ]
-        )
-        if plan.frames:
-            segment = encode_segment(plan.frames)
+        transaction.marks.advance(_moves(plan))
+        if plan.frames or plan.columns:
+            segment = encode_segment(plan.frames, plan.columns)
             transaction.segments.append(
                 segment.data,
                 received_ms=plan.received_ms,
@@ -236,7 +159,7 @@ class Ingest:
                 last_ms=segment.summary.last_timestamp,
             )
             if self._rules is not None:
-                self._rules.evaluate(transaction, plan.frames, plan.received_ms)
+                self._rules.evaluate(transaction, plan.frames, plan.columns, plan.received_ms)
         if plan.records:
             transaction.records.append(plan.records)
         if plan.gaps:
@@ -244,47 +167,25 @@ class Ingest:
         self._written.append(plan)
         return plan.outcomes
 
-    def _plan(self, items: Sequence[DataItem], stored: Mapping[Stream, HighWater] | None = None) -> _Plan:
-        plan = _Plan(self._received_ms)
-        progress = plan.progress
-        for item in items:
-            message = item.message
-            key = (id(item.session), message.stream)
-            own = progress.get(key)
-            if own is None:
-                own = progress[key] = _begin(item.session, message.stream, stored)
-            if own.takes_frames and message.first_seq == own.last_seq + 1 and isinstance(message, Batch):
-                plan.outcomes.append(self._take_next_frames(plan, own, item, message))
-            else:
-                plan.outcomes.append(self._judge(plan, own, item))
+    def _plan_together(self, items: Sequence[DataItem]) -> _Plan:
+        """Most at once, and what is out of the ordinary one by one."""
+        together = take_together(items, self._layouts, self._decoders.alike, self._received_ms)
+        rest = [item for item, outcome in zip(items, together.outcomes, strict=True) if outcome is None]
+        plan = self._plan(rest)
+        others = iter(plan.outcomes)
+        plan.outcomes = [next(others) if outcome is None else outcome for outcome in together.outcomes]
+        plan.columns, plan.runs = together.columns, together.runs
         return plan
 
-    def _take_next_frames(self, plan: _Plan, own: _Progress, item: DataItem, batch: Batch) -> Outcome:
-        """What nearly every batch is, in one pass: frames that follow at once on what is stored.
-
-        Does what `judge` and `_take_frames` would do; anything unusual goes there.
-        """
-        frames, decode, layouts = plan.frames, self._decoders.frame, self._layouts
-        tenant_id, received_ms, begin = own.session.tenant_id, plan.received_ms, len(plan.frames)
-        chain, seq, samples = own.chain, own.last_seq, 0
-        try:
-            for record in batch.records:
-                number, timestamps, values = decode_against(decode(record), layouts)
-                chain = _sha256(chain + record).digest()
-                seq += 1
-                samples += len(values) // SAMPLE_BYTES
-                frames.append(Frame(tenant_id, number, seq, received_ms, timestamps, values))
-        except Failure:
-            chain = b""
-        if chain != batch.chain:
-            del frames[begin:]
-            return self._judge(plan, own, item)
-        newest = own.newest
-        for frame in frames[begin:]:
-            newest[frame.layout_id] = frame
-        taken = seq - own.last_seq
-        own.last_seq, own.chain = seq, chain
-        return Outcome(item, Ack(Stream.METRICS, seq, 1), taken, samples)
+    def _plan(self, items: Sequence[DataItem], stored: Mapping[Stream, HighWater] | None = None) -> _Plan:
+        plan = _Plan(self._received_ms)
+        for item in items:
+            key = (id(item.session), item.message.stream)
+            own = plan.progress.get(key)
+            if own is None:
+                own = plan.progress[key] = _begin(item.session, item.message.stream, stored)
+            plan.outcomes.append(self._judge(plan, own, item))
+        return plan
 
     def _judge(self, plan: _Plan, own: _Progress, item: DataItem) -> Outcome:
         message = item.message
@@ -390,7 +291,40 @@ class Ingest:
 def _begin(session: DataSession, stream: Stream, stored: Mapping[Stream, HighWater] | None) -> _Progress:
     """Where a link's stream stands before anything of it is taken."""
     last_seq, chain = (session.marks if stored is None else stored).get(stream, _NOTHING)
-    return _Progress(session, stream, last_seq, last_seq, chain, stream is Stream.METRICS and session.state.sends_data)
+    return _Progress(session, stream, last_seq, last_seq, chain)
+
+
+def _moves(plan: _Plan) -> list[MarkMove]:
+    """Where the marks go."""
+    moves = []
+    for run in plan.runs:
+        session = run.session
+        moves.append(
+            MarkMove(
+                session.tenant_id,
+                Stream.METRICS,
+                session.epoch,
+                session.incarnation,
+                run.before,
+                run.last_seq,
+                run.chain,
+            )
+        )
+    for own in plan.progress.values():
+        if own.last_seq > own.before:
+            session = own.session
+            moves.append(
+                MarkMove(
+                    session.tenant_id,
+                    own.stream,
+                    session.epoch,
+                    session.incarnation,
+                    own.before,
+                    own.last_seq,
+                    own.chain,
+                )
+            )
+    return moves
 
 
 def _latest(frame: Frame) -> LatestFrame:
@@ -403,16 +337,3 @@ def _latest(frame: Frame) -> LatestFrame:
 def _finite(value: float) -> float | None:
     """JSON has no NaN and no infinity."""
     return value if value - value == 0.0 else None
-
-
-def decode_against(frame: MetricFrame, layouts: LayoutDirectory) -> tuple[int, tuple[int, ...], bytes]:
-    """A frame's layout number, timestamps and values. Raises LayoutUnknown unless the values fill ticks x series exactly."""
-    known = layouts.get(frame.layout_id)
-    if known is None:
-        raise LayoutUnknown(problem=f"nobody registered the layout {frame.layout_id.hex()}")
-    number, series = known
-    if len(frame.values) != SAMPLE_BYTES * series * len(frame.timestamps_ms):
-        raise LayoutUnknown(
-            problem=f"{len(frame.values)} bytes of values for {len(frame.timestamps_ms)} ticks of {series} series"
-        )
-    return number, frame.timestamps_ms, frame.values

@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 from collections.abc import Callable, Iterator
 
-from tenantry.master.operations.ingesting import LatestFrame, Outcome
+from tenantry.master.operations.deliveries import LatestFrame, Outcome
 from tenantry.protocol.delivery import HighWater
 from tenantry.protocol.failures import CertificateExpired, Failure, IncarnationStale, LinkProtocolViolated
 from tenantry.protocol.master_link import MasterLink

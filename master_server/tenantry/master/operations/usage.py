@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tenantry.master.operations.ingesting import LatestFrame
+from tenantry.master.operations.deliveries import LatestFrame
 from tenantry.protocol.layouts import Layout, Series, unpack_values
 
 

@@ -57,16 +57,22 @@ class WatchedLayout:
         """The places of those frames that hold a value that is not quiet, ascending."""
         if len(frames) < FEW:
             return [place for place, frame in enumerate(frames) if self._has_disquiet(frame)]
-        values = np.frombuffer(b"".join([frame.values for frame in frames]), dtype="<f8")
-        watched = values.reshape(-1, self.width)[:, self._places]
-        # An absent value (NaN) is neither above nor below anything.
-        ticks = np.logical_or(watched >= self._ceilings, watched <= self._floors).any(axis=1)
-        places = np.flatnonzero(ticks)
-        if len(watched) != len(frames):
+        places = self._rows(np.frombuffer(b"".join([frame.values for frame in frames]), dtype="<f8"))
+        if any(len(frame.timestamps) != 1 for frame in frames):
             ends = np.cumsum([len(frame.timestamps) for frame in frames])
             places = np.unique(np.searchsorted(ends, places, side="right"))
         found: list[int] = places.tolist()
         return found
+
+    def disquieting_rows(self, values: bytes) -> list[int]:
+        """Which of the frames whose values lie here one after the other hold a value that is not quiet, ascending."""
+        found: list[int] = self._rows(np.frombuffer(values, dtype="<f8")).tolist()
+        return found
+
+    def _rows(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The ticks with a value that is not quiet. An absent one (NaN) is neither above nor below anything."""
+        watched = values.reshape(-1, self.width)[:, self._places]
+        return np.flatnonzero(np.logical_or(watched >= self._ceilings, watched <= self._floors).any(axis=1))
 
     def _has_disquiet(self, frame: Frame) -> bool:
         values = memoryview(frame.values).cast("d")

@@ -16,7 +16,7 @@ from tenantry.master.operations.audit_heads import AuditSealer
 from tenantry.master.operations.authorities import TrustKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
-from tenantry.master.operations.ingesting import DataItem, LayoutDirectory
+from tenantry.master.operations.deliveries import DataItem, LayoutDirectory
 from tenantry.master.operations.licensing import HandedLicence, LicenceBook
 from tenantry.master.operations.links import LinkDirectory, LinkSession
 from tenantry.master.operations.opening import AdoptionRule, Caller, OpenedLink, RefusedLink
