@@ -33,6 +33,10 @@ MAX_ROUND_WORKS = 256
 ROUND_PACE_S = 0.02
 """Least time from the begin of a round of batches to the begin of the next: a commit costs much the same for one record and for
 hundreds. Who comes after a pause is served at once, and work of operators is never paced."""
+CROWDED_PACE_S = 0.06
+"""The same while batches come by thousands a second: what a commit costs in any case is then shared by three times as many."""
+CROWDED_ROUND = 128
+"""Batches in one round from which on the next may wait that long."""
 CROWD = 64
 """Batches in one round from which on the Master has so much to do that links wait longer for their acknowledgements."""
 MAX_QUEUED_BYTES = 64 << 20
@@ -167,7 +171,8 @@ class Committer:
                 self._round(works, data)
             if stop:
                 return
-            rest = begun + ROUND_PACE_S - time.monotonic()
+            pace = CROWDED_PACE_S if len(data) >= CROWDED_ROUND else ROUND_PACE_S
+            rest = begun + pace - time.monotonic()
             if rest > 0 and not works:
                 time.sleep(rest)
 
