@@ -1,15 +1,17 @@
 """Granting and taking away: nobody gives more than they have, and somebody stays who may do everything."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
 from tenantry.master.domain.access import GRANTS, MAIN_OWNER, SHARED_OWNER, Permission, Role, access_of, roles_of
 from tenantry.master.domain.people import Token, User
 from tenantry.master.domain.records import StreamName
-from tenantry.master.operations import groups, registering, roles
+from tenantry.master.operations import groups, registering, roles, tokens
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.administrators import ensure_administrator
+from tenantry.master.operations.known_people import known_user, known_users
 from tenantry.master.operations.roles import SubjectName
 from tenantry.master.operations.viewers import Viewer, make_viewer
 from tenantry.master.sql.changes import ChangeLog
@@ -25,6 +27,7 @@ from tenantry.protocol.failures import (
     TenantNotFound,
     UserNotFound,
 )
+from tenantry.protocol.joining import ID_BYTES, SECRET_BYTES, TOKEN_PREFIX, make_secret
 from tests.master.operations.stored_metrics import guid_of
 
 NOW = 1_700_000_000_000
@@ -68,6 +71,8 @@ def grant(transaction: Transaction, viewer: Viewer, owner: str, name: str, role:
 def test_nobody_gives_more_than_they_have(database: Database, cast: Cast, role: Role, owner: str) -> None:
     """A Tenant's administrator gives, at that Tenant, the roles within the own one, and no other anywhere."""
     tina = cast("tina")
+    with database.write() as transaction:  # so that she knows of bob
+        grant(transaction, cast("administrator"), OWN, "bob", Role.READ_SHARED_RESOURCES)
     allowed = owner == OWN and GRANTS[role] <= GRANTS[Role.TENANT_ADMINISTRATOR]
     with database.write() as transaction:
         if allowed:
@@ -241,15 +246,89 @@ def test_a_listing_is_of_the_owners_that_are_seen(database: Database, cast: Cast
         grant(transaction, viewer, OTHER, "bob", Role.JUNIOR_ANALYST)
         grant(transaction, viewer, "shared", "bob", Role.READ_SHARED_RESOURCES)
     with database.read() as transaction:
-        everything = roles.list_roles(transaction, None, SubjectName(), 0, 10)
+        everything = roles.list_roles(transaction, viewer, None, SubjectName(), 0, 10)
         assert [(str(one.subject), one.owner) for one in everything] == [
             ("user:administrator", "main"),
             ("user:tina", OWN),
             ("user:bob", OTHER),
             ("user:bob", "shared"),
         ]
-        assert roles.list_roles(transaction, None, SubjectName(), everything[1].binding.id, 1) == everything[2:3]
-        seen = roles.list_roles(transaction, frozenset({1, SHARED_OWNER}), SubjectName(), 0, 10)
+        assert (
+            roles.list_roles(transaction, viewer, None, SubjectName(), everything[1].binding.id, 1) == everything[2:3]
+        )
+        seen = roles.list_roles(transaction, viewer, frozenset({1, SHARED_OWNER}), SubjectName(), 0, 10)
         assert [one.owner for one in seen] == [OWN, "shared"]
-        assert roles.list_roles(transaction, None, SubjectName(user="bob"), 0, 10) == everything[2:]
-        assert roles.list_roles(transaction, frozenset(), SubjectName(), 0, 10) == []
+        assert roles.list_roles(transaction, viewer, None, SubjectName(user="bob"), 0, 10) == everything[2:]
+        assert roles.list_roles(transaction, viewer, frozenset(), SubjectName(), 0, 10) == []
+
+
+PEOPLE = ("bob", "nobody")
+"""One whom a Tenant's administrator does not know, and one who is not there."""
+
+
+def failure_of(database: Database, attempt: Callable[[Transaction], object]) -> Failure:
+    """What an attempt is refused with."""
+    with pytest.raises(Failure) as caught, database.write() as transaction:
+        attempt(transaction)
+    return caught.value
+
+
+def alike(database: Database, attempts: Sequence[Callable[[Transaction], object]]) -> bool:
+    """Whether all of them are answered in the same words, but for the name that was asked for."""
+    answers = set()
+    for attempt, name in zip(attempts, PEOPLE, strict=True):
+        failure = failure_of(database, attempt)
+        facts = sorted((key, value.replace(name, "NAME")) for key, value in failure.metadata.items())
+        answers.add((failure.reason, failure.describe().replace(name, "NAME"), str(facts)))
+    return len(answers) == 1
+
+
+def narrowed(viewer: Viewer, *permissions: Permission) -> Viewer:
+    """The same caller by a token for these rights alone."""
+    token = Token("t", "h", "t", NOW, user_id=viewer.user_id, permissions=frozenset(permissions))
+    return make_viewer(token, viewer.user_name, viewer.access, viewer.roles)
+
+
+def test_who_is_not_known_is_answered_as_who_is_not_there(database: Database, cast: Cast) -> None:
+    """A Tenant's administrator, and a token for roles alone, learn nothing by granting, revoking, listing, or making tokens."""
+    writer = narrowed(cast("administrator"), *GRANTS[Role.JUNIOR_ANALYST], Permission.ROLE_WRITE, Permission.ROLE_READ)
+    with database.write() as transaction:
+        groups.create_group(transaction, ACTOR, "bob", "", "", NOW)
+    secret = make_secret(TOKEN_PREFIX, bytes(ID_BYTES + SECRET_BYTES))
+    role = Role.JUNIOR_ANALYST
+    for viewer in (cast("tina"), writer):
+        users = [SubjectName(user=name) for name in PEOPLE]
+        for subjects in (users, [SubjectName(group=name) for name in PEOPLE]):
+            for change in (roles.grant_role, roles.revoke_role):
+                call = partial(change, actor=ACTOR, viewer=viewer, owner=OWN, role=role, now_ms=NOW)
+                assert alike(database, [partial(call, subject=one) for one in subjects]), change
+            listing = partial(roles.list_roles, viewer=viewer, owners=None, after_id=0, limit=9)
+            assert alike(database, [partial(listing, subject=one) for one in subjects])
+        drafts = [tokens.TokenDraft("t", name, None, None, 86_400_000) for name in PEOPLE]
+        making = partial(tokens.create_token, actor=ACTOR, viewer=viewer, secret=secret, now_ms=NOW)
+        assert alike(database, [partial(making, draft=one) for one in drafts])
+        assert alike(database, [partial(known_user, viewer=viewer, name=name) for name in PEOPLE])
+
+
+def test_who_holds_a_role_at_ones_owner_is_known(database: Database, cast: Cast) -> None:
+    """Alone or by a group: can be named, and is in the list of users; the people of other Tenants are not."""
+    tina, administrator = cast("tina"), cast("administrator")
+    with database.write() as transaction:
+        for name in ("member", "stranger"):
+            transaction.users.insert(User(0, name, "", "", NOW))
+        groups.create_group(transaction, ACTOR, "g", "", "", NOW)
+        groups.add_members(transaction, ACTOR, administrator, "g", ["member"], NOW)
+        roles.grant_role(transaction, ACTOR, administrator, OWN, SubjectName(group="g"), Role.JUNIOR_ANALYST, NOW)
+        grant(transaction, administrator, OTHER, "stranger", Role.JUNIOR_ANALYST)
+        known = known_users(transaction, tina)
+        assert known is not None
+        assert [user.name for user in transaction.users.page("", 10, known)] == ["member", "tina"]
+        assert transaction.users.count(known) == 2
+        assert [user.name for user in transaction.users.page("", 1, known)] == ["member"]
+        assert not grant(transaction, tina, OWN, "member", Role.JUNIOR_ANALYST)
+        assert roles.revoke_role(transaction, ACTOR, tina, OWN, SubjectName(user="member"), Role.JUNIOR_ANALYST, NOW)
+        assert roles.revoke_role(transaction, ACTOR, tina, OWN, SubjectName(group="g"), Role.JUNIOR_ANALYST, NOW)
+        for gone in (SubjectName(user="member"), SubjectName(group="g"), SubjectName(user="stranger")):
+            with pytest.raises((UserNotFound, GroupNotFound)):
+                roles.grant_role(transaction, ACTOR, tina, OWN, gone, Role.JUNIOR_ANALYST, NOW)
+        assert known_users(transaction, administrator) is None

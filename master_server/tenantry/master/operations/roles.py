@@ -18,24 +18,22 @@ from tenantry.master.domain.access import (
     RoleBinding,
     access_of,
 )
-from tenantry.master.domain.people import fold_user_name
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.known_people import HOLDING, known_group, known_user
 from tenantry.master.operations.users import general_administrators
 from tenantry.master.operations.viewers import Viewer
 from tenantry.master.operations.visibility import OWNERS
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import (
     FieldInvalid,
-    GroupNotFound,
     LastAdministrator,
     NotAllowed,
     TenantNotFound,
-    UserNotFound,
 )
 from tenantry.protocol.messages import TenantState
-from tenantry.protocol.names import MAX_NAME, check_guid, tidy_text
+from tenantry.protocol.names import check_guid
 
 GROUP_RIGHTS: Final = "every right that the group has"
 
@@ -85,7 +83,7 @@ def grant_role(
     """
     number = find_owner(transaction, owner)
     _check_may_give(viewer.access, role, number)
-    user_id, group_id = _find_subject(transaction, subject)
+    user_id, group_id = _find_subject(transaction, viewer, subject)
     held = _find(transaction, number, user_id, group_id, role)
     before = held is not None
     if held is None:
@@ -100,7 +98,7 @@ def revoke_role(
     """Take a role away; whether it was held. Raises as `grant_role` does, and LastAdministrator."""
     number = find_owner(transaction, owner)
     _check_may_give(viewer.access, role, number)
-    user_id, group_id = _find_subject(transaction, subject)
+    user_id, group_id = _find_subject(transaction, viewer, subject)
     held = _find(transaction, number, user_id, group_id, role)
     _audit(transaction, actor, "role.revoke", number, owner, subject, role, now_ms, changed=held is not None)
     if held is None:
@@ -124,6 +122,7 @@ def check_covers(own: Access, bindings: Collection[RoleBinding], what: str) -> N
 
 def list_roles(
     transaction: Transaction,
+    viewer: Viewer,
     owners: frozenset[int] | None,
     subject: SubjectName,
     after_id: int,
@@ -133,7 +132,9 @@ def list_roles(
 
     Raises UserNotFound, GroupNotFound.
     """
-    user_id, group_id = _find_subject(transaction, subject) if subject.user or subject.group else (None, None)
+    user_id, group_id = None, None
+    if subject.user or subject.group:
+        user_id, group_id = _find_subject(transaction, viewer, subject)
     return _describe(transaction, transaction.role_bindings.page(owners, user_id, group_id, after_id, limit))
 
 
@@ -152,18 +153,13 @@ def _check_may_give(access: Access, role: Role, owner: int) -> None:
         raise NotAllowed(permission=min(missing))
 
 
-def _find_subject(transaction: Transaction, subject: SubjectName) -> tuple[int | None, int | None]:
+def _find_subject(transaction: Transaction, viewer: Viewer, subject: SubjectName) -> tuple[int | None, int | None]:
+    """The number of the user, or of the group. Whom the caller does not know is answered as who is not there."""
     if bool(subject.user) == bool(subject.group):
         raise FieldInvalid(field="subject", problem="is not one", expected="the name of a user or of a group")
     if subject.user:
-        user = transaction.users.by_name(fold_user_name(subject.user))
-        if user is None:
-            raise UserNotFound(user=tidy_text(subject.user, MAX_NAME))
-        return user.id, None
-    group = transaction.groups.by_name(subject.group)
-    if group is None:
-        raise GroupNotFound(group=tidy_text(subject.group, MAX_NAME))
-    return None, group.id
+        return known_user(transaction, viewer, subject.user, HOLDING).id, None
+    return None, known_group(transaction, viewer, subject.group).id
 
 
 def _find(

@@ -10,6 +10,7 @@ from tenantry.master.domain.people import (
     Token,
     User,
     check_lifetime,
+    fold_user_name,
 )
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
@@ -43,9 +44,11 @@ def create_token(
     """A new API token, narrowed at least as the caller's own. Raises FieldInvalid, UserNotFound, NotAllowed."""
     name = check_name(draft.name, "name")
     check_lifetime(draft.lifetime_ms, MIN_TOKEN_LIFETIME_MS, MAX_TOKEN_LIFETIME_MS)
-    user = guarded_user(transaction, viewer, draft.user or viewer.user_name)
-    if user.id != viewer.user_id and not viewer.access.allows(Permission.USER_WRITE, MAIN_OWNER):
+    wanted = fold_user_name(draft.user) or viewer.user_name
+    # Before anybody looks whether there is such a user: the answer tells nobody else.
+    if wanted != viewer.user_name and not viewer.access.allows(Permission.USER_WRITE, MAIN_OWNER):
         raise NotAllowed(permission=Permission.USER_WRITE)
+    user = guarded_user(transaction, viewer, wanted)
     living = transaction.tokens.page((0, ""), MAX_TOKENS, user_id=user.id, living_at_ms=now_ms)
     if len(living) >= MAX_TOKENS:
         raise FieldInvalid(field="user", problem="has too many tokens", expected=f"fewer than {MAX_TOKENS}")

@@ -68,7 +68,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
 
         def read(transaction: Transaction) -> list[roles.HeldRole]:
             owners = frozenset({roles.find_owner(transaction, request.owner)}) if request.owner else seen
-            return roles.list_roles(transaction, owners, subject, after, size + 1)
+            return roles.list_roles(transaction, viewer, owners, subject, after, size + 1)
 
         found = await self._reader.run(read, EVERYTHING if seen is None else Sight(seen, MAIN_OWNER in seen))
         page = found[:size]

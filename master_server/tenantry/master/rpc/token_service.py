@@ -1,18 +1,18 @@
 """`TokenService`: bearer tokens on the wire."""
 
-from tenantry.master.domain.access import EVERYTHING, Permission
+from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, Permission
 from tenantry.master.domain.people import DEFAULT_TOKEN_LIFETIME_MS, Token, User
 from tenantry.master.operations import tokens
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.known_people import known_user
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
 from tenantry.master.operations.sessions import new_token_secret
-from tenantry.master.operations.users import find_user
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.people_messages import TokenEncoder, lifetime_ms
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.failures import NotAllowed, PageTokenInvalid, UserNotFound
+from tenantry.protocol.failures import NotAllowed, PageTokenInvalid
 from tenantry.v1 import token_service_pb2 as pb
 from tenantry.v1 import token_service_pb2_grpc
 
@@ -42,8 +42,7 @@ class TokenServicer(token_service_pb2_grpc.TokenServiceServicer):
     async def ListTokens(self, request: pb.ListTokensRequest, context: Context) -> pb.ListTokensResponse:
         viewer, now_ms = VIEWER.get(), self._clocks.wall_ms()
         size = page_size(request.page_size, default=DEFAULT_PAGE, largest=LARGEST_PAGE)
-        may_read = viewer.access.allows_anywhere(Permission.USER_READ)
-        if request.all_users and not may_read:
+        if request.all_users and not viewer.access.allows(Permission.USER_READ, MAIN_OWNER):
             raise NotAllowed(permission=Permission.USER_READ)
         listing = ("tokens", request.user, request.all_users, request.show_ended)
         after = _place(decode_page_token(listing, request.page_token))
@@ -51,10 +50,7 @@ class TokenServicer(token_service_pb2_grpc.TokenServiceServicer):
         def read(transaction: Transaction) -> tuple[list[Token], dict[int, User | None]]:
             user_id: int | None = viewer.user_id
             if request.user:
-                user = find_user(transaction, request.user)
-                if user.id != viewer.user_id and not may_read:
-                    raise UserNotFound(user=request.user[:80])
-                user_id = user.id
+                user_id = known_user(transaction, viewer, request.user).id
             elif request.all_users:
                 user_id = None
             living_at_ms = None if request.show_ended else now_ms

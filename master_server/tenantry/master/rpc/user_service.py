@@ -16,6 +16,7 @@ from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.authorities import TrustKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
+from tenantry.master.operations.known_people import known_user, known_users
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
 from tenantry.master.operations.second_factors import CodeUse
 from tenantry.master.operations.signing_in import SignInDesk
@@ -31,7 +32,6 @@ from tenantry.protocol.failures import (
     SecondFactorInForce,
     SecondFactorNotEnrolled,
     UserChanged,
-    UserNotFound,
 )
 from tenantry.v1 import user_service_pb2 as pb
 from tenantry.v1 import user_service_pb2_grpc
@@ -78,18 +78,17 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def GetUser(self, request: pb.GetUserRequest, context: Context) -> pb.GetUserResponse:
         viewer = VIEWER.get()
         name = request.name or viewer.user_name
-        if fold_user_name(name) != viewer.user_name and not viewer.access.allows_anywhere(Permission.USER_READ):
-            raise UserNotFound(user=name[:80])
-        user = await self._reader.run(lambda transaction: users.find_user(transaction, name), EVERYTHING)
+        user = await self._reader.run(lambda transaction: known_user(transaction, viewer, name), EVERYTHING)
         return pb.GetUserResponse(user=encode_user(user))
 
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
         size = page_size(request.page_size, default=DEFAULT_PAGE, largest=LARGEST_PAGE)
-        after = decode_page_token("users", request.page_token)
+        viewer, after = VIEWER.get(), decode_page_token("users", request.page_token)
 
         def read(transaction: Transaction) -> tuple[list[User], int]:
-            page = transaction.users.page(str(after[0]) if after else "", size + 1)
-            return list(page), transaction.users.count()
+            known = known_users(transaction, viewer)
+            page = transaction.users.page(str(after[0]) if after else "", size + 1, known)
+            return list(page), transaction.users.count(known)
 
         found, total = await self._reader.run(read, EVERYTHING)
         page = found[:size]

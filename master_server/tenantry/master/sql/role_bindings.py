@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, or_, select
+from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, or_, select, union
 
 from tenantry.master.domain.access import Role, RoleBinding
 from tenantry.master.sql.changes import ChangeLog
@@ -29,6 +29,9 @@ _delete_at: Final = (
     delete(table).where(table.c.owner == bindparam("place")).returning(table.c.user_id, table.c.group_id)
 )
 _members: Final = select(group_members.c.user_id).where(group_members.c.group_id == bindparam("wanted"))
+_user_holders: Final = select(table.c.user_id).where(table.c.user_id.is_not(None))
+_member_holders: Final = select(group_members.c.user_id).join(table, table.c.group_id == group_members.c.group_id)
+_group_holders: Final = select(table.c.group_id).where(table.c.group_id.is_not(None)).distinct()
 
 
 class RoleBindingStore:
@@ -80,6 +83,21 @@ class RoleBindingStore:
     def at(self, owner: int) -> Sequence[RoleBinding]:
         """What is held at an owner."""
         return self._read(_at, {"place": owner})
+
+    def users_at(self, owners: Collection[int] | None) -> frozenset[int]:
+        """The users who hold a role at one of these owners (None: at any), alone or as members of a group."""
+        alone, by_group = _user_holders, _member_holders
+        if owners is not None:
+            condition = any_of(self._connection, table.c.owner, owners)
+            alone, by_group = alone.where(condition), by_group.where(condition)
+        return frozenset(self._connection.execute(union(alone, by_group)).scalars())
+
+    def groups_at(self, owners: Collection[int] | None) -> frozenset[int]:
+        """The groups that hold a role at one of these owners (None: at any)."""
+        query = _group_holders
+        if owners is not None:
+            query = query.where(any_of(self._connection, table.c.owner, owners))
+        return frozenset(self._connection.execute(query).scalars())
 
     def delete(self, binding_id: int) -> None:
         """Take a role away."""

@@ -1,7 +1,7 @@
 """Users."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 
 from tenantry.master.domain.people import User
 from tenantry.master.sql.changes import ChangeLog
+from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.tables import users as table
 
 _COLUMNS: Final = tuple(table.c.keys())
@@ -55,9 +56,10 @@ class UserStore:
         """The user whom an OpenID provider knows by this subject."""
         return self._one(_by_subject, {"wanted_issuer": issuer, "wanted_subject": subject})
 
-    def page(self, after: str, most: int) -> Sequence[User]:
-        """Users by name, behind ``after``, at most so many."""
-        return [_user(row) for row in self._connection.execute(_page, {"after": after, "most": most})]
+    def page(self, after: str, most: int, only: Collection[int] | None = None) -> Sequence[User]:
+        """Users by name, behind ``after``, at most so many; ``only``: those with these numbers (None: all)."""
+        query = _page if only is None else _page.where(any_of(self._connection, table.c.id, only))
+        return [_user(row) for row in self._connection.execute(query, {"after": after, "most": most})]
 
     def ids(self) -> list[int]:
         """The numbers of all users."""
@@ -89,9 +91,10 @@ class UserStore:
         self._connection.execute(_delete, {"wanted": user_id})
         self._changes.users.add(user_id)
 
-    def count(self) -> int:
-        """How many users there are."""
-        return int(self._connection.execute(_count).scalar_one())
+    def count(self, only: Collection[int] | None = None) -> int:
+        """How many users there are, or of those with these numbers."""
+        query = _count if only is None else _count.where(any_of(self._connection, table.c.id, only))
+        return int(self._connection.execute(query).scalar_one())
 
     def _one(self, statement: Any, values: dict[str, Any]) -> User | None:
         row = self._connection.execute(statement, values).one_or_none()
