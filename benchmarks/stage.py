@@ -36,7 +36,7 @@ class Stage:
 
     def sizes(self) -> tuple[int, ...]:
         """How many links: what growth is shown over."""
-        return (50, 200) if self.short else (100, 1_000, 5_000)
+        return (20, 50) if self.short else (100, 1_000, 5_000)
 
     def size(self, whole: int, short: int) -> int:
         """How many links where one size is enough."""

@@ -60,7 +60,8 @@ def snapshot(master: MasterProcess, without: Collection[str] = VOLATILE) -> dict
 def _select(connection: sqlite3.Connection, table: str) -> str:
     columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     moving = _MOVING.get(table, ())
-    return f"SELECT {', '.join(column for column in columns if column not in moving)} FROM {table}"
+    statement = f"SELECT {', '.join(column for column in columns if column not in moving)} FROM {table}"
+    return f"{statement} WHERE stream <> 'auditMessages'" if table == "records" else statement
 
 
 def _moves(row: tuple[Any, ...]) -> bool:

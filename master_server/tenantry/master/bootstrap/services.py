@@ -7,7 +7,6 @@ from grpc_health.v1.health import aio as standard_health
 
 from tenantry.master.bootstrap.core import Core
 from tenantry.master.bootstrap.listeners import Listeners
-from tenantry.master.openid.provider import openid_provider
 from tenantry.master.operations.openid_flows import OpenIdFlows
 from tenantry.master.operations.throttling import AttemptLimit
 from tenantry.master.rpc.audit_service import AuditServicer
@@ -141,9 +140,13 @@ def _enrolment(core: Core, listeners: Listeners) -> EnrolmentServicer:
 def _people(core: Core, listeners: Listeners) -> PeopleServices:
     config, openid = core.config, core.config.openid
     redirects = openid.redirects + (() if listeners.console is None else listeners.console.returns)
-    flows = OpenIdFlows(
-        openid_provider(openid), redirects, core.committer, core.clocks, core.terms, provision=openid.provision
-    )
+    provider = None
+    if openid.issuer is not None:
+        # A Master without a provider needs none of the HTTP client, which is a tenth of what it loads.
+        from tenantry.master.openid.provider import openid_provider  # noqa: PLC0415
+
+        provider = openid_provider(openid)
+    flows = OpenIdFlows(provider, redirects, core.committer, core.clocks, core.terms, provision=openid.provision)
     return PeopleServices(
         core.committer,
         core.reader,

@@ -173,10 +173,8 @@ class OpenIdProvider:
         return self._keys
 
 
-def openid_provider(settings: OpenId) -> OpenIdProvider | None:
-    """The provider of the settings, None where they name none. Raises FileExposed, OSError for the file of the client's secret."""
-    if settings.issuer is None:
-        return None
+def openid_provider(settings: OpenId) -> OpenIdProvider:
+    """The provider of settings that name one. Raises FileExposed, OSError for the file of the client's secret, ValueError."""
     file = settings.client_secret_file
     return OpenIdProvider(settings, None if file is None else read_private(file).decode().strip())
 
