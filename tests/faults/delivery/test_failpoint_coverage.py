@@ -10,7 +10,7 @@ import pytest
 from tests.faults.delivery.test_restore import command
 from tests.servers.daemon import REPOSITORY, running_daemon
 from tests.servers.deadlines import eventually
-from tests.servers.master import running_master
+from tests.servers.master import TRUST_DOMAIN, running_master
 
 SOURCES = ("libs", "master_server", "tenant_daemon", "cli")
 FAILPOINT = re.compile(r'\bfailpoint\("([a-z_.]+)"\)')
@@ -31,7 +31,9 @@ async def test_every_failpoint_is_reached(tmp_path: Path, monkeypatch: pytest.Mo
     log = tmp_path / "failpoints"
     monkeypatch.setenv("TENANTRY_TEST_BUILD", "1")
     monkeypatch.setenv("TENANTRY_FAILPOINTS_LOG", str(log))
-    with running_master(tmp_path, "heartbeat_interval=1s", "certificate_lifetime=8s") as master:
+    # Arguments, so that `init` runs here, and is not that of a Master which is copied.
+    own = ("--trust-domain", TRUST_DOMAIN)
+    with running_master(tmp_path, "heartbeat_interval=1s", "certificate_lifetime=8s", arguments=own) as master:
         async with running_daemon(master, tmp_path, "one") as daemon:
             await daemon.acknowledged(3)
             await eventually(lambda: daemon.count_logged("certificate renewed"), "a renewal")
