@@ -21,7 +21,7 @@ from tenantry.master.domain.rules import Action, ActionKind, Condition, Limit, R
 from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
-from tenantry.master.timeseries.segments import FrameColumns
+from tenantry.master.timeseries.frames import FrameColumns
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import Configuration
 

@@ -21,7 +21,8 @@ from tenantry.master.operations.compacting import CompactionPolicy, Compactor
 from tenantry.master.sql.database import Database
 from tenantry.master.timeseries.chunks import decode_chunk
 from tenantry.master.timeseries.compaction import TICKS_PER_CHUNK
-from tenantry.master.timeseries.segments import Frame, encode_segment
+from tenantry.master.timeseries.frames import Frame, FrameTable
+from tenantry.master.timeseries.segments import encode_segment
 from tenantry.protocol.layouts import Layout, Series, make_layout
 
 FIRST_MS: Final = 1_700_000_000_000
@@ -102,7 +103,9 @@ def _append(database: Database, tenant_id: int, layout: Layout, values: NDArray[
     total = 0
     for tick, row in enumerate(values):
         at = FIRST_MS + tick * TICK_MS
-        segment = encode_segment([Frame(tenant_id, number, tick + 1, at, (at,), row.astype("<f8").tobytes())])
+        segment = encode_segment(
+            FrameTable.of_frames([Frame(tenant_id, number, tick + 1, at, (at,), row.astype("<f8").tobytes())])
+        )
         total += len(segment.data)
         with database.write() as transaction:
             transaction.segments.append(

@@ -23,7 +23,8 @@ from tenantry.master.operations.ingesting import Ingest
 from tenantry.master.rpc.alike_frames import read_alike_frames
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.marks import MarkMove
-from tenantry.master.timeseries.segments import Frame, encode_segment
+from tenantry.master.timeseries.frames import FrameColumns, FrameTable
+from tenantry.master.timeseries.segments import encode_segment
 from tenantry.protocol.delivery import HighWater
 from tenantry.protocol.messages import Stream, TenantState
 from tenantry.transport.link_messages import decode_from_daemon
@@ -129,10 +130,14 @@ def _segments(database: Database, tenants: Sequence[LoadTenant], source: FrameSo
     """One segment row and the marks of each commit, all values at hand."""
     groups = [
         (
-            [
-                Frame(tenant.tenant_id, 1, commit + 1, 0, (START_MS + commit,), source.value(tenant.number, commit))
-                for tenant in tenants
-            ],
+            FrameColumns(
+                1,
+                commit,
+                [tenant.tenant_id for tenant in tenants],
+                [commit + 1] * len(tenants),
+                [START_MS + commit] * len(tenants),
+                b"".join(source.value(tenant.number, commit) for tenant in tenants),
+            ),
             [
                 MarkMove(tenant.tenant_id, Stream.METRICS, tenant.epoch, 1, commit, commit + 1, tenant.chain)
                 for tenant in tenants
@@ -145,7 +150,7 @@ def _segments(database: Database, tenants: Sequence[LoadTenant], source: FrameSo
         for commit, (frames, moves) in enumerate(groups):
             with database.write() as transaction:
                 transaction.marks.advance(moves)
-                segment = encode_segment(frames)
+                segment = encode_segment(FrameTable.of_columns(frames))
                 transaction.segments.append(
                     segment.data,
                     received_ms=commit,

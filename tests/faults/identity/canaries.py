@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
-from tenantry.master.timeseries.segments import Frame, encode_segment
+from tenantry.master.timeseries.frames import Frame, FrameTable
+from tenantry.master.timeseries.segments import encode_segment
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import Configuration, LossReason, Stream
 from tests.servers.master import MasterProcess
@@ -57,7 +58,7 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
                 [Series(f"metric.{marked.word}", marked.word, SeriesKind.GAUGE, (("k", marked.word),))]
             )
             number = transaction.layouts.insert_missing([layout])[layout.id]
-            segment = encode_segment([Frame(tenant.id, number, 1, NOW, (NOW,), b"\x00" * 8)])
+            segment = encode_segment(FrameTable.of_frames([Frame(tenant.id, number, 1, NOW, (NOW,), b"\x00" * 8)]))
             transaction.segments.append(
                 segment.data, received_ms=NOW, frames=1, samples=segment.summary.samples, first_ms=NOW, last_ms=NOW
             )

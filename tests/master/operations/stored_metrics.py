@@ -10,7 +10,8 @@ from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations.metric_ticks import Arrival, Moment, Sample, Wanted
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
-from tenantry.master.timeseries.segments import Frame, encode_segment
+from tenantry.master.timeseries.frames import Frame, FrameTable
+from tenantry.master.timeseries.segments import encode_segment
 from tenantry.protocol.layouts import Layout, Series, SeriesKind, make_layout
 from tenantry.protocol.messages import Configuration
 
@@ -55,7 +56,7 @@ def frame(tenant_id: int, layout_id: int, received_at: int, rows: Iterable[Row])
 
 def commit(database: Database, frames: Sequence[Frame]) -> None:
     """Store one segment, as a group commit does."""
-    segment = encode_segment(frames)
+    segment = encode_segment(FrameTable.of_frames(frames))
     with database.write() as transaction:
         transaction.segments.append(
             segment.data,

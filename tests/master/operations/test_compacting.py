@@ -3,12 +3,13 @@ import random
 import pytest
 
 from tenantry.master.domain.records import StreamName
-from tenantry.master.operations.compacting import CompactionPolicy, Compactor, cut_chunks, find_run
+from tenantry.master.operations.compacting import CompactionPolicy, Compactor, find_run
 from tenantry.master.operations.metric_reading import MetricQuery, read_samples
 from tenantry.master.operations.metric_ticks import MAX_CHUNK_SPAN_MS, LayoutCache, Sample
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.segments import SegmentRow
-from tenantry.master.timeseries.compaction import plan
+from tenantry.master.timeseries.compaction import cut_chunks
+from tenantry.master.timeseries.frames import FrameTable
 from tests.master.operations.stored_metrics import commit, frame
 
 MINUTE = 60_000
@@ -135,7 +136,7 @@ def test_no_chunk_spans_more_than_readers_assume() -> None:
     day = 24 * 3_600_000
     frames = [frame(1, 1, 5, [(n * day, (1.0,)), (n * day + 1, (2.0,))]) for n in range(3)]
     frames.append(frame(1, 1, 6, [(5, (3.0,)), (9 * day, (4.0,))]))
-    chunks = list(cut_chunks(plan(frames).values(), 120))
+    chunks = list(cut_chunks(FrameTable.of_frames(frames), 120, MAX_CHUNK_SPAN_MS))
     assert sum(one.ticks for one in chunks) == 8
     assert all(one.last_timestamp - one.first_timestamp <= MAX_CHUNK_SPAN_MS for one in chunks)
 

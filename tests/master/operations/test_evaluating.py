@@ -32,7 +32,7 @@ from tenantry.master.operations.registering import move_tenant
 from tenantry.master.operations.ruling import create_rule, delete_rule, install_builtin_rules, set_active, update_rule
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.database import Database
-from tenantry.master.timeseries.segments import Frame, FrameColumns
+from tenantry.master.timeseries.frames import Frame, FrameColumns
 from tenantry.protocol.failures import RuleBuiltIn, StoreUnavailable
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import TenantState

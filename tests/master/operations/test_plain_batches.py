@@ -11,7 +11,8 @@ from tenantry.master.operations.ingesting import Ingest
 from tenantry.master.operations.links import LinkSession
 from tenantry.master.rpc.alike_frames import read_alike_frames
 from tenantry.master.sql.database import Database
-from tenantry.master.timeseries.segments import Frame, decode_segment
+from tenantry.master.timeseries.frames import Frame
+from tenantry.master.timeseries.segments import decode_segment
 from tenantry.protocol.delivery import extend_chain
 from tenantry.protocol.layouts import pack_values
 from tenantry.protocol.messages import Ack, Batch, Loss, MetricFrame, Stream, TenantState
@@ -103,7 +104,9 @@ def store(
         assert [outcome.item for outcome in outcomes] == items
         answers += [(outcome.reply, outcome.records, outcome.samples) for outcome in outcomes]
     with database.read() as transaction:
-        segments = [decode_segment(row.data) for row in transaction.segments.oldest(1_000) if row.id not in known]
+        segments = [
+            decode_segment(row.data).frames() for row in transaction.segments.oldest(1_000) if row.id not in known
+        ]
     return answers, [sorted(frame._replace(received_at=0) for frame in segment) for segment in segments]
 
 

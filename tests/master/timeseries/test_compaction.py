@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.master.timeseries.chunks import MAX_CHUNK_SAMPLES, decode_chunk, decode_received_at
-from tenantry.master.timeseries.compaction import Chunk, compact
-from tenantry.master.timeseries.segments import Frame
+from tenantry.master.timeseries.compaction import Chunk, cut_chunks
+from tenantry.master.timeseries.frames import Frame, FrameTable
 
 Tick = tuple[int, int, tuple[float, ...]]  # timestamp, received at, values
 
@@ -47,7 +47,7 @@ def test_every_tick_is_in_exactly_one_chunk_in_order(given_frames: list[Frame], 
         for timestamp, row in zip(each.timestamps, rows, strict=True):
             expected[each.tenant_id, each.layout_id].append((timestamp, each.received_at, row))
     stored: defaultdict[tuple[int, int], list[Tick]] = defaultdict(list)
-    for chunk in compact(given_frames, ticks_per_chunk):
+    for chunk in cut_chunks(FrameTable.of_frames(given_frames), ticks_per_chunk):
         stored[chunk.tenant_id, chunk.layout_id] += ticks_of(chunk)
     assert stored == {key: sorted(ticks, key=lambda tick: tick[0]) for key, ticks in expected.items()}
 
@@ -55,7 +55,7 @@ def test_every_tick_is_in_exactly_one_chunk_in_order(given_frames: list[Frame], 
 @given(st.lists(frames(), max_size=40), st.integers(1, 10))
 def test_the_fields_of_a_chunk_describe_its_ticks(given_frames: list[Frame], ticks_per_chunk: int) -> None:
     """Counts and ranges beside the data are those of the data."""
-    for chunk in compact(given_frames, ticks_per_chunk):
+    for chunk in cut_chunks(FrameTable.of_frames(given_frames), ticks_per_chunk):
         ticks = ticks_of(chunk)
         assert chunk.ticks == len(ticks) <= max(1, ticks_per_chunk * 3 // 2)
         assert chunk.samples == len(ticks) * chunk.layout_id
@@ -67,29 +67,29 @@ def test_the_fields_of_a_chunk_describe_its_ticks(given_frames: list[Frame], tic
 def test_a_long_run_is_cut_evenly() -> None:
     """500 ticks become four chunks of 125 and not four of 120 and a rest."""
     run = [frame(1, 1, at, {at: (float(at),)}) for at in range(500)]
-    assert [chunk.ticks for chunk in compact(run)] == [125] * 4
+    assert [chunk.ticks for chunk in cut_chunks(FrameTable.of_frames(run))] == [125] * 4
 
 
 def test_a_very_wide_layout_is_cut_shorter() -> None:
     """A chunk never exceeds what a reader accepts, however many series a layout has."""
     wide = frame(1, 1, 5, dict.fromkeys(range(3), (0.0,) * (MAX_CHUNK_SAMPLES // 2)))
-    assert [chunk.ticks for chunk in compact([wide])] == [1, 2]
+    assert [chunk.ticks for chunk in cut_chunks(FrameTable.of_frames([wide]))] == [1, 2]
 
 
 def test_frames_of_one_layout_with_different_widths_are_refused() -> None:
     """A layout has one number of series; anything else would mix up values."""
     with pytest.raises(ValueError, match="differ in their number of series"):
-        compact([frame(1, 1, 5, {1: (1.0, 2.0)}), frame(1, 1, 6, {2: (1.0,)})])
+        list(cut_chunks(FrameTable.of_frames([frame(1, 1, 5, {1: (1.0, 2.0)}), frame(1, 1, 6, {2: (1.0,)})])))
 
 
 @pytest.mark.parametrize("values", [b"", bytes(7), bytes(12)])
 def test_values_that_are_no_whole_ticks_are_refused(values: bytes) -> None:
     """Values without a whole float64 for each tick raise ValueError."""
     with pytest.raises(ValueError, match="number of series"):
-        compact([Frame(1, 1, 1, 5, (1,), values)])
+        list(cut_chunks(FrameTable.of_frames([Frame(1, 1, 1, 5, (1,), values)])))
 
 
 def test_a_chunk_needs_at_least_one_tick() -> None:
     """A target length below one is the caller's mistake."""
     with pytest.raises(ValueError, match="at least one tick"):
-        compact([], 0)
+        list(cut_chunks(FrameTable.of_frames([]), 0))

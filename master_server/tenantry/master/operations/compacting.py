@@ -13,7 +13,7 @@ A segment that is damaged is set aside: what can be read of it goes into chunks,
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -30,13 +30,12 @@ from tenantry.master.operations.metric_ticks import (
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.segments import SegmentRow
 from tenantry.master.sql.transaction import Transaction
-from tenantry.master.timeseries.compaction import TICKS_PER_CHUNK, Chunk, compact, plan
+from tenantry.master.timeseries.compaction import TICKS_PER_CHUNK, cut_chunks
+from tenantry.master.timeseries.frames import SAMPLE_BYTES, FrameTable
 from tenantry.master.timeseries.sealing import TimeseriesCorrupt
 from tenantry.master.timeseries.segments import (
     MAX_FRAMES,
     MAX_TICKS,
-    SAMPLE_BYTES,
-    Frame,
     decode_segment,
     encode_segment,
     read_summary,
@@ -114,7 +113,7 @@ class Compactor:
     # --- merging ----------------------------------------------------------------------------------------------------------
 
     def _merge(self, database: Database, run: Sequence[SegmentRow]) -> bool:
-        frames: list[Frame] = []
+        tables: list[FrameTable] = []
         ids: list[int] = []
         ticks = 0
         with database.read() as transaction:
@@ -124,24 +123,22 @@ class Compactor:
                 except TimeseriesCorrupt:
                     self._unmergeable.add(one.id)
                     return True
-                more_ticks = sum(len(frame.timestamps) for frame in more)
-                if ticks + more_ticks > MAX_TICKS:
+                if ticks + len(more.timestamps) > MAX_TICKS:
                     break
-                frames += more
+                tables.append(more)
                 ids.append(one.id)
-                ticks += more_ticks
+                ticks += len(more.timestamps)
         if len(ids) < 2:
             self._unmergeable.add(run[0].id)
             return True
-        groups = plan(frames)
-        if ticks >= len(groups) * self._policy.ticks_per_chunk * 3 // 4:
-            chunks = list(cut_chunks(groups.values(), self._policy.ticks_per_chunk))
+        frames = FrameTable.concatenate(tables).by_series()
+        if ticks >= frames.count_series() * self._policy.ticks_per_chunk * 3 // 4:
+            chunks = list(cut_chunks(frames, self._policy.ticks_per_chunk, MAX_CHUNK_SPAN_MS))
             with database.write() as transaction:
                 transaction.chunks.insert(chunks)
                 transaction.segments.delete(ids)
             return True
-        ordered = [frame for key in sorted(groups) for frame in groups[key]]
-        merged = encode_segment(ordered)
+        merged = encode_segment(frames)
         with database.write() as transaction:
             transaction.segments.delete(ids)
             transaction.segments.append(
@@ -169,7 +166,7 @@ class Compactor:
         with database.read() as transaction:
             end = next(end for end in self._range_ends(transaction, segments, window) if end > window.tenant_id)
             frames, found = _collect(transaction, segments, window.tenant_id, end, damaged)
-        chunks = list(cut_chunks(plan(frames).values(), self._policy.ticks_per_chunk))
+        chunks = list(cut_chunks(frames, self._policy.ticks_per_chunk, MAX_CHUNK_SPAN_MS))
         broken = damaged | found.keys()
         with database.write() as transaction:
             if CompactionWindow.load(transaction) != stored:
@@ -245,48 +242,28 @@ def _size(frames: int, fan: int) -> int:
     return size
 
 
-def cut_chunks(groups: Iterable[Sequence[Frame]], ticks_per_chunk: int) -> Iterator[Chunk]:
-    """Chunks of groups of frames, of one Tenant and layout each; none spans more than `MAX_CHUNK_SPAN_MS` of event time."""
-    for group in groups:
-        times = [timestamp for frame in group for timestamp in frame.timestamps]
-        if max(times) - min(times) <= MAX_CHUNK_SPAN_MS:
-            yield from compact(group, ticks_per_chunk)
-            continue
-        spans: dict[int, list[Frame]] = {}
-        for frame in itertools.chain.from_iterable(map(_single_ticks, group)):
-            spans.setdefault(frame.timestamps[0] // MAX_CHUNK_SPAN_MS, []).append(frame)
-        for span in sorted(spans):
-            yield from compact(spans[span], ticks_per_chunk)
-
-
-def _single_ticks(frame: Frame) -> Iterator[Frame]:
-    width = len(frame.values) // len(frame.timestamps)
-    for n, timestamp in enumerate(frame.timestamps):
-        yield frame._replace(timestamps=(timestamp,), values=frame.values[n * width : (n + 1) * width])
-
-
 def _collect(
     transaction: Transaction, segments: Sequence[SegmentRow], behind: int, end: int, damaged: frozenset[int]
-) -> tuple[list[Frame], dict[int, str]]:
+) -> tuple[FrameTable, dict[int, str]]:
     """The frames of Tenants ``behind < tenant_id <= end``, and which segments turned out to be damaged, and how."""
-    frames: list[Frame] = []
+    tables: list[FrameTable] = []
     found: dict[int, str] = {}
     for one in segments:
         data = transaction.segments.data(one.id)
         try:
             if behind == 0 and end == _ALL_TENANTS and one.id not in damaged:
-                frames += decode_segment(data)
+                tables.append(decode_segment(data))
             else:
                 tenants = [number for number in read_summary(data).tenant_ids if behind < number <= end]
-                frames += decode_segment(data, tenants)
+                tables.append(decode_segment(data, tenants))
         except TimeseriesCorrupt as error:
-            frames += _salvage(data, behind, end)
+            tables += _salvage(data, behind, end)
             if one.id not in damaged:
                 found[one.id] = str(error)
-    return frames, found
+    return FrameTable.concatenate(tables), found
 
 
-def _salvage(data: bytes, behind: int, end: int) -> Iterator[Frame]:
+def _salvage(data: bytes, behind: int, end: int) -> Iterator[FrameTable]:
     """What can be read of a damaged segment, Tenant by Tenant."""
     try:
         tenants = sorted(read_summary(data).tenant_ids)
@@ -295,7 +272,7 @@ def _salvage(data: bytes, behind: int, end: int) -> Iterator[Frame]:
     for number in tenants:
         if behind < number <= end:
             with suppress(TimeseriesCorrupt):
-                yield from decode_segment(data, [number])
+                yield decode_segment(data, [number])
 
 
 def _tenants_of(transaction: Transaction, segment: SegmentRow) -> frozenset[int]:

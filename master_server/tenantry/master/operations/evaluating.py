@@ -21,7 +21,7 @@ from tenantry.master.operations.watched_layouts import Judge, Reader, WatchedLay
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.rule_states import SeriesKey
 from tenantry.master.sql.transaction import Transaction
-from tenantry.master.timeseries.segments import Frame, FrameColumns
+from tenantry.master.timeseries.frames import Frame, FrameColumns
 from tenantry.protocol.messages import NotificationLevel
 from tenantry.protocol.names import MAX_REASON, tidy_text
 

@@ -23,7 +23,8 @@ from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.operations.plain_batches import Run, take_together
 from tenantry.master.sql.marks import MarkMove, MarksMoved
 from tenantry.master.sql.transaction import Transaction
-from tenantry.master.timeseries.segments import Frame, FrameColumns, encode_segment
+from tenantry.master.timeseries.frames import Frame, FrameColumns, FrameTable
+from tenantry.master.timeseries.segments import encode_segment
 from tenantry.protocol.delivery import AlreadyStored, HighWater, Refuse, Store, StoreLoss, extend_chain, judge
 from tenantry.protocol.failures import Failure
 from tenantry.protocol.messages import (
@@ -149,7 +150,10 @@ class Ingest:
     def _write(self, transaction: Transaction, plan: _Plan) -> list[Outcome]:
         transaction.marks.advance(_moves(plan))
         if plan.frames or plan.columns:
-            segment = encode_segment(plan.frames, plan.columns)
+            tables = [FrameTable.of_columns(one) for one in plan.columns]
+            if plan.frames:
+                tables.append(FrameTable.of_frames(plan.frames))
+            segment = encode_segment(FrameTable.concatenate(tables))
             transaction.segments.append(
                 segment.data,
                 received_ms=plan.received_ms,

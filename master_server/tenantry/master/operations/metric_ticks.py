@@ -207,7 +207,7 @@ class TickReader:
         except TimeseriesCorrupt as error:
             self.on_damage("segment", segment.id, str(error))
             return
-        for number, frame in enumerate(frames):
+        for number, frame in enumerate(frames.frames()):
             if done is not None and frame.tenant_id <= done:
                 continue
             picked = [n for n, timestamp in enumerate(frame.timestamps) if accept(timestamp, frame.received_at)]

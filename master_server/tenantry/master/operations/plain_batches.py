@@ -18,7 +18,7 @@ from tenantry.master.operations.deliveries import (
     LayoutDirectory,
     Outcome,
 )
-from tenantry.master.timeseries.segments import FrameColumns
+from tenantry.master.timeseries.frames import FrameColumns
 from tenantry.protocol.delivery import HighWater
 from tenantry.protocol.messages import Ack, Batch, Stream
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tenantry.detection.levels import LevelledThreshold
 from tenantry.master.domain.rules import Labels, Rule
-from tenantry.master.timeseries.segments import Frame
+from tenantry.master.timeseries.frames import Frame
 from tenantry.protocol.layouts import Layout
 
 FEW: Final = 4

@@ -8,13 +8,14 @@ alone and under a CRC-32 of its own, so that a filtered read opens only the bloc
 import itertools
 import struct
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tenantry.master.timeseries.frames import SAMPLE_BYTES, FrameTable
 from tenantry.master.timeseries.sealing import (
     MAGIC_BYTES,
     SEAL_BYTES,
@@ -29,7 +30,6 @@ from tenantry.master.timeseries.sealing import (
 MAX_FRAMES: Final = 1 << 16
 MAX_TICKS: Final = 1 << 20
 MAX_VALUE_BYTES: Final = 1 << 27
-SAMPLE_BYTES: Final = 8
 
 _MAGIC: Final = b"TSG\x01"
 _HEAD: Final = struct.Struct("<4I")  # frames, ticks, blocks, bytes of the compressed index
@@ -42,36 +42,6 @@ _Int64s = NDArray[np.int64]
 
 class SegmentCorrupt(TimeseriesCorrupt):
     """A segment is damaged, cut short, or in a version that this program does not read."""
-
-
-class Frame(NamedTuple):
-    """What one Tenant sent in one record.
-
-    A named tuple and no dataclass: the writer turns thousands of them into columns for each commit, which `zip` does
-    in C. `timestamps` has one Unix ms for each tick; `values` are ticks x series little-endian float64, tick by tick,
-    NaN where absent. `received_at` is Unix ms; `layout_id` is the Master's own number of a layout.
-    """
-
-    tenant_id: int
-    layout_id: int
-    seq: int
-    received_at: int
-    timestamps: Sequence[int]
-    values: Octets
-
-
-class FrameColumns(NamedTuple):
-    """Frames of one layout with one tick each, side by side: what thousands of Tenants send in one commit.
-
-    `values` are the frames' values one after the other, all of the same size.
-    """
-
-    layout_id: int
-    received_at: int
-    tenant_ids: Sequence[int]
-    seqs: Sequence[int]
-    timestamps: Sequence[int]
-    values: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,113 +66,53 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    tenant_ids: _Int64s
-    layout_ids: _Int64s
-    seqs: NDArray[np.uint64]
-    received_at: _Int64s
-    ticks: _Int64s  # of each frame
-    sizes: _Int64s  # bytes of values of each frame
-    timestamps: _Int64s
+    frames: FrameTable  # without their values
     block_firsts: _Int64s  # the first frame of each block
     block_sizes: _Int64s  # compressed
     block_checksums: _Int64s
 
-    def summary(self) -> SegmentSummary:
-        return SegmentSummary(
-            frames=len(self.tenant_ids),
-            ticks=len(self.timestamps),
-            samples=int(self.sizes.sum()) // SAMPLE_BYTES,
-            first_timestamp=int(self.timestamps.min()),
-            last_timestamp=int(self.timestamps.max()),
-            tenant_ids=frozenset(self.tenant_ids.tolist()),
-        )
 
-
-def encode_segment(frames: Sequence[Frame], columns: Sequence[FrameColumns] = ()) -> Segment:
-    """Encode what one group commit brings, in the order given: `frames`, then `columns`.
+def encode_segment(frames: FrameTable) -> Segment:
+    """Encode the frames of one group commit, in the order given.
 
     The caller has checked the frames against their layouts; what is checked again here protects the store, not a
     Tenant from its mistake.
 
     Raises:
         ValueError: no frames, more than `MAX_FRAMES`, `MAX_TICKS` or `MAX_VALUE_BYTES` altogether, a frame without
-            ticks or values, a number out of 64 bits, or values that are not whole ticks of float64.
+            ticks or values, or values that are not whole ticks of float64.
     """
-    parts = [_of_columns(one) for one in columns]
-    if frames:
-        parts.insert(0, _of_frames(frames))
-    count = sum(len(part.sizes) for part in parts)
+    count, sizes, ticks = len(frames), frames.sizes, frames.ticks
     if not 0 < count <= MAX_FRAMES:
         raise ValueError(f"a segment holds 1 to {MAX_FRAMES} frames, not {count}")
-    fields = [*zip(*(part.fields for part in parts), strict=True)]
-    tenant_ids, _, _, _, ticks, sizes, timestamps = (np.concatenate(field) for field in fields)
     if ticks.min() < 1 or sizes.min() < 1 or (sizes % (ticks * SAMPLE_BYTES)).any():
         raise ValueError("each frame holds at least one tick, and the same number of float64 for each tick")
     total = int(sizes.sum())
-    if len(timestamps) > MAX_TICKS or total > MAX_VALUE_BYTES:
+    if len(frames.timestamps) > MAX_TICKS or total > MAX_VALUE_BYTES:
         raise ValueError(f"a segment holds at most {MAX_TICKS} ticks and {MAX_VALUE_BYTES} bytes of values")
-    raw = memoryview(b"".join([part.values for part in parts]))
-    if len(raw) != total:
-        raise ValueError("values are bytes, or a memoryview of bytes")
     begins = np.cumsum(sizes) - sizes
     # A frame belongs to the block in which its values begin.
     firsts = np.flatnonzero(np.diff(begins // _BLOCK_BYTES, prepend=-1))
-    bounds = itertools.pairwise([*begins[firsts].tolist(), total])
-    blocks = [deflate(raw[begin:end]) for begin, end in bounds]
-    index = np.concatenate(
-        [*itertools.chain(*fields), firsts, [len(block) for block in blocks], [zlib.crc32(block) for block in blocks]]
-    ).astype("<i8", copy=False)
+    values, bounds = memoryview(frames.values), itertools.pairwise([*begins[firsts].tolist(), total])
+    blocks = [deflate(values[begin:end]) for begin, end in bounds]
+    block_sizes, checksums = [*map(len, blocks)], [*map(zlib.crc32, blocks)]
+    columns = (frames.tenant_ids, frames.layout_ids, frames.seqs.view(np.int64), frames.received_at, ticks, sizes)
+    index = np.concatenate([*columns, frames.timestamps, firsts, block_sizes, checksums]).astype("<i8", copy=False)
     # Bytes of equal weight next to each other: the high ones repeat and compress to nearly nothing.
     packed = deflate(index.view(np.uint8).reshape(-1, SAMPLE_BYTES).T.tobytes())
-    head = _HEAD.pack(count, len(timestamps), len(blocks), len(packed))
-    summary = SegmentSummary(
-        frames=count,
-        ticks=len(timestamps),
-        samples=total // SAMPLE_BYTES,
-        first_timestamp=int(timestamps.min()),
-        last_timestamp=int(timestamps.max()),
-        tenant_ids=frozenset(tenant_ids.tolist()),
+    head = _HEAD.pack(count, len(frames.timestamps), len(blocks), len(packed))
+    return Segment(b"".join((seal(_MAGIC, head + packed), *blocks)), _summary(frames))
+
+
+def _summary(frames: FrameTable) -> SegmentSummary:
+    return SegmentSummary(
+        frames=len(frames),
+        ticks=len(frames.timestamps),
+        samples=int(frames.sizes.sum()) // SAMPLE_BYTES,
+        first_timestamp=int(frames.timestamps.min()),
+        last_timestamp=int(frames.timestamps.max()),
+        tenant_ids=frozenset(frames.tenant_ids.tolist()),
     )
-    return Segment(b"".join((seal(_MAGIC, head + packed), *blocks)), summary)
-
-
-class _Part(NamedTuple):
-    """Some frames on their way into a segment: the fields of the index, in its order, and the values."""
-
-    fields: tuple[_Int64s, ...]
-    values: bytes
-
-    @property
-    def sizes(self) -> _Int64s:
-        return self.fields[5]
-
-
-def _of_frames(frames: Sequence[Frame]) -> _Part:
-    tenant_ids, layout_ids, seqs, received_at, stamps, values = zip(*frames, strict=True)
-    timestamps = [*itertools.chain.from_iterable(stamps)]
-    try:
-        fields = (tenant_ids, layout_ids, received_at, [*map(len, stamps)], [*map(len, values)], timestamps)
-        tenants, layouts, received, ticks, sizes, times = (np.array(field, dtype=np.int64) for field in fields)
-        numbers = np.array(seqs, dtype=np.uint64).view(np.int64)
-    except OverflowError as error:
-        raise ValueError(f"a number of a frame does not fit in 64 bits: {error}") from error
-    return _Part((tenants, layouts, numbers, received, ticks, sizes, times), b"".join(values))
-
-
-def _of_columns(columns: FrameColumns) -> _Part:
-    count = len(columns.tenant_ids)
-    if not count or len(columns.values) % count:
-        raise ValueError("columns hold at least one frame, and values of one size")
-    try:
-        tenants, times = (np.array(field, dtype=np.int64) for field in (columns.tenant_ids, columns.timestamps))
-        numbers = np.array(columns.seqs, dtype=np.uint64).view(np.int64)
-        same = (columns.layout_id, columns.received_at, 1, len(columns.values) // count)
-        layouts, received, ticks, sizes = (np.full(count, number, dtype=np.int64) for number in same)
-    except OverflowError as error:
-        raise ValueError(f"a number of a frame does not fit in 64 bits: {error}") from error
-    if not len(tenants) == len(times) == len(numbers):
-        raise ValueError("columns of different lengths")
-    return _Part((tenants, layouts, numbers, received, ticks, sizes, times), columns.values)
 
 
 def read_summary(data: Octets) -> SegmentSummary:
@@ -212,12 +122,12 @@ def read_summary(data: Octets) -> SegmentSummary:
         SegmentCorrupt: the head or the index is damaged.
     """
     try:
-        return _read_index(memoryview(data))[0].summary()
+        return _summary(_read_index(memoryview(data))[0].frames)
     except TimeseriesCorrupt as error:
         raise SegmentCorrupt(str(error)) from error
 
 
-def decode_segment(data: Octets, tenant_ids: Collection[int] | None = None) -> list[Frame]:
+def decode_segment(data: Octets, tenant_ids: Collection[int] | None = None) -> FrameTable:
     """The frames of a segment in the order of the commit, or only those of `tenant_ids`.
 
     A filtered read neither opens nor checks blocks without frames of these Tenants; a read without a filter checks
@@ -232,41 +142,26 @@ def decode_segment(data: Octets, tenant_ids: Collection[int] | None = None) -> l
         raise SegmentCorrupt(str(error)) from error
 
 
-def _decode(data: memoryview, tenant_ids: Collection[int] | None) -> list[Frame]:
+def _decode(data: memoryview, tenant_ids: Collection[int] | None) -> FrameTable:
     index, start = _read_index(data)
+    frames, count = index.frames, len(index.frames)
     if tenant_ids is None:
-        wanted = np.ones(len(index.tenant_ids), dtype=np.bool_)
+        wanted = np.ones(count, dtype=np.bool_)
     else:
-        wanted = np.array([*map(frozenset(tenant_ids).__contains__, index.tenant_ids.tolist())], dtype=np.bool_)
-    ends = np.cumsum(index.sizes)
-    block_ends = (start + np.cumsum(index.block_sizes)).tolist()
-    tick_ends = np.cumsum(index.ticks)
-    frames: list[Frame] = []
-    bounds = itertools.pairwise([*index.block_firsts.tolist(), len(wanted)])
+        wanted = np.array([*map(frozenset(tenant_ids).__contains__, frames.tenant_ids.tolist())], dtype=np.bool_)
+    ends, block_ends = np.cumsum(frames.sizes), (start + np.cumsum(index.block_sizes)).tolist()
+    opened = np.zeros(count, dtype=np.bool_)
+    values: list[bytes] = []
+    bounds = itertools.pairwise([*index.block_firsts.tolist(), count])
     for block, (first, last) in enumerate(bounds):
-        chosen = np.flatnonzero(wanted[first:last]) + first
-        if not len(chosen):
+        if not wanted[first:last].any():
             continue
         packed = data[block_ends[block] - int(index.block_sizes[block]) : block_ends[block]]
         if zlib.crc32(packed) != index.block_checksums[block]:
             raise TimeseriesCorrupt("the checksum of a block does not match")
-        origin = int(ends[first] - index.sizes[first])
-        raw = inflate(packed, int(ends[last - 1]) - origin)
-        frames += [
-            Frame(tenant_id, layout_id, seq, received_at, tuple(index.timestamps[a:b].tolist()), raw[c:d])
-            for tenant_id, layout_id, seq, received_at, a, b, c, d in zip(
-                index.tenant_ids[chosen].tolist(),
-                index.layout_ids[chosen].tolist(),
-                index.seqs[chosen].tolist(),
-                index.received_at[chosen].tolist(),
-                (tick_ends - index.ticks)[chosen].tolist(),
-                tick_ends[chosen].tolist(),
-                (ends - index.sizes - origin)[chosen].tolist(),
-                (ends - origin)[chosen].tolist(),
-                strict=True,
-            )
-        ]
-    return frames
+        values.append(inflate(packed, int(ends[last - 1] - ends[first] + frames.sizes[first])))
+        opened[first:last] = True
+    return frames.choose(opened, b"".join(values)).take(np.flatnonzero(wanted[opened]))
 
 
 def _read_index(data: memoryview) -> tuple[_Index, int]:
@@ -287,18 +182,20 @@ def _read_index(data: memoryview) -> tuple[_Index, int]:
     cuts = [frames * n for n in range(1, _FRAME_COLUMNS + 1)]
     cuts += [cuts[-1] + ticks + blocks * n for n in range(_BLOCK_COLUMNS)]
     tenant_ids, layout_ids, seqs, *others = np.split(columns.astype(np.int64, copy=False), cuts)
-    index = _Index(tenant_ids, layout_ids, seqs.view(np.uint64), *others)
+    received_at, counts, sizes, timestamps, firsts, block_sizes, checksums = others
+    frames_read = FrameTable(tenant_ids, layout_ids, seqs.view(np.uint64), received_at, counts, sizes, timestamps, b"")
+    index = _Index(frames_read, firsts, block_sizes, checksums)
     _check_index(index, len(data) - start)
     return index, start
 
 
 def _check_index(index: _Index, block_bytes: int) -> None:
-    sizes, ticks = index.sizes, index.ticks
+    sizes, ticks = index.frames.sizes, index.frames.ticks
     firsts = np.append(index.block_firsts, len(sizes))
     if (
         ticks.min() < 1
         or ticks.max() > MAX_TICKS
-        or ticks.sum() != len(index.timestamps)
+        or ticks.sum() != len(index.frames.timestamps)
         or sizes.min() < 1
         or sizes.max() > MAX_VALUE_BYTES
         or sizes.sum() > MAX_VALUE_BYTES
