@@ -28,6 +28,7 @@ from tests.servers.refusals import check_refusal, refused
 from tests.servers.wire_tenant import create_tenant
 
 END_S = 2.0
+PATIENCE_S = 15.0
 
 Loss = Callable[[MasterProcess, Person, str], Awaitable[object]]
 
@@ -104,7 +105,7 @@ async def test_f37_a_loss_ends_what_is_open_and_acts_on_the_next_call(master: Ma
         lost = time.monotonic()
         with refused(TenantNotFound if kind is NotAllowed else kind):
             await call_as(channel, person, "TenantService", "GetTenant", get)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             ends = await asyncio.gather(*map(end_of, streams))
         assert time.monotonic() - lost < END_S
         for end in ends:
@@ -149,7 +150,7 @@ async def test_f37_a_part_that_is_lost_ends_what_is_open_so_that_it_begins_anew(
         watch = open_watch(channel, person)
         assert {(await watch.read()).tenant.guid for _ in range(2)} == {kept, lost}
         await revoke(master, person.name, "JUNIOR_ANALYST", lost)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             check_refusal(await end_of(watch), RightsChanged)
         again = open_watch(channel, person)
         assert (await again.read()).tenant.guid == kept
@@ -190,7 +191,7 @@ async def test_f37_another_persons_loss_ends_nothing(master: MasterProcess) -> N
             update_mask=field_mask_pb2.FieldMask(paths=["description"]),
         )
         await call(master, "TenantService", "UpdateTenant", changed)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             assert (await watch.read()).tenant.description == "new"
         watch.cancel()
 
@@ -214,6 +215,6 @@ async def test_f37_a_tenant_that_is_made_private_is_lost_to_the_others(master: M
         with refused(TenantNotFound):
             await call_as(channel, other, "TenantService", "GetTenant", get)
         assert (await call_as(channel, keeper, "TenantService", "GetTenant", get)).tenant.guid == guid
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             for end in await asyncio.gather(*map(end_of, streams)):
                 check_refusal(end, RightsChanged)
