@@ -6,8 +6,10 @@ from typing import Literal
 
 import pytest
 from argon2 import PasswordHasher
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from tenantry.master.domain.passwords import MAX_LENGTH, MIN_LENGTH, check_password
+from tenantry.master.operations.guessing import check_guesses
 from tenantry.master.operations.hashing import LANES, MEMORY_KIB, PASSES, PasswordHashing, Verdict, make_hasher
 from tenantry.protocol.failures import FieldInvalid, TooManyAttempts
 
@@ -137,8 +139,61 @@ def test_what_is_tried_first_is_no_password(password: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "password", ["only lower case", "ŝlosilvorto ĉiutaga", "  spaces count  ", "1029384756 x", "🐎" * 6 + "123456"]
+    "password",
+    ["only lower case", "ŝlosilvorto ĉiutaga", "  spaces count  ", "849271650384", "🐎🦉🐢🦀🐝🦔🐙🦩🐬🦥🐌🦚"],
 )
 def test_no_rule_of_composition(password: str) -> None:
-    """Length is what counts; what is typed stays as it is."""
+    """How it is guessed is what counts, not which characters it has; what is typed stays as it is."""
     assert check_password(password, "ada") == password
+    assert check_guesses(password, "ada") == password
+
+
+def test_the_commonest_of_known_breaches_are_no_passwords() -> None:
+    """All that have the length, of 30,000; and the 3,000 commonest of any length, made long enough as people do it."""
+    commonest = FREQUENCY_LISTS["passwords"]
+    long_enough = [word for word in commonest if len(word) >= MIN_LENGTH]
+    assert len(long_enough) > 200
+    made = [f"{word}{'123456789012'[: MIN_LENGTH - len(word)]}" for word in commonest[:3_000:20] if len(word) >= 6]
+    doubled = [word * 2 for word in commonest[:3_000:20] if len(word) >= 6]
+    words = [word for word in FREQUENCY_LISTS["english_wikipedia"] if len(word) >= MIN_LENGTH][::40]
+    kept = [word for word in (*long_enough, *made, *doubled, *words) if not is_refused(word)]
+    assert not kept
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "Password2026!",
+        "P@ssw0rd!P@ssw0rd!",
+        "qwertyuiop[]",
+        "monkeymonkey12",
+        "elizabeth1234",
+        "abcdefghijkl9",
+        "AdaLovelace1",
+        "ada@example.org",
+        "tenantry2026",
+        "password" * 30,
+    ],
+)
+def test_what_people_make_of_common_words_is_no_password(password: str) -> None:
+    """Doubled, signs for letters, a year, the keyboard, names, one's own, ours; the refusal does not repeat it."""
+    with pytest.raises(FieldInvalid) as caught:
+        check_guesses(password, "ada", "Ada Lovelace", "ada@example.org")
+    assert password not in str(caught.value)
+
+
+def is_refused(password: str) -> bool:
+    """Whether it cannot be a password."""
+    try:
+        check_guesses(check_password(password, "nobody"))
+    except FieldInvalid:
+        return True
+    return False
+
+
+async def test_what_is_guessed_too_soon_is_not_hashed() -> None:
+    """The refusal comes out of the thread as it is."""
+    hashing = PasswordHashing(WEAK)
+    with pytest.raises(FieldInvalid):
+        await hashing.hash("password1234567")
+    hashing.close()

@@ -51,6 +51,7 @@ def reset_password(config: MasterConfig, name: str, password_file: Path | None, 
     from tenantry.master.domain.people import TokenKind, fold_user_name
     from tenantry.master.operations.administrators import FIRST_ADMINISTRATOR, ensure_administrator
     from tenantry.master.operations.clocks import wall_ms
+    from tenantry.master.operations.guessing import check_guesses
     from tenantry.master.operations.hashing import make_hasher
     from tenantry.master.sql.transaction import Transaction
 
@@ -75,7 +76,7 @@ def reset_password(config: MasterConfig, name: str, password_file: Path | None, 
         )
 
     with stopped_master(config) as database:
-        hashed = make_hasher().hash(check_password(_ask(password_file), folded))
+        hashed = make_hasher().hash(check_guesses(check_password(_ask(password_file), folded), folded))
         with database.write() as transaction:
             give(transaction, hashed, wall_ms())
     click.echo(f"{folded} has a new password", err=True)

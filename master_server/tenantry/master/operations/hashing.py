@@ -12,6 +12,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import ARGON2_VERSION
 
+from tenantry.master.operations.guessing import check_guesses
 from tenantry.protocol.failures import TooManyAttempts
 
 T = TypeVar("T")
@@ -60,9 +61,12 @@ class PasswordHashing:
         # What a password is compared with where there is none: the answer takes as long.
         self._nobody = _nobodys(self._hasher)
 
-    async def hash(self, password: str) -> str:
-        """The hash in PHC form. Raises TooManyAttempts when there is no room."""
-        return await self._run(lambda: self._hasher.hash(password), known=True)
+    async def hash(self, password: str, *words: str) -> str:
+        """The hash of a new password in PHC form; ``words`` as `check_guesses` takes them.
+
+        Raises FieldInvalid when it is guessed too soon, TooManyAttempts when there is no room.
+        """
+        return await self._run(lambda: self._hasher.hash(check_guesses(password, *words)), known=True)
 
     async def verify(self, kept: str | None, password: str, *, known: bool) -> Verdict:
         """Compare with the hash that is kept; None costs as much and is never right. Raises TooManyAttempts."""

@@ -163,9 +163,9 @@ class SignInDesk:
         self._limits.succeeded(attempt)
         return done
 
-    async def hash(self, password: str) -> str:
-        """The hash of a new password. Raises TooManyAttempts."""
-        return await self._hashing.hash(password)
+    async def hash(self, password: str, *words: str) -> str:
+        """The hash of a new password of a user of whom these words are known. Raises FieldInvalid, TooManyAttempts."""
+        return await self._hashing.hash(password, *words)
 
     def seal(self, user_id: int, secret: str) -> str:
         """A second factor's secret as the store keeps it."""

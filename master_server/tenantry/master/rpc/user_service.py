@@ -69,7 +69,8 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         if request.password:
             if draft.machine:
                 raise NotAMachine(user=draft.name, wanted="a password")
-            password = await self._desk.hash(check_password(request.password, draft.name.strip()))
+            password = check_password(request.password, draft.name.strip())
+            password = await self._desk.hash(password, draft.name, draft.display_name, draft.email)
         user = await self._committer.run(
             lambda transaction: users.create_user(transaction, actor, draft, password, now_ms)
         )
@@ -139,7 +140,8 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         own = user.id == viewer.user_id
         if own and user.password is not None:
             await self._desk.prove_password(user, request.old_password, actor, peer_host(context), "user.set_password")
-        hashed, now_ms = await self._desk.hash(password), self._clocks.wall_ms()
+        hashed = await self._desk.hash(password, user.name, user.display_name, user.email)
+        now_ms = self._clocks.wall_ms()
 
         def work(transaction: Transaction) -> User:
             present = users.guarded_user(transaction, viewer, user.name)
