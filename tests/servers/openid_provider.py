@@ -28,11 +28,19 @@ class OpenIdServer:
 
     issuer: str
     stdin: IO[str]
+    stdout: IO[str] | None = None
 
     def set_groups(self, groups: Groups) -> None:
         """From now on the accounts are in these groups."""
         self.stdin.write(json.dumps({"groups": groups}) + "\n")
         self.stdin.flush()
+
+    def admit_console(self, address: str) -> None:
+        """From now on browsers of the client `tenantry-console` are sent back to this address."""
+        assert self.stdout is not None
+        self.stdin.write(json.dumps({"console": address}) + "\n")
+        self.stdin.flush()
+        assert json.loads(self.stdout.readline()) == {"issuer": self.issuer}
 
     def sign_in(self, url: str, account: str) -> str:
         """Walk through the pages from an authorization URL on; the address that the browser is sent back to at the end."""
@@ -100,6 +108,6 @@ def running_openid_server(node: Node, folder: Path, groups: Groups) -> Iterator[
             process.stdin.flush()
             line = process.stdout.readline()
             assert line, (folder / "log").read_text()
-            yield OpenIdServer(json.loads(line)["issuer"], process.stdin)
+            yield OpenIdServer(json.loads(line)["issuer"], process.stdin, process.stdout)
         finally:
             process.terminate()

@@ -1,19 +1,29 @@
 """People at the web console: a real Chromium, the built pages, a real Master over HTTPS."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
 
+import grpc.aio
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from tenantry.v1 import tenant_pb2, tenant_service_pb2
+from tenantry.v1 import (
+    access_pb2,
+    group_service_pb2,
+    role_service_pb2,
+    tenant_pb2,
+    tenant_service_pb2,
+    user_service_pb2,
+)
 from tests.servers.chromium import find_chromium, running_chromium
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.node import Node, find_node
 from tests.servers.openid_provider import OpenIdServer, running_openid_server
 from tests.servers.operating import call
-from tests.servers.people import grant
-from tests.servers.signing_in import PASSWORD, new_user
+from tests.servers.people import grant, revoke
+from tests.servers.signing_in import PASSWORD, Person, code_at, new_user, sign_in, with_second_factor
 from tests.tooling.console import build_console
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -44,9 +54,11 @@ def master(node: Node, provider: OpenIdServer, tmp_path_factory: pytest.TempPath
     settings = (
         "console_listen=127.0.0.1:0",
         f"openid.issuer={provider.issuer}",
+        "openid.client_id=tenantry-console",
         "openid.scopes=openid profile email groups",
     )
     with running_master(tmp_path_factory.mktemp("master"), *settings) as running:
+        provider.admit_console(f"https://{running.console_address}/signed-in")
         yield running
 
 
@@ -139,3 +151,162 @@ async def test_a_person_signs_in_and_watches_tenants(
     assert cookie.get("secure") is True and cookie.get("httpOnly") is True
     assert (cookie.get("sameSite"), cookie.get("path"), cookie.get("domain")) == ("Strict", "/", "127.0.0.1")
     assert await page.evaluate("document.cookie + JSON.stringify({...localStorage, ...sessionStorage})") == "{}"
+
+
+async def test_the_second_factor_is_asked_for(master: MasterProcess, page: Page, context: BrowserContext) -> None:
+    """After the password; a code of the authenticator opens, and so does a recovery code, once, with a word about what is left."""
+    name = await new_user(master)
+    authenticator, recovery_codes = await with_second_factor(await sign_in(master, name))
+    await page.goto(address(master))
+    await type_in(page, name)
+    code = page.get_by_label("Code of the second factor")
+    await expect(code).to_be_focused()
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    await code.fill(code_at(authenticator, 1))
+    await code.press("Enter")
+    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    await context.clear_cookies()
+    await page.goto(address(master))
+    await type_in(page, name)
+    await code.fill(recovery_codes[0])
+    await code.press("Enter")
+    await expect(page.get_by_role("status")).to_contain_text("You have 9 left.")
+    await page.get_by_role("button", name="Go on").click()
+    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+async def test_the_place_is_kept(master: MasterProcess, page: Page, context: BrowserContext) -> None:
+    """Whoever has to sign in first comes to where the way led, and nowhere else, whatever the address says."""
+    name = await administrator(master)
+    guid = await add_tenant(master, "Kept Place")
+    await enter(page, master, name, f"/tenants/{guid}")
+    await expect(page).to_have_url(address(master, f"/tenants/{guid}"))
+    await expect(page.get_by_role("heading", name="Kept Place / main")).to_be_visible()
+    for elsewhere in ("//evil.example/", "https://evil.example/"):
+        await context.clear_cookies()
+        await page.goto(address(master, f"/sign-in?to={elsewhere}"))
+        await type_in(page, name)
+        await expect(page).to_have_url(address(master, "/tenants"))
+
+
+async def test_signing_out_ends_the_session(master: MasterProcess, page: Page, context: BrowserContext) -> None:
+    """The cookie is gone, the token opens nothing, and the way back leads to the page where one signs in."""
+    await enter(page, master, await administrator(master))
+    token = await token_of(context)
+    assert await can_call(master, token)
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("status")).to_have_text("You are signed out.")
+    assert await context.cookies() == []
+    assert not await can_call(master, token)
+    await page.go_back()
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_a_session_that_is_ended_elsewhere(master: MasterProcess, page: Page, context: BrowserContext) -> None:
+    """Ended from the account page of another browser, an open page leads to signing in at once, and from there back."""
+    name = await administrator(master)
+    await enter(page, master, name)
+    await expect(page.get_by_role("heading", name="Tenants")).to_be_visible()
+    other = await sign_in(master, name)
+    made = await context.browser.new_context(ignore_https_errors=True) if context.browser else None
+    assert made is not None
+    await made.add_cookies([{"name": COOKIE, "value": other.token, "url": address(master), "secure": True}])
+    elsewhere = await made.new_page()
+    await elsewhere.goto(address(master, "/account"))
+    await expect(elsewhere.get_by_role("listitem")).to_have_text("General administrator, on this Master")
+    await page.goto(address(master, "/tenants?q=bakery"))
+    await elsewhere.get_by_role("button", name="End session").click()
+    await expect(elsewhere.get_by_role("status")).to_contain_text("is ended")
+    await expect(page.get_by_role("status")).to_contain_text("Your session has ended.")
+    assert await context.cookies() == []
+    await type_in(page, name)
+    await expect(page).to_have_url(address(master, "/tenants?q=bakery"))
+    await expect(page.get_by_label("Search")).to_have_value("bakery")
+    await made.close()
+
+
+async def test_a_role_that_is_withdrawn_ends_what_is_open(master: MasterProcess, page: Page) -> None:
+    """What may be seen no more is gone from the page, which says why; who may see a part again sees that part."""
+    seen, hidden = await add_tenant(master, "Still Seen"), await add_tenant(master, "Hidden Away")
+    name = await new_user(master)
+    for guid in (seen, hidden):
+        await grant(master, name, "JUNIOR_ANALYST", guid)
+    await enter(page, master, name)
+    await expect(page.locator(ROWS)).to_have_count(2)
+    await revoke(master, name, "JUNIOR_ANALYST", hidden)
+    await expect(page.locator(ROWS)).to_have_count(1)
+    await expect(page.locator(ROWS)).to_contain_text("Still Seen")
+    await revoke(master, name, "JUNIOR_ANALYST", seen)
+    await expect(page.get_by_role("alert")).to_contain_text("tenant.read")
+    await expect(page.locator(ROWS)).to_have_count(0)
+
+
+async def test_a_person_comes_back_from_the_openid_provider(
+    master: MasterProcess, provider: OpenIdServer, page: Page, context: BrowserContext
+) -> None:
+    """Through the provider's own pages to the place where the way led, with a Strict cookie and no code left in the address."""
+    group = group_service_pb2.Group(name="administrators", external="tenantry-admins")
+    await call(master, "GroupService", "CreateGroup", group_service_pb2.CreateGroupRequest(group=group))
+    binding = role_service_pb2.GrantRoleRequest(
+        owner="main",
+        subject=role_service_pb2.Subject(group="administrators"),
+        role=access_pb2.ROLE_GENERAL_ADMINISTRATOR,
+    )
+    await call(master, "RoleService", "GrantRole", binding)
+    await page.goto(address(master, "/account"))
+    await page.get_by_role("button", name=f"Sign in with {urlsplit(provider.issuer).netloc}").click()
+    await page.locator("input[name=login]").fill("ada")
+    await page.locator("input[name=password]").fill("any")
+    await page.locator("button[type=submit]").click()
+    await page.locator("button[type=submit]").click()
+    await expect(page).to_have_url(address(master, "/account"))
+    await expect(page.get_by_role("listitem")).to_contain_text(
+        "General administrator, on this Master (group administrators)"
+    )
+    (cookie,) = [one for one in await context.cookies() if one.get("name") == COOKIE]
+    assert cookie.get("sameSite") == "Strict"
+    assert await page.evaluate("JSON.stringify({...sessionStorage})") == "{}"
+
+
+async def test_a_sign_in_that_somebody_else_began_is_refused(master: MasterProcess, page: Page) -> None:
+    """A link with a code and a state of somebody else's signs nobody in."""
+    await page.goto(address(master, "/signed-in?code=stolen&state=other"))
+    await expect(page.get_by_role("alert")).to_contain_text("This tab has not begun this sign-in.")
+    await expect(page).to_have_url(address(master, "/signed-in"))
+    await page.get_by_role("link", name="Try again").click()
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_many_tenants_are_a_window_that_keys_move(master: MasterProcess, page: Page) -> None:
+    """Only the rows in sight are in the document; the keys reach the last one, and Enter opens it; the search finds one of all."""
+    names = [f"Many-{number:03}" for number in range(120)]
+    async with asyncio.TaskGroup() as group:
+        for name in names:
+            group.create_task(add_tenant(master, name))
+    person = await administrator(master)
+    await enter(page, master, person, "/tenants?q=many")
+    table = page.get_by_role("table", name="Tenants")
+    await expect(table).to_have_attribute("aria-rowcount", "121")
+    assert await page.locator(ROWS).count() < 60
+    await page.get_by_role("link", name="Many-000").focus()
+    await page.keyboard.press("ArrowDown")
+    await expect(page.get_by_role("link", name="Many-001")).to_be_focused()
+    await page.keyboard.press("End")
+    await expect(page.get_by_role("link", name="Many-119")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Many-119 / main")).to_be_visible()
+    await expect(page.get_by_role("main")).to_be_focused()
+    await page.go_back()
+    await expect(page.get_by_label("Search")).to_have_value("many")
+    await page.get_by_label("Search").fill("many-042")
+    await expect(page.get_by_role("status")).to_contain_text("1 of ")
+    await expect(page.locator(ROWS)).to_contain_text("Many-042")
+
+
+async def can_call(master: MasterProcess, token: str) -> bool:
+    """Whether a token opens anything."""
+    try:
+        await Person(master, token).call("UserService.GetUser", user_service_pb2.GetUserRequest())
+    except grpc.aio.AioRpcError:
+        return False
+    return True

@@ -17,7 +17,8 @@ const COLUMNS = ["Tenant", "Instance", "State", "Connectivity", "Last heard"];
 export function TenantsPage({ place }: { place: Place }) {
   const { tenants, complete, trouble } = useTenants("{}");
   const [text, setText] = useState(place.query.get("q") ?? "");
-  const sorted = useMemo(() => [...tenants.values()].sort(byNames), [tenants]);
+  const before = useRef<readonly Tenant[]>([]);
+  const sorted = useMemo(() => (before.current = sort(tenants, before.current)), [tenants]);
   const found = useMemo(() => search(sorted, text), [sorted, text]);
 
   function look(wanted: string): void {
@@ -162,6 +163,20 @@ function Row({ tenant, place, now, inTabOrder, onFocus }: RowProps) {
   );
 }
 
+/** By names. Figures change all the time and names hardly ever: as long as these are the same, so is the order. */
+function sort(tenants: ReadonlyMap<string, Tenant>, before: readonly Tenant[]): readonly Tenant[] {
+  if (tenants.size === before.length) {
+    const again: Tenant[] = [];
+    for (const known of before) {
+      const tenant = tenants.get(known.guid);
+      if (tenant?.tenantName !== known.tenantName || tenant.instanceName !== known.instanceName) break;
+      again.push(tenant);
+    }
+    if (again.length === before.length) return again;
+  }
+  return [...tenants.values()].sort(byNames);
+}
+
 function byNames(one: Tenant, other: Tenant): number {
   return COLLATOR.compare(one.tenantName, other.tenantName) || COLLATOR.compare(one.instanceName, other.instanceName);
 }
@@ -171,24 +186,29 @@ function search(tenants: readonly Tenant[], text: string): readonly Tenant[] {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return tenants;
   return tenants.filter((tenant) => {
-    const all = [
-      tenant.tenantName,
-      tenant.instanceName,
-      stateWord(tenant.state),
-      connectivityWord(tenant.connectivity),
-      tenant.guid,
-      tenant.hostName,
-      ...tenant.tags,
-    ]
-      .join("\n")
-      .toLowerCase();
+    const all = textOf(tenant);
     return words.every((word) => all.includes(word));
   });
+}
+
+const texts = new WeakMap<Tenant, string>();
+
+/** Everything of a Tenant that a search looks at; a Tenant that changes is another object. */
+function textOf(tenant: Tenant): string {
+  let text = texts.get(tenant);
+  if (text === undefined) {
+    const { tenantName, instanceName, guid, hostName, tags } = tenant;
+    const words = [tenantName, instanceName, stateWord(tenant.state), connectivityWord(tenant.connectivity), guid, hostName, ...tags];
+    text = words.join("\n").toLowerCase();
+    texts.set(tenant, text);
+  }
+  return text;
 }
 
 function summary(found: readonly Tenant[], all: number): string {
   const alert = found.filter((tenant) => tenant.state === TenantState.ALERT).length;
   const away = found.filter((tenant) => [Connectivity.STALE, Connectivity.LOST].includes(tenant.connectivity)).length;
-  const count = found.length === all ? `${all}` : `${found.length} of ${all}`;
-  return `${count} ${all === 1 ? "Tenant" : "Tenants"}, ${alert} in Alert, ${away} stale or lost`;
+  const shown = [found.length, all, alert, away].map((count) => count.toLocaleString());
+  const count = found.length === all ? shown[1] : `${shown[0]} of ${shown[1]}`;
+  return `${count} ${all === 1 ? "Tenant" : "Tenants"}, ${shown[2]} in Alert, ${shown[3]} stale or lost`;
 }

@@ -13,6 +13,8 @@ from tenantry.master.commands.findings import FAILED, OK, WARNING, Finding, fail
 from tenantry.master.commands.markers import UNFINISHED
 from tenantry.master.commands.stores import check_store
 from tenantry.master.config import MasterConfig, split_listen
+from tenantry.master.console.certificate import CertificateFiles, CertificateUnusable
+from tenantry.master.console.pages import BUILT, START
 from tenantry.master.operations.clocks import wall_ms
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL
@@ -24,6 +26,9 @@ _ROOM: Final = 256 << 20
 _EARLIEST_MS: Final = 1_767_225_600_000
 
 
+_LISTENERS: Final = ("api_listen", "link_listen", "machines_listen", "console_listen", "monitoring_listen")
+
+
 def check_machine(config: MasterConfig) -> list[Finding]:
     """All checks that do not touch the store. Raises nothing for what it finds."""
     return [
@@ -32,6 +37,7 @@ def check_machine(config: MasterConfig) -> list[Finding]:
         *_check_authorities(config),
         *_check_ports(config),
         *_check_monitoring(config),
+        *_check_console(config),
     ]
 
 
@@ -123,10 +129,10 @@ def _check_authorities(config: MasterConfig) -> Iterator[Finding]:
 
 
 def _check_ports(config: MasterConfig) -> Iterator[Finding]:
-    addresses = {"api_listen": config.api_listen, "link_listen": config.link_listen}
-    if config.monitoring_listen is not None:
-        addresses["monitoring_listen"] = config.monitoring_listen
-    for key, address in addresses.items():
+    for key in _LISTENERS:
+        address = getattr(config, key)
+        if address is None:
+            continue
         problem = _try_port(*split_listen(address))
         if problem is None:
             yield Finding(OK, key, f"{address} is free")
@@ -165,3 +171,18 @@ def _check_monitoring(config: MasterConfig) -> Iterator[Finding]:
     if host not in ("127.0.0.1", "::1", "localhost"):
         detail = f"{config.monitoring_listen} is not loopback: everybody who reaches it can read the figures"
         yield Finding(WARNING, "monitoring_listen", detail, "Listen on 127.0.0.1, behind a proxy that asks who comes.")
+
+
+def _check_console(config: MasterConfig) -> Iterator[Finding]:
+    if config.console_listen is None:
+        return
+    chain, key = config.console_certificate_file, config.console_key_file
+    if chain is not None and key is not None:
+        try:
+            CertificateFiles(chain, key).newest()
+        except CertificateUnusable as error:
+            yield failed("console_certificate_file", error)
+        else:
+            yield Finding(OK, "console_certificate_file", f"{chain} fits its key")
+    if not (BUILT / START).exists():
+        yield Finding(WARNING, "console_listen", "the console is not built", "Run `make console` in the checkout.")

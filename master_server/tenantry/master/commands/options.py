@@ -41,7 +41,16 @@ def configured(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-_AS_FLAGS = ("api_listen", "link_listen", "monitoring_listen", "public_hosts", "log_level", "dsn_file", "trust_domain")
+_AS_FLAGS = (
+    "api_listen",
+    "link_listen",
+    "console_listen",
+    "monitoring_listen",
+    "public_hosts",
+    "log_level",
+    "dsn_file",
+    "trust_domain",
+)
 
 
 def read_configuration(

@@ -91,12 +91,15 @@ def _explain(error: Exception) -> Explanation | None:
 
 def _explain_adapter(error: Exception) -> Explanation | None:
     # Imported for trouble only: `cryptography` and gRPC take longer to load than everything else here.
+    from tenantry.master.console.certificate import CertificateUnusable
     from tenantry.master.pki.authority import AuthorityDamaged, RootKeyUnavailable
     from tenantry.master.pki.issuing import AuthorityOutOfTime
     from tenantry.master.rpc.listeners import ListenFailed
 
     if isinstance(error, ListenFailed):
         return Explanation(str(error), _FILES[errno.EADDRINUSE], EXIT_CONFLICT)
+    if isinstance(error, CertificateUnusable):
+        return Explanation(str(error), "Name a chain and its own key without a passphrase, as PEM.", EXIT_LOCAL)
     if isinstance(error, AuthorityDamaged):
         return Explanation(str(error), "Restore the folder `pki` from a backup.", EXIT_LOCAL)
     if isinstance(error, RootKeyUnavailable):

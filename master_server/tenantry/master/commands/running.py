@@ -11,6 +11,7 @@ from tenantry.protocol.failures import EXIT_LOCAL
 @click.command()
 @click.option("--api-listen", metavar="ADDRESS:PORT", help="Where operators, tools and enrolling Tenants are answered.")
 @click.option("--link-listen", metavar="ADDRESS:PORT", help="Where Tenants connect.")
+@click.option("--console-listen", metavar="ADDRESS:PORT", help="Where people use the web console.")
 @click.option("--monitoring-listen", metavar="ADDRESS:PORT", help="Where the Master's own metrics are served.")
 @click.option(
     "--host",

@@ -28,6 +28,7 @@ LINGER_S: Final = 0.005
 HIGH_WATER: Final = 256 * 1024
 """Bytes that wait for a slow browser before the stream is read no further."""
 
+_BODILESS: Final = ("GET", "HEAD")
 _SIGN_OUT: Final = "/tenantry.v1.SessionService/SignOut"
 _SIGN_INS: Final[Mapping[str, type[Any]]] = {
     "/tenantry.v1.SessionService/SignIn": session_service_pb2.SignInResponse,
@@ -62,15 +63,17 @@ class Console:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _read_headers(scope)
         streaming = self._methods.get(scope["path"])
-        if streaming is None:
-            await self._show(scope, headers, send)
-            return
         try:
+            # Whatever the answer will be: what comes after it would cost everything else on the connection.
+            body = b"" if scope["method"] in _BODILESS else await _read_body(receive)
+            if streaming is None:
+                await self._show(scope, headers, send)
+                return
             if not is_same_origin(headers):
                 ending = Ending("permission_denied", "this call does not come from a page of this console")
                 raise Refused(HTTPStatus.FORBIDDEN, ending)
             check_head(scope["method"], headers, streaming=streaming)
-            call = read_call(scope["path"], headers, await _read_body(receive), streaming=streaming)
+            call = read_call(scope["path"], headers, body, streaming=streaming)
             token = cookies.session_token(headers.get("cookie", ""))
             if streaming:
                 await self._stream(call, token, _browser(scope), receive, send)
@@ -83,7 +86,7 @@ class Console:
             pass
 
     async def _show(self, scope: Scope, headers: Mapping[str, str], send: Send) -> None:
-        if scope["method"] not in ("GET", "HEAD"):
+        if scope["method"] not in _BODILESS:
             await _reply(send, HTTPStatus.METHOD_NOT_ALLOWED, b"", (("allow", "GET, HEAD"), *NOT_KEPT))
             return
         page = self._pages.find(scope["path"])
@@ -216,21 +219,22 @@ def _browser(scope: Scope) -> str:
 
 
 async def _read_body(receive: Receive) -> bytes:
-    body = bytearray()
+    body, length, more = bytearray(), 0, True
     try:
         async with asyncio.timeout(BODY_S):
-            more = True
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise _Gone
-                body += message["body"]
+                length += len(message["body"])
+                if length <= MAX_RECEIVE_BYTES:
+                    body += message["body"]
                 more = message["more_body"]
-                if len(body) > MAX_RECEIVE_BYTES:
-                    ending = Ending("resource_exhausted", f"a request has at most {MAX_RECEIVE_BYTES} bytes")
-                    raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ending)
     except TimeoutError:
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, Ending("deadline_exceeded", "the request came too slowly")) from None
+    if length > MAX_RECEIVE_BYTES:
+        ending = Ending("resource_exhausted", f"a request has at most {MAX_RECEIVE_BYTES} bytes")
+        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ending)
     return bytes(body)
 
 

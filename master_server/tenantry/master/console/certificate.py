@@ -59,7 +59,8 @@ class CertificateFiles:
                 return None
             context = _context(self._chain, self._key)
         except (OSError, ssl.SSLError) as error:
-            raise CertificateUnusable(f"{self._chain} with {self._key}: {error.strerror or error}") from None
+            cause = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            raise CertificateUnusable(f"{self._chain} with {self._key} cannot be shown: {cause or error}") from None
         self._seen = seen
         return context
 
