@@ -19,6 +19,8 @@ SOURCES := libs master_server tenant_daemon cli
 TYPED := $(wildcard $(SOURCES) tests benchmarks docs/examples)
 PROTOS := $(sort $(wildcard protos/tenantry/v1/*.proto))
 PYTEST_ARGS ?=
+# Bytecode is kept, whatever the environment says: else each of the hundreds of programs that tests start compiles what is new.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup test lint lint-style lint-types lint-imports lint-contract browser console demo faults bench proto proto-baseline reference lock clean
 
