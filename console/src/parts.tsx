@@ -66,7 +66,7 @@ export function ConnectivityBadge({ connectivity }: { connectivity: Connectivity
       <span class="sign" aria-hidden="true">
         {SIGNS[connectivity] ?? "○"}
       </span>
-      {connectivityWord(connectivity)}
+      <span class="word">{connectivityWord(connectivity)}</span>
     </span>
   );
 }
