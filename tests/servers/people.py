@@ -7,6 +7,7 @@ from typing import Any
 import grpc.aio
 
 from tenantry.v1 import access_pb2, role_service_pb2, token_service_pb2, user_service_pb2
+from tests.servers.deadlines import PATIENCE_S
 from tests.servers.master import MasterProcess
 from tests.servers.operating import STUBS, call
 
@@ -64,7 +65,7 @@ async def revoke(master: MasterProcess, name: str, role: str, owner: str) -> Non
 
 async def call_as(channel: grpc.aio.Channel, person: Person, service: str, method: str, request: Any) -> Any:
     """One unary call in somebody's name."""
-    return await getattr(STUBS[service](channel), method)(request, metadata=person.metadata, timeout=15)
+    return await getattr(STUBS[service](channel), method)(request, metadata=person.metadata, timeout=PATIENCE_S)
 
 
 def _binding(name: str, role: str, owner: str) -> dict[str, Any]:

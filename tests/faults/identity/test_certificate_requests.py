@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tenantry.protocol.failures import CertificateRequestRejected
 from tenantry.v1 import enrolment_service_pb2, enrolment_service_pb2_grpc, link_service_pb2, link_service_pb2_grpc
+from tests.servers.deadlines import PATIENCE_S
 from tests.servers.master import TRUST_DOMAIN, MasterProcess
 from tests.servers.refusals import check_refusal, refused, snapshot
 from tests.servers.source_addresses import fresh_address, seen_from
@@ -70,7 +71,7 @@ async def enrol_with(master: MasterProcess, guid: str, key: str, request: bytes)
     async with seen_from(master, fresh_address()) as near, near.api_channel() as channel:
         stub = enrolment_service_pb2_grpc.EnrolmentServiceStub(channel)
         answer = await stub.Enrol(
-            enrolment_service_pb2.EnrolRequest(guid=guid, key=key, certificate_request=request), timeout=15
+            enrolment_service_pb2.EnrolRequest(guid=guid, key=key, certificate_request=request), timeout=PATIENCE_S
         )
     return answer.certificate_chain
 

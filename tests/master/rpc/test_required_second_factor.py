@@ -6,6 +6,7 @@ import pytest
 
 from tenantry.protocol.failures import NotAllowed, NotSignedIn
 from tenantry.v1 import role_service_pb2, session_service_pb2, token_service_pb2, user_service_pb2
+from tests.servers.deadlines import PATIENCE_S
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.operating import STUBS, read_records
 from tests.servers.people import grant
@@ -26,7 +27,7 @@ async def permissions_of(person: Person) -> list[str] | None:
     """What the session is narrowed to; None: nothing."""
     async with person.master.api_channel() as channel:
         request = role_service_pb2.WhoAmIRequest()
-        answer = await STUBS["RoleService"](channel).WhoAmI(request, metadata=person.metadata, timeout=15)
+        answer = await STUBS["RoleService"](channel).WhoAmI(request, metadata=person.metadata, timeout=PATIENCE_S)
     return list(answer.permissions) if answer.permissions_narrowed else None
 
 
