@@ -12,6 +12,7 @@ from typing import Final
 from benchmarks.load.frames import FrameSource
 from tenantry.detection.levels import Level
 from tenantry.master.config import load
+from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Limit, RuleDraft
 from tenantry.master.operations.actors import SYSTEM
 from tenantry.master.operations.ruling import create_rule
@@ -37,7 +38,7 @@ def keep_rule(data: Path, source: FrameSource) -> None:
     raising = Action(ActionKind.RAISE_ALERT, frozenset({Level.MAJOR}))
     draft = RuleDraft(NAME, condition, (raising,), active=True)
     with Database.open(load({"data_dir": str(data)}).dsn) as database, database.write() as transaction:
-        create_rule(transaction, SYSTEM, draft, uid="benchmark", now_ms=time.time_ns() // 1_000_000)
+        create_rule(transaction, SYSTEM, draft, owner=MAIN_OWNER, uid="benchmark", now_ms=time.time_ns() // 1_000_000)
 
 
 def alerting_rules(source: FrameSource) -> str:

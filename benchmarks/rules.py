@@ -1,4 +1,6 @@
-"""What it costs to judge: 10,000 Tenants x 10 metrics every 10 s, 50 rules, in the committer's transaction.
+"""What it costs to judge: 10,000 Tenants x 10 metrics every 10 s, 50 rules of the main tenant, in the committer's transaction.
+
+Then with a rule of its own at every Tenant, and with as many at others than those that send.
 
 The evaluator that the Master runs, on a store in a file, in this process; processor time of the evaluation alone (with the rows that
 it writes, without the segment and the COMMIT, which are there without rules as well). Beside it the same samples, each stepped
@@ -6,7 +8,7 @@ through each of its rules: what is saved by looking at a commit as a whole first
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from benchmarks import machine
 from benchmarks.stage import Stage
 from tenantry.detection.levels import Level, LevelStates
+from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.rules import Action, ActionKind, Condition, Limit, RuleDraft
 from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.sql.database import Database
@@ -55,6 +58,10 @@ def run(stage: Stage) -> None:
         _measure(stage, database, "no rule reads the metrics", quiet, metric="elsewhere")
         _measure(stage, database, "everything quiet", quiet)
         _measure(stage, database, "everything quiet, 500 frames a commit", quiet, commit=500)
+        _measure(stage, database, "everything quiet, each Tenant has a rule too", quiet, own=range(tenants))
+        half = [values[: tenants // 2] for values in quiet]
+        _measure(stage, database, "everything quiet, half of the Tenants send", half)
+        _measure(stage, database, "the same, the other half has rules", half, own=range(tenants // 2, tenants))
         share = _measure(stage, database, "1 % wrong all the time, 0.1 % for a tick", usual)
         _measure(stage, database, "1 % wrong, others each tick", storm)
         _measure(stage, database, "10 % wrong, all the time", standing)
@@ -102,14 +109,17 @@ def _measure(
     *,
     metric: str = "metric",
     commit: int = COMMIT,
+    own: Iterable[int] = (),
 ) -> float:
-    """The share of a core that judging takes; ``commit`` frames are judged together."""
+    """The share of a core that judging takes; ``commit`` frames are judged together, ``own`` are Tenants with a rule of their own."""
     with database.write() as transaction:
-        for rule in transaction.rules.active():
+        for rule in transaction.rules.active(transaction.rules.judging()):
             transaction.rule_states.forget_rule(rule.id)
             transaction.rules.delete(rule)
         for number, draft in enumerate(_drafts(metric)):
-            transaction.rules.insert(f"{label} {number}", draft, START_MS)
+            transaction.rules.insert(f"{label} {number}", draft, START_MS, owner=MAIN_OWNER)
+        for place in own:
+            transaction.rules.insert(f"{label} of {place}", next(_drafts(metric)), START_MS, owner=place + 1)
         alerts = transaction.records.append([])
     evaluator, cpu = RuleEvaluator(clock_tolerance_ms=600_000), 0.0
     for tick, values in enumerate(ticks):

@@ -53,6 +53,7 @@ def make_rules(master: MasterProcess) -> None:
         limit = 0.97 if number == 0 else 1e9 + number
         rule = pb.Rule(
             name=f"rule {number}",
+            owner="main",
             active=True,
             metric="system.cpu.utilization",
             labels=[pb.RuleLabel(name="device", values=[device]), pb.RuleLabel(name="state", values=["state0"])],

@@ -86,7 +86,7 @@ def fill_every_table(database: Database) -> None:
         transaction.licences.insert(
             StoredLicence("TL-12345678", LicenceKind.TENANT, "text", NOW, NOW, "test", tenants[4], 7)
         )
-        rule = transaction.rules.insert("u", BUILTIN_RULES["high-cpu"], NOW)
+        rule = transaction.rules.insert("u", BUILTIN_RULES["high-cpu"], NOW, owner=tenants[5])
         waiting = SeriesState((ThresholdState(Phase.PENDING, NOW, NOW),) * 2)
         transaction.rule_states.save([(SeriesKey(tenants[5], rule.id, (("ü", "b"),)), waiting)])
         transaction.rule_states.hold([tenants[5]], NOW)

@@ -14,7 +14,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import ProgrammingError
 
 from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, NOTHING, SHARED_OWNER, Role, RoleBinding, Sight
+from tenantry.master.domain.builtin_rules import BUILTIN_RULES
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
+from tenantry.master.domain.rules import RuleFilter
 from tenantry.master.domain.tenants import TenantFilter, TenantOrder
 from tenantry.master.sql import wall
 from tenantry.master.sql.backup import copy_running, restore_into
@@ -30,7 +32,7 @@ from tests.suites.test_backup import EPOCH, fill_every_table
 
 pytestmark = pytest.mark.postgres
 
-OWNER_COLUMNS: Final = {"tenants": "id", "role_bindings": "owner"}
+OWNER_COLUMNS: Final = {"tenants": "id", "role_bindings": "owner", "rules": "owner"}
 """Where the owner stands in tables that have no `tenant_id`."""
 EVERY_STREAM: Final = (StreamName.ALERTS_MASTER, StreamName.AUDIT_MESSAGES)
 
@@ -72,6 +74,8 @@ def _add_owners(transaction: Transaction) -> None:
             transaction.gaps.append([NewGap(owner, Stream.ALERTS, EPOCH, 1, 2, LossReason.UNKNOWN, "d", NOW)])
     for at in (*ids[:4], SHARED_OWNER):
         transaction.role_bindings.insert(RoleBinding(0, user, None, at, Role.JUNIOR_ANALYST, NOW, "test"))
+    for at in (*ids[:4], MAIN_OWNER, SHARED_OWNER):
+        transaction.rules.insert(f"of {at}", BUILTIN_RULES["high-cpu"], NOW, owner=at)
 
 
 def owner_column(table: Table) -> Any | None:
@@ -89,7 +93,7 @@ def check_every_table_is_walled(connection: Connection) -> None:
         for name, column in connection.exec_driver_sql(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
         )
-        if column == OWNER_COLUMNS.get(name, "tenant_id")
+        if column in (OWNER_COLUMNS.get(name, "tenant_id"), "owner")
     }
     assert owned >= {table.name for table in OWNED}
     walled = set(
@@ -132,6 +136,7 @@ def test_every_table_with_an_owner_is_walled(engine: Engine) -> None:
     "damage",
     [
         "CREATE TABLE forgotten (tenant_id bigint)",
+        "CREATE TABLE forgotten (owner bigint)",
         "ALTER TABLE gaps DISABLE ROW LEVEL SECURITY",
         "ALTER TABLE gaps NO FORCE ROW LEVEL SECURITY",
         "DROP POLICY seen ON gaps",
@@ -196,6 +201,8 @@ def test_a_forgotten_filter_shows_nothing_foreign(database: Database) -> None:
             found = transaction.records.page(stream, EVERYTHING, None, None, True, None, 10_000)
             assert found and {record.tenant_id for record in found} == {own.id}
         assert {gap.tenant_id for gap in transaction.gaps.page(None, None, 100)} == {own.id}
+        assert {rule.owner for rule in transaction.rules.page(RuleFilter(), None, 100)} == {own.id}
+        assert transaction.rules.count(RuleFilter()) == 1
         assert not transaction.chunks.find(None, None, None, None, True, None, 100)
     with database.read(NOTHING) as transaction:
         check_silence_shows_nothing(transaction.connection)
@@ -210,7 +217,8 @@ def test_the_wall_and_the_filter_show_the_same(database: Database, postgres_data
         with filtered.read() as transaction:
             ids = sorted(transaction.connection.execute(select(tenants.c.id)).scalars())
             rows = {table: list(transaction.connection.execute(select(table))) for table in OWNED}
-        owners = st.frozensets(st.sampled_from(ids[:9]) | st.sampled_from([*ids, 10**9]), max_size=70)
+        few = [*ids[:9], SHARED_OWNER]
+        owners = st.frozensets(st.sampled_from(few) | st.sampled_from([*ids, 10**9]), max_size=70)
         viewers = st.builds(Sight, owners, st.booleans()) | st.just(EVERYTHING)
 
         @hypothesis.settings(deadline=None, max_examples=40)
@@ -283,6 +291,8 @@ def _shown(transaction: Transaction, sight: Sight) -> list[Any]:
         transaction.tenants.page(TenantFilter(), TenantOrder.NAME, None, 1_000, sight),
         transaction.tenants.count(TenantFilter(), sight),
         *(transaction.records.page(stream, sight, None, None, True, None, 10_000) for stream in EVERY_STREAM),
+        transaction.rules.page(RuleFilter(), None, 1_000, sight),
+        transaction.rules.count(RuleFilter(), sight),
         transaction.gaps.page(sight.tenant_ids, None, 1_000),
         transaction.chunks.find(sight.tenant_ids, None, None, None, True, None, 1_000),
     ]

@@ -205,11 +205,11 @@ class RuleNotFound(Failure):
 
 
 class RuleNameTaken(Failure):
-    """Another rule has the name. Metadata: ``name``."""
+    """Another rule of the same owner has the name. Metadata: ``name``."""
 
     reason = "RULE_NAME_TAKEN"
     code = "ALREADY_EXISTS"
-    message = "there is a rule {name} already"
+    message = "the owner has a rule {name} already"
     hint = "Choose another name, or edit the rule that is there."
     exit_code = EXIT_CONFLICT
 
@@ -324,6 +324,16 @@ class RuleBuiltIn(Failure):
     code = "FAILED_PRECONDITION"
     message = "the rule {rule} comes with the program and cannot be deleted"
     hint = "Disable it; a disabled rule does nothing."
+    exit_code = EXIT_WRONG_STATE
+
+
+class RuleInLibrary(Failure):
+    """A rule of the shared tenant was to judge. Metadata: ``rule``."""
+
+    reason = "RULE_IN_LIBRARY"
+    code = "FAILED_PRECONDITION"
+    message = "the rule {rule} belongs to the shared tenant, whose rules are there to be copied and judge nothing"
+    hint = "Copy it to an owner (`tenantry rule copy`) and enable the copy."
     exit_code = EXIT_WRONG_STATE
 
 
@@ -685,11 +695,11 @@ class MasterStopping(Failure):
 
 
 class RulesTooMany(Failure):
-    """The Master keeps only so many rules. Metadata: ``limit``."""
+    """The Master keeps only so many rules. Metadata: ``limit``, and ``whose``: of one owner, or of all Tenants together."""
 
     reason = "RULES_TOO_MANY"
     code = "RESOURCE_EXHAUSTED"
-    message = "there are {limit} rules already, and there may be no more"
+    message = "there are {limit} rules of {whose} already, and there may be no more"
     hint = "Delete rules that nobody needs; one rule can judge many series."
     exit_code = EXIT_LIMIT
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tenantry.detection.levels import Level, LevelledThreshold, LevelStates
 from tenantry.detection.thresholds import INITIAL, Threshold, Transition
+from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.lifecycle import LifecycleEvent
 from tenantry.master.domain.records import StreamName
 from tenantry.master.domain.rules import (
@@ -130,10 +131,10 @@ class Rig:
             found = transaction.records.after(StreamName.TENANT_STATUS_HISTORY, 0, 1_000)
         return [(one.fields["to"], one.fields["actor"]) for one in found if one.fields["actor"] != "operator:alice"]
 
-    def rule(self, draft: RuleDraft) -> Rule:
-        """Keep a rule."""
+    def rule(self, draft: RuleDraft, owner: int = MAIN_OWNER) -> Rule:
+        """Keep a rule; its name is its uid."""
         with self.database.write() as transaction:
-            return create_rule(transaction, ALICE, draft, uid=draft.name, now_ms=NOW)
+            return create_rule(transaction, ALICE, draft, owner=owner, uid=draft.name, now_ms=NOW)
 
     def stored(self, uid: str) -> Rule:
         """The rule as it is kept."""
@@ -384,10 +385,16 @@ def test_maintenance_ends_what_was_found_and_begins_anew(either_rig: Rig) -> Non
 
 Edit = Callable[[Any], object]
 EDITS: dict[str, Edit] = {
-    "disabled": lambda transaction: set_active(transaction, ALICE, "disk", "", False, NOW),
-    "deleted": lambda transaction: delete_rule(transaction, ALICE, "disk", "", NOW),
+    "disabled": lambda transaction: set_active(transaction, ALICE, transaction.rules.get("disk"), "", False, NOW),
+    "deleted": lambda transaction: delete_rule(transaction, ALICE, transaction.rules.get("disk"), "", NOW),
     "changed": lambda transaction: update_rule(
-        transaction, ALICE, "disk", "", disk_rule(limits={Level.MAJOR: Limit(">=", 0.99)}), ("thresholds",), NOW
+        transaction,
+        ALICE,
+        transaction.rules.get("disk"),
+        "",
+        disk_rule(limits={Level.MAJOR: Limit(">=", 0.99)}),
+        ("thresholds",),
+        NOW,
     ),
 }
 
@@ -417,7 +424,15 @@ def test_a_change_of_words_ends_nothing(rig: Rig) -> None:
     rig.rule(disk_rule())
     rig.disks(0, 0.95)
     with rig.database.write() as transaction:
-        update_rule(transaction, ALICE, "disk", "", replace(disk_rule("full disk"), score=9), ("name", "score"), NOW)
+        update_rule(
+            transaction,
+            ALICE,
+            transaction.rules.get("disk"),
+            "",
+            replace(disk_rule("full disk"), score=9),
+            ("name", "score"),
+            NOW,
+        )
     rig.disks(10, 0.96)
     assert rig.state() is TenantState.ALERT
     rig.disks(20, 0.1)
@@ -495,8 +510,8 @@ def test_a_tenant_that_invents_series_fills_no_memory(rig: Rig) -> None:
     rig.commit(rig.frame(1, (10, [0.1] * (MAX_SERIES + 1)), layout=MANY.id))
     assert len(rig.alerts()) == 2 * MAX_SERIES
     with rig.database.write() as transaction:
-        set_active(transaction, ALICE, "many", "", False, NOW)
-        set_active(transaction, ALICE, "many", "", True, NOW)
+        set_active(transaction, ALICE, transaction.rules.get("many"), "", False, NOW)
+        set_active(transaction, ALICE, transaction.rules.get("many"), "", True, NOW)
     assert rig.stored("many").failing_reason == ""
 
 
@@ -533,8 +548,8 @@ def test_a_rule_that_cannot_judge_harms_no_other(rig: Rig, monkeypatch: pytest.M
     assert rig.stored("whole").failing_reason == ""
     with rig.database.write() as transaction:
         assert len(transaction.records.after(StreamName.NOTIFICATIONS, 0, 10)) == 1
-        set_active(transaction, ALICE, "broken", "", False, NOW)
-        set_active(transaction, ALICE, "broken", "", True, NOW)
+        set_active(transaction, ALICE, transaction.rules.get("broken"), "", False, NOW)
+        set_active(transaction, ALICE, transaction.rules.get("broken"), "", True, NOW)
     rig.disks(20, 0.95)
     assert rig.alerts("rule")[1:] == [(20, True, "broken")]
 
@@ -562,9 +577,9 @@ def test_the_rules_of_the_program_are_there_and_do_nothing_yet(rig: Rig) -> None
             install_builtin_rules(transaction, lambda: f"uid {next(numbers)}", NOW)
     with rig.database.write() as transaction:
         assert transaction.rules.builtin() == {"high-cpu", "low-memory", "low-disk-space"}
-        assert transaction.rules.active() == []
+        assert transaction.rules.active([MAIN_OWNER]) == []
         with pytest.raises(RuleBuiltIn):
-            delete_rule(transaction, ALICE, "uid 0", "", NOW)
+            delete_rule(transaction, ALICE, transaction.rules.get("uid 0"), "", NOW)
 
 
 # --- against an evaluator that does nothing clever ------------------------------------------------------------------------

@@ -177,6 +177,7 @@ def _rule_draft(*, active: bool) -> rules.Rule:
     action = rules.RuleAction(kind=rules.RULE_ACTION_KIND_RAISE_ALERT, levels=[rules.RULE_LEVEL_CRITICAL])
     return rules.Rule(
         name=_name(),
+        owner="main",
         metric="system.cpu.utilization",
         thresholds=rules.RuleThresholds(critical=threshold),
         actions=[action],

@@ -46,6 +46,7 @@ def busy_rule(**changes: Any) -> rules.Rule:
     """The processor's utilisation is 0.9 or more; over below 0.8."""
     fields: dict[str, Any] = {
         "name": f"busy {secrets.token_hex(6)}",
+        "owner": "main",
         "metric": "system.cpu.utilization",
         "thresholds": critical(0.9),
         "margin": 0.1,

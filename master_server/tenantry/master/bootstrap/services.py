@@ -170,7 +170,9 @@ def _add_others(core: Core, server: grpc.aio.Server) -> None:
     master_service_pb2_grpc.add_MasterServiceServicer_to_server(
         MasterServicer(facts, keeper, reader, core.links, core.visibility, clocks), server
     )
-    rule_service_pb2_grpc.add_RuleServiceServicer_to_server(RuleServicer(committer, reader, clocks), server)
+    rule_service_pb2_grpc.add_RuleServiceServicer_to_server(
+        RuleServicer(committer, reader, core.visibility, clocks), server
+    )
     licence_service_pb2_grpc.add_LicenceServiceServicer_to_server(
         LicenceServicer(committer, reader, core.licences, clocks), server
     )

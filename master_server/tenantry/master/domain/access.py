@@ -85,6 +85,13 @@ GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {
 """The table. A general administrator's grant, held at the main tenant, counts at every owner; the others only where they are held."""
 
 
+_SHARED_MEANS: Final[Mapping[Permission, frozenset[Permission]]] = {
+    _P.SHARED_READ: frozenset({_P.RULE_READ}),
+    _P.SHARED_WRITE: frozenset({_P.RULE_WRITE}),
+}
+"""What the rights to shared resources are for each kind of resource. They mean so at the shared tenant alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoleBinding:
     """A role that a user or a group (exactly one of the two, by the store's number) holds at an owner."""
@@ -137,8 +144,13 @@ class Access:
         wanted = frozenset(Permission) if permissions is None else permissions
         everywhere = self.everywhere & wanted
         if owners is None:
-            return Access(everywhere, {owner: rights & wanted for owner, rights in self.at.items()})
-        return Access(frozenset(), {owner: (self.at.get(owner, frozenset()) & wanted) | everywhere for owner in owners})
+            at = {owner: _meant(owner, rights & wanted) for owner, rights in self.at.items()}
+            shared = _meant(SHARED_OWNER, at.get(SHARED_OWNER, frozenset()) | everywhere)
+            return Access(everywhere, at if shared <= everywhere else {**at, SHARED_OWNER: shared})
+        return Access(
+            frozenset(),
+            {owner: _meant(owner, (self.at.get(owner, frozenset()) & wanted) | everywhere) for owner in owners},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +179,12 @@ class Sight:
 EVERYTHING: Final = Sight()
 """What the Master itself sees, and a general administrator."""
 
+
+def sight_of(owners: frozenset[int] | None) -> Sight:
+    """What belongs to these owners (None: all), of which the shared tenant may be one."""
+    return EVERYTHING if owners is None else Sight(owners, main=MAIN_OWNER in owners)
+
+
 NOTHING: Final = Sight(frozenset(), main=False)
 """What nobody in particular sees."""
 
@@ -190,5 +208,12 @@ def access_of(bindings: Iterable[RoleBinding]) -> Access:
         if binding.role is Role.GENERAL_ADMINISTRATOR and binding.owner == MAIN_OWNER:
             everywhere = GRANTS[binding.role]
         else:
-            at[binding.owner] = at.get(binding.owner, frozenset()) | GRANTS[binding.role]
+            at[binding.owner] = at.get(binding.owner, frozenset()) | _meant(binding.owner, GRANTS[binding.role])
     return Access(everywhere, at)
+
+
+def _meant(owner: int, rights: frozenset[Permission]) -> frozenset[Permission]:
+    """These rights at this owner, with what they mean there."""
+    if owner != SHARED_OWNER:
+        return rights
+    return rights.union(*(_SHARED_MEANS.get(permission, ()) for permission in rights))

@@ -4,7 +4,7 @@ Privacy only ever narrows: who has no right at the owner gets none by it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -66,6 +66,11 @@ def allowed_deeds(
     for role in roles:
         found |= privacy.roles.get(role, frozenset())
     return found | {Deed.VIEW} if found else found
+
+
+def kept(before: Privacy, wanted: Privacy) -> Privacy:
+    """Who made an object private or shared keeps it, whoever else may edit it, until it narrows nothing any more."""
+    return wanted if wanted == OPEN or before == OPEN else replace(wanted, keeper=before.keeper)
 
 
 def check_privacy(privacy: Privacy) -> Privacy:

@@ -1,6 +1,7 @@
-"""Rules of the Master: what is judged, from when on it is wrong, and what is done then.
+"""Rules: whose they are, what is judged, from when on it is wrong, and what is done then.
 
-A rule judges every series of its metric whose labels fit, of every Tenant, each by itself. Times and durations are milliseconds.
+A rule judges every series of its metric whose labels fit, each by itself: of every Tenant where it belongs to the main tenant, of its
+own Tenant alone where it belongs to one. Rules of the shared tenant judge nothing. Times and durations are milliseconds.
 """
 
 import itertools
@@ -12,13 +13,20 @@ from typing import Final
 
 from tenantry.detection.levels import LEVELS, Level, LevelledThreshold, LevelStates, at_rest
 from tenantry.detection.thresholds import Threshold
+from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER
+from tenantry.master.domain.privacy import OPEN, Privacy
 from tenantry.master.domain.records import StreamName
-from tenantry.protocol.failures import FieldInvalid, RuleChanged
+from tenantry.protocol.failures import FieldInvalid, RuleChanged, RuleInLibrary
 from tenantry.protocol.layouts import MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS, MAX_METRIC_NAME, Series
 from tenantry.protocol.messages import Severity
 from tenantry.protocol.names import MAX_DESCRIPTION, check_name, check_tags, check_text
 
-MAX_RULES: Final = 1_000
+MAX_RULES: Final = 20_000
+"""So many rules all Tenants have together, without those of the main and of the shared tenant."""
+MAX_OWN_RULES: Final = 100
+"""So many one Tenant has of its own: two hundred Tenants must conspire to leave nothing for the others."""
+MAX_MAIN_RULES: Final = 1_000
+"""So many the main tenant has, and the shared one."""
 MAX_VALUES: Final = 32
 MAX_DURATION_MS: Final = 7 * 86_400_000
 MIN_SCORE: Final = 1
@@ -119,14 +127,19 @@ class RuleDraft:
     tags: tuple[str, ...] = ()
     score: int = DEFAULT_SCORE
     active: bool = False
+    privacy: Privacy = OPEN
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule as the Master keeps it. ``id`` is the store's own number; everybody else uses ``uid``."""
+    """One rule as the Master keeps it. ``id`` is the store's own number; everybody else uses ``uid``.
+
+    ``owner`` is the store's number of a Tenant, or that of the main or of the shared one.
+    """
 
     id: int
     uid: str
+    owner: int
     draft: RuleDraft
     builtin: str
     """The name that the program itself has for a rule that it brings along; empty for the others."""
@@ -142,7 +155,7 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """Unique among all rules."""
+        """Unique among the rules of its owner."""
         return self.draft.name
 
     @property
@@ -165,12 +178,13 @@ class RuleStatus:
 
 @dataclass(frozen=True, slots=True)
 class RuleFilter:
-    """Which rules; what is set must all hold. ``text`` is part of the name, without regard to case."""
+    """Which rules; what is set must all hold. ``text`` is part of the name, without regard to case; ``owner`` a number."""
 
     name: str = ""
     text: str = ""
     tags: tuple[str, ...] = ()
     active: bool | None = None
+    owner: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +213,17 @@ _SEVERITIES: Final = (Severity.INFO, Severity.LOW, Severity.MEDIUM, Severity.HIG
 def severity_of(score: int) -> Severity:
     """1 and 2 are info, 3 and 4 low, 5 and 6 medium, 7 and 8 high, 9 and 10 critical."""
     return _SEVERITIES[(score - 1) // 2]
+
+
+def most_rules(owner: int) -> int:
+    """So many rules this owner may have."""
+    return MAX_OWN_RULES if owner > MAIN_OWNER else MAX_MAIN_RULES
+
+
+def check_may_judge(owner: int, draft: RuleDraft) -> None:
+    """Raise RuleInLibrary for an active rule of the shared tenant."""
+    if draft.active and owner == SHARED_OWNER:
+        raise RuleInLibrary(rule=draft.name)
 
 
 def check_etag(rule: Rule, etag: str) -> None:

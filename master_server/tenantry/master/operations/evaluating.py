@@ -3,6 +3,9 @@
 `RuleEvaluator` keeps in memory what the store has (rules, and where they stand with series that have crossed a limit) and writes only
 what changes. What a transaction brings becomes part of its memory when it is committed; when it is not, everything is read anew.
 
+Frames are judged by the rules of the main tenant, which are few and screen a whole commit at once, and by those of their own Tenant,
+which are read when it is first heard: what other Tenants have costs a commit nothing.
+
 A tick counts when it is newer than every tick of the same Tenant and layout before it, by the Tenant's clock: late ticks are stored as
 samples, and judged by nobody. Ticks from the future are not judged either: they would make all that is true after them look late.
 """
@@ -13,15 +16,17 @@ from dataclasses import dataclass, field
 import structlog
 
 from tenantry.detection.levels import Level
+from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER
 from tenantry.master.domain.records import NewRecord
 from tenantry.master.domain.rules import LATE_AFTER_MS, MAX_SERIES, ActionKind, Labels, Rule, SeriesState
 from tenantry.master.operations import journal
 from tenantry.master.operations.findings import Finding, carry_out
 from tenantry.master.operations.watched_layouts import Judge, Reader, WatchedLayout, watch_layout
 from tenantry.master.sql.changes import Changes
-from tenantry.master.sql.rule_states import SeriesKey
+from tenantry.master.sql.rule_states import SeriesKey, StoredState
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.frames import Frame, FrameColumns
+from tenantry.protocol.layouts import Layout
 from tenantry.protocol.messages import NotificationLevel
 from tenantry.protocol.names import MAX_REASON, tidy_text
 
@@ -34,7 +39,7 @@ _NEVER_MS = -1
 
 @dataclass(slots=True)
 class _Program:
-    """The active rules, and what they read of the layouts that were seen since the rules were read."""
+    """The active rules of one owner, and what they read of the layouts that were seen since the rules were read."""
 
     judges: dict[int, Judge]
     layouts: dict[int, WatchedLayout | None] = field(default_factory=dict)
@@ -42,14 +47,13 @@ class _Program:
     full: set[tuple[int, int]] = field(default_factory=set)
     """Tenants and rules with as many series as a rule keeps in mind."""
 
-    def watch(self, transaction: Transaction, layout_ids: Iterable[int]) -> set[int]:
-        """Those of these layouts that a rule reads."""
-        wanted = set(layout_ids)
-        unknown = wanted - self.layouts.keys()
-        if unknown:
-            for number, layout in transaction.layouts.load(sorted(unknown)).items():
-                self.layouts[number] = watch_layout(layout, self.judges.values())
-        return {number for number in wanted if self.layouts.get(number) is not None}
+    def learn(self, layout_id: int, layout: Layout) -> None:
+        """Work out what the rules read of a layout."""
+        self.layouts[layout_id] = watch_layout(layout, self.judges.values())
+
+
+_Part = tuple[_Program, WatchedLayout]
+"""Rules of one owner, and what they read of a frame."""
 
 
 @dataclass(slots=True)
@@ -61,7 +65,7 @@ class _Pending:
     rows: dict[SeriesKey, SeriesState] = field(default_factory=dict)
     forgotten: list[SeriesKey] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    failing: dict[int, str] = field(default_factory=dict)
+    failing: dict[int, tuple[Rule, str]] = field(default_factory=dict)
 
 
 class RuleEvaluator:
@@ -70,7 +74,12 @@ class RuleEvaluator:
     def __init__(self, clock_tolerance_ms: int) -> None:
         """A tick further ahead of the Master's clock than this is not judged."""
         self._tolerance_ms = clock_tolerance_ms
-        self._program: _Program | None = None
+        self._main: _Program | None = None
+        """Rules of the main tenant; None while everything is to be read anew."""
+        self._own: dict[int, _Program | None] = {}
+        """Tenants that have rules of their own, which are read (None) when a frame needs them."""
+        self._stale: set[int] = set()
+        """Owners whose rules were changed since they were read."""
         self._newest: dict[tuple[int, int], int] = {}
         self._states: dict[int, dict[OwnKey, SeriesState]] = {}
         self._busy: set[int] = set()
@@ -79,30 +88,24 @@ class RuleEvaluator:
 
     def note(self, changes: Changes) -> None:
         """A transaction was committed, with or without samples. Called before the next one begins."""
-        if changes.rules:
-            self._program = None
+        self._stale |= changes.rules
         self._forget(changes.rules_reset)
 
     def evaluate(
         self, transaction: Transaction, frames: Sequence[Frame], columns: Sequence[FrameColumns], received_ms: int
     ) -> None:
         """Judge frames that are being stored, and do what follows. Raises what the stores raise."""
-        if self._program is None or transaction.rules.changed:
-            self._load(transaction)
+        main = self._follow(transaction)
         self._forget(transaction.rule_states.reset)
-        program = self._program
-        if program is None or not program.judges:
+        if not (main.judges or self._own):
             return
-        watched = program.watch(
-            transaction, {*(frame.layout_id for frame in frames), *(one.layout_id for one in columns)}
-        )
-        if not watched:
+        watched, own = self._watch(transaction, main, frames, columns)
+        if not (watched or own):
             return
         pending = self._pending
-        self._judge(program, frames, watched, received_ms)
+        self._judge(main, frames, watched, own, received_ms)
         for one in columns:
-            if one.layout_id in watched:
-                self._judge_columns(program, one, received_ms)
+            self._judge_columns(main, one, own, received_ms)
         if pending.forgotten:
             transaction.rule_states.forget(pending.forgotten)
             pending.forgotten = []
@@ -113,7 +116,7 @@ class RuleEvaluator:
             carry_out(transaction, pending.findings, self._held, received_ms)
             pending.findings = []
         if pending.failing:
-            self._tell_failing(transaction, program, received_ms)
+            self._tell_failing(transaction, received_ms)
 
     def committed(self) -> None:
         """The transaction is durable."""
@@ -128,23 +131,76 @@ class RuleEvaluator:
     def refused(self) -> None:
         """The transaction failed, or nobody knows: the store is read anew before the next frames are judged."""
         self._pending = _Pending()
-        self._program = None
+        self._main = None
 
     # --- rules and states ------------------------------------------------------------------------------------------------
 
-    def _load(self, transaction: Transaction) -> None:
-        judges: dict[int, Judge] = {}
-        for rule in transaction.rules.active():
-            judges[rule.id] = Judge(rule, rule.draft.condition.threshold())
+    def _follow(self, transaction: Transaction) -> _Program:
+        """Read what was changed of rules and states since they were read; the rules of the main tenant."""
+        changed = self._stale.union(transaction.rules.changed)
+        self._stale.clear()
+        main = self._main
+        if main is None:
+            changed, self._own = {MAIN_OWNER}, dict.fromkeys(transaction.rules.judging() - {MAIN_OWNER})
+        tenant_ids = changed - {MAIN_OWNER, SHARED_OWNER}
+        for tenant_id in tenant_ids:
+            self._own.pop(tenant_id, None)
+        if tenant_ids:
+            self._own.update(dict.fromkeys(transaction.rules.judging(tenant_ids)))
+        if main is None or MAIN_OWNER in changed:
+            self._main = main = _program(transaction.rules.active([MAIN_OWNER]))
+            self._states, self._pending.states = {}, {}
+            self._busy.clear()
+            self._recall(transaction.rule_states.all())
+        elif tenant_ids:
+            self._forget(tenant_ids)
+            for tenant_id in tenant_ids:
+                self._pending.states.pop(tenant_id, None)
+            self._recall(transaction.rule_states.of_tenants(tenant_ids))
+        return main
+
+    def _recall(self, stored: Iterable[StoredState]) -> None:
         states: dict[int, dict[OwnKey, SeriesState]] = {}
-        for key, state in transaction.rule_states.all():
-            if key.rule_id in judges:
-                states.setdefault(key.tenant_id, {})[key.rule_id, key.labels] = state
-        self._program, self._states = _Program(judges), {}
-        self._busy.clear()
+        for key, state in stored:
+            states.setdefault(key.tenant_id, {})[key.rule_id, key.labels] = state
         for tenant_id, own in states.items():
             self._remember(tenant_id, own)
-        self._pending.states = {}
+
+    def _watch(
+        self, transaction: Transaction, main: _Program, frames: Sequence[Frame], columns: Sequence[FrameColumns]
+    ) -> tuple[set[int], dict[tuple[int, int], _Part]]:
+        """The layouts of these frames that rules of the main tenant read; and what Tenants' own rules read, by Tenant and layout."""
+        layout_ids = {*(frame.layout_id for frame in frames), *(one.layout_id for one in columns)}
+        pairs: set[tuple[int, int]] = set()
+        if self._own:
+            pairs.update((frame.tenant_id, frame.layout_id) for frame in frames if frame.tenant_id in self._own)
+            for one in columns:
+                pairs.update((tenant_id, one.layout_id) for tenant_id in self._own.keys() & one.tenant_ids)
+        programs = self._programs(transaction, {tenant_id for tenant_id, _ in pairs}) if pairs else {}
+        unknown = layout_ids - main.layouts.keys()
+        fresh = [(programs[one], layout_id) for one, layout_id in pairs if layout_id not in programs[one].layouts]
+        layouts = transaction.layouts.load(sorted(unknown.union(layout_id for _, layout_id in fresh)))
+        for layout_id in unknown & layouts.keys():
+            main.learn(layout_id, layouts[layout_id])
+        for program, layout_id in fresh:
+            if layout_id in layouts:
+                program.learn(layout_id, layouts[layout_id])
+        own: dict[tuple[int, int], _Part] = {}
+        for tenant_id, layout_id in pairs:
+            watched = programs[tenant_id].layouts.get(layout_id)
+            if watched is not None:
+                own[tenant_id, layout_id] = programs[tenant_id], watched
+        return {layout_id for layout_id in layout_ids if main.layouts.get(layout_id) is not None}, own
+
+    def _programs(self, transaction: Transaction, tenant_ids: set[int]) -> dict[int, _Program]:
+        """The own rules of these Tenants, all of which have some."""
+        unread = [tenant_id for tenant_id in tenant_ids if self._own[tenant_id] is None]
+        if unread:
+            rules: dict[int, list[Rule]] = {tenant_id: [] for tenant_id in unread}
+            for rule in transaction.rules.active(unread):
+                rules[rule.owner].append(rule)
+            self._own.update({tenant_id: _program(own) for tenant_id, own in rules.items()})
+        return {tenant_id: program for tenant_id in tenant_ids if (program := self._own[tenant_id]) is not None}
 
     def _remember(self, tenant_id: int, own: dict[OwnKey, SeriesState]) -> None:
         self._states[tenant_id] = own
@@ -160,84 +216,95 @@ class RuleEvaluator:
 
     def _held(self, tenant_id: int) -> bool:
         """Whether a finding keeps the Tenant in Alert."""
-        assert self._program is not None  # noqa: S101 - set by `evaluate`, which is the only caller
-        judges = self._program.judges
         own = self._pending.states.get(tenant_id, self._states.get(tenant_id, {}))
+        programs = [program for program in (self._main, self._own.get(tenant_id)) if program is not None]
         return any(
-            state.acted is not Level.CLEARED and judges[rule_id].rule.acts(ActionKind.TO_ALERT, state.acted)
+            state.acted is not Level.CLEARED and program.judges[rule_id].rule.acts(ActionKind.TO_ALERT, state.acted)
             for (rule_id, _), state in own.items()
+            for program in programs
+            if rule_id in program.judges
         )
 
-    def _tell_failing(self, transaction: Transaction, program: _Program, now_ms: int) -> None:
+    def _tell_failing(self, transaction: Transaction, now_ms: int) -> None:
         records: list[NewRecord] = []
-        for rule_id, reason in self._pending.failing.items():
-            rule = program.judges[rule_id].rule
+        for rule, reason in self._pending.failing.values():
             if rule.failing_reason == reason:
                 continue
-            transaction.rules.set_failing(rule_id, reason, now_ms)
+            transaction.rules.set_failing(rule.id, reason, now_ms)
             text = tidy_text(f"the rule {rule.name} is failing: {reason}", MAX_REASON)
-            records.append(journal.notification(NotificationLevel.WARNING, "rules", text, now_ms))
+            # A Tenant's rule is nobody else's business.
+            whose = rule.owner if rule.owner > MAIN_OWNER else None
+            records.append(journal.notification(NotificationLevel.WARNING, "rules", text, now_ms, whose))
         self._pending.failing = {}
         transaction.records.append(records)
 
     # --- frames ----------------------------------------------------------------------------------------------------------
 
-    def _judge(self, program: _Program, frames: Sequence[Frame], watched: set[int], received_ms: int) -> None:
-        groups: dict[int, list[Frame]] = {layout_id: [] for layout_id in watched}
-        places: dict[int, list[int]] = {layout_id: [] for layout_id in watched}
-        for place, frame in enumerate(frames):
-            if frame.layout_id in watched:
-                groups[frame.layout_id].append(frame)
-                places[frame.layout_id].append(place)
-        disquieting: set[int] = set()
-        for layout_id, group in groups.items():
-            layout = program.layouts[layout_id]
-            assert layout is not None  # noqa: S101 - that is what being watched means
-            disquieting.update(places[layout_id][place] for place in layout.disquieting(group))
+    def _judge(
+        self,
+        main: _Program,
+        frames: Sequence[Frame],
+        watched: set[int],
+        own: dict[tuple[int, int], _Part],
+        received_ms: int,
+    ) -> None:
+        disquieting = _disquieting(main, frames, watched)
         newest, horizon = self._pending.newest, received_ms + self._tolerance_ms
         busy, new_states = self._busy, self._pending.states
-        for place, (tenant_id, layout_id, _, _, timestamps, values) in enumerate(frames):
-            if layout_id not in watched:
-                continue
+        for place, frame in enumerate(frames):
+            tenant_id, layout_id, _, _, timestamps, values = frame
             key = (tenant_id, layout_id)
-            if place in disquieting or tenant_id in busy or tenant_id in new_states or len(timestamps) > 1:
-                self._step(program, key, timestamps, memoryview(values).cast("d"), received_ms)
+            part = own.get(key) if own else None
+            if layout_id not in watched and part is None:
+                continue
+            if (
+                place in disquieting
+                or tenant_id in busy
+                or tenant_id in new_states
+                or len(timestamps) > 1
+                or (part is not None and part[1].has_disquiet(memoryview(values).cast("d")))
+            ):
+                self._step(_parts(main, part, layout_id), key, timestamps, memoryview(values).cast("d"), received_ms)
                 continue
             timestamp_ms = timestamps[0]
             if newest.get(key, _NEVER_MS) < timestamp_ms <= horizon:
                 newest[key] = timestamp_ms
 
-    def _judge_columns(self, program: _Program, columns: FrameColumns, received_ms: int) -> None:
+    def _judge_columns(
+        self, main: _Program, columns: FrameColumns, own: dict[tuple[int, int], _Part], received_ms: int
+    ) -> None:
         layout_id, tenant_ids, times = columns.layout_id, columns.tenant_ids, columns.timestamps
-        layout = program.layouts[layout_id]
-        assert layout is not None  # noqa: S101 - as above
+        seen = main.layouts.get(layout_id)
         values = memoryview(columns.values).cast("d")
+        width = len(values) // len(tenant_ids)
         busy, newest = self._busy, self._pending.newest
-        stirred = {tenant_ids[row] for row in layout.disquieting_rows(columns.values)}
+        stirred = set() if seen is None else {tenant_ids[row] for row in seen.disquieting_rows(columns.values)}
         if not busy.isdisjoint(tenant_ids):
             stirred.update(busy.intersection(tenant_ids))
         stirred.update(self._pending.states.keys() & tenant_ids)
         horizon = received_ms + self._tolerance_ms
         for row, (tenant_id, timestamp_ms) in enumerate(zip(tenant_ids, times, strict=True)):
             key = (tenant_id, layout_id)
-            if tenant_id in stirred:
-                start = row * layout.width
-                self._step(program, key, (timestamp_ms,), values[start : start + layout.width], received_ms)
+            part = own.get(key) if own else None
+            if seen is None and part is None:
+                continue
+            start = row * width
+            if tenant_id in stirred or (part is not None and part[1].has_disquiet(values[start : start + width])):
+                parts = _parts(main, part, layout_id)
+                self._step(parts, key, (timestamp_ms,), values[start : start + width], received_ms)
             elif newest.get(key, _NEVER_MS) < timestamp_ms <= horizon:
                 newest[key] = timestamp_ms
 
     def _step(
         self,
-        program: _Program,
+        parts: Sequence[_Part],
         key: tuple[int, int],
         timestamps: Sequence[int],
         values: "memoryview[float]",
         received_ms: int,
     ) -> None:
         """Judge the ticks of one frame that may have something to do."""
-        tenant_id, layout_id = key
-        layout = program.layouts[layout_id]
-        assert layout is not None  # noqa: S101 - as above
+        tenant_id = key[0]
         pending = self._pending
         newest_ms = max(pending.newest.get(key, _NEVER_MS), self._newest.get(key, _NEVER_MS))
         horizon = received_ms + self._tolerance_ms
@@ -248,14 +315,15 @@ class RuleEvaluator:
             if not newest_ms < timestamp_ms <= horizon:
                 continue
             newest_ms = timestamp_ms
-            start = tick * layout.width
-            for place, floor, ceiling, readers in layout.columns:
-                value = values[start + place]
-                # A NaN is the one value that differs from itself.
-                if value != value or (not own and floor < value < ceiling):
-                    continue
-                for reader in readers:
-                    self._take(program, tenant_id, own, reader, value, timestamp_ms, received_ms)
+            for program, layout in parts:
+                start = tick * layout.width
+                for place, floor, ceiling, readers in layout.columns:
+                    value = values[start + place]
+                    # A NaN is the one value that differs from itself.
+                    if value != value or (not own and floor < value < ceiling):
+                        continue
+                    for reader in readers:
+                        self._take(program, tenant_id, own, reader, value, timestamp_ms, received_ms)
         pending.newest[key] = newest_ms
         if own or tenant_id in self._states:
             pending.states[tenant_id] = own
@@ -284,7 +352,7 @@ class RuleEvaluator:
         except Exception as error:  # one rule that cannot judge must stop neither the ingest nor another rule
             log.error("rule failed", rule=rule.name, exc_info=error)
             program.broken.add(rule.id)
-            self._pending.failing[rule.id] = f"it cannot judge: {type(error).__name__}"
+            self._pending.failing[rule.id] = rule, f"it cannot judge: {type(error).__name__}"
             return
         level = threshold.level(states)
         late = received_ms - timestamp_ms > LATE_AFTER_MS
@@ -322,7 +390,35 @@ class RuleEvaluator:
             self._pending.forgotten.append(gone)
         if not settled:
             program.full.add((tenant_id, rule.id))
-            self._pending.failing[rule.id] = (
-                f"of one Tenant more than {MAX_SERIES} series are beyond its thresholds; the others are not judged"
-            )
+            reason = f"of one Tenant more than {MAX_SERIES} series are beyond its thresholds; the others are not judged"
+            self._pending.failing[rule.id] = rule, reason
         return bool(settled)
+
+
+def _program(rules: Iterable[Rule]) -> _Program:
+    return _Program({rule.id: Judge(rule, rule.draft.condition.threshold()) for rule in rules})
+
+
+def _parts(main: _Program, own: _Part | None, layout_id: int) -> list[_Part]:
+    """Whose rules read a frame of this layout, and what."""
+    seen = main.layouts.get(layout_id)
+    parts: list[_Part] = [] if seen is None else [(main, seen)]
+    if own is not None:
+        parts.append(own)
+    return parts
+
+
+def _disquieting(main: _Program, frames: Sequence[Frame], watched: set[int]) -> set[int]:
+    """The places of those frames in which a rule of the main tenant finds a value that is not quiet."""
+    groups: dict[int, list[Frame]] = {layout_id: [] for layout_id in watched}
+    places: dict[int, list[int]] = {layout_id: [] for layout_id in watched}
+    for place, frame in enumerate(frames):
+        if frame.layout_id in watched:
+            groups[frame.layout_id].append(frame)
+            places[frame.layout_id].append(place)
+    disquieting: set[int] = set()
+    for layout_id, group in groups.items():
+        layout = main.layouts[layout_id]
+        assert layout is not None  # noqa: S101 - that is what being watched means
+        disquieting.update(places[layout_id][place] for place in layout.disquieting(group))
+    return disquieting

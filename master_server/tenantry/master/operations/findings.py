@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tenantry.detection.levels import Level
+from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.lifecycle import LIFECYCLE, SUPERVISED, LifecycleEvent
 from tenantry.master.domain.records import NewRecord
 from tenantry.master.domain.rules import LATE_AFTER_MS, ActionKind, Labels, Rule, severity_of
@@ -130,7 +131,7 @@ def follow_moves(
     reset = [tenant_id for tenant_id, before in moves if before in around or after in around]
     states = transaction.rule_states.of_tenants(reset)
     if states:
-        rules = {rule.id: rule for rule in transaction.rules.active()}
+        rules = {rule.id: rule for rule in transaction.rules.active([MAIN_OWNER, *reset])}
         findings = end_findings(states, rules, f"the Tenant was moved to {after.value}", now_ms)
         carry_out(
             transaction, [replace(finding, acted_after=finding.acted_before) for finding in findings], _anybody, now_ms

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from tenantry.master.domain.keys import EnrolmentKey, check_key_lifetime
 from tenantry.master.domain.lifecycle import LifecycleEvent, move
-from tenantry.master.domain.privacy import OPEN, Privacy
+from tenantry.master.domain.privacy import OPEN, Privacy, kept
 from tenantry.master.domain.tenants import Tenant, check_configuration, check_etag
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.findings import follow_moves
+from tenantry.master.operations.ruling import delete_rules_of
 from tenantry.master.sql.tenants import NewTenant
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, TenantInWrongState, TenantNotQuarantined
@@ -197,13 +198,8 @@ def _merge(tenant: Tenant, draft: TenantDraft, paths: tuple[str, ...]) -> Tenant
         tags=draft.tags if "tags" in paths else tenant.tags,
         recipients=draft.recipients if "recipients" in paths else tenant.recipients,
         configuration=configuration,
-        privacy=_keep(tenant.privacy, draft.privacy) if "privacy" in paths else tenant.privacy,
+        privacy=kept(tenant.privacy, draft.privacy) if "privacy" in paths else tenant.privacy,
     )
-
-
-def _keep(before: Privacy, wanted: Privacy) -> Privacy:
-    """Who made an object private or shared keeps it, whoever else may edit it, until it narrows nothing any more."""
-    return wanted if wanted == OPEN or before == OPEN else replace(wanted, keeper=before.keeper)
 
 
 def move_tenant(
@@ -285,7 +281,7 @@ def resolve_quarantine(
 
 
 def delete_tenant(transaction: Transaction, actor: Actor, guid: str, *, etag: str, reason: str, now_ms: int) -> Tenant:
-    """Delete a Tenant; its history stays. Raises TenantNotFound, TenantChanged, FieldInvalid."""
+    """Delete a Tenant with its rules; its history stays. Raises TenantNotFound, TenantChanged, FieldInvalid."""
     reason = check_text(reason, "reason", MAX_REASON)
     tenant = _alive(transaction, guid)
     check_etag(tenant, etag)
@@ -294,6 +290,7 @@ def delete_tenant(transaction: Transaction, actor: Actor, guid: str, *, etag: st
     transaction.certificates.revoke_all(tenant.id)
     transaction.keys.cancel_unused(tenant.id, now_ms)
     transaction.role_bindings.delete_at(tenant.id)
+    delete_rules_of(transaction, actor, tenant.id, now_ms)
     deleted = replace(
         tenant,
         state=after,

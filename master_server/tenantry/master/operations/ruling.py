@@ -1,6 +1,7 @@
 """Rules as operators handle them, and those that the program brings along. Work for the committer.
 
-A change of what a rule judges or does ends what it had found: with the next samples it begins anew.
+A change of what a rule judges or does ends what it had found: with the next samples it begins anew. Who may do what with which rule
+is decided by `operations.rule_rights`.
 """
 
 from collections.abc import Callable
@@ -8,15 +9,19 @@ from dataclasses import replace
 from typing import Final
 
 from tenantry.detection.levels import Level
+from tenantry.master.domain.access import MAIN_OWNER, OWNER_WORDS
 from tenantry.master.domain.builtin_rules import BUILTIN_RULES
+from tenantry.master.domain.privacy import kept
+from tenantry.master.domain.records import JsonValue, NewRecord
 from tenantry.master.domain.rules import (
     MAX_RULES,
     ActionKind,
     Rule,
     RuleDraft,
-    RuleFilter,
     check_draft,
     check_etag,
+    check_may_judge,
+    most_rules,
 )
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import SYSTEM, Actor
@@ -33,64 +38,72 @@ _CONDITION: Final = {
     "for_duration": "for_ms",
     "clear_for_duration": "clear_for_ms",
 }
-_DETAILS: Final = ("name", "description", "tags", "score", "active", "actions")
+_DETAILS: Final = ("name", "description", "tags", "score", "active", "actions", "privacy")
 EDITABLE: Final = (*_DETAILS, *_CONDITION)
 """The paths of an update, as the contract names them."""
 
 
-def create_rule(transaction: Transaction, actor: Actor, draft: RuleDraft, *, uid: str, now_ms: int) -> Rule:
-    """Keep a new rule. Raises FieldInvalid, RuleNameTaken, RulesTooMany."""
+def create_rule(transaction: Transaction, actor: Actor, draft: RuleDraft, *, owner: int, uid: str, now_ms: int) -> Rule:
+    """Keep a new rule of this owner. Raises FieldInvalid, RuleNameTaken, RuleInLibrary, RulesTooMany."""
     checked = check_draft(draft)
-    if transaction.rules.count(RuleFilter()) >= MAX_RULES:
-        raise RulesTooMany(limit=MAX_RULES)
-    rule = transaction.rules.insert(uid, checked, now_ms)
-    transaction.records.append([journal.audit(actor, "rule.create", now_ms, rule=rule.name, rule_id=uid)])
+    check_may_judge(owner, checked)
+    if transaction.rules.count_at(owner) >= most_rules(owner):
+        raise RulesTooMany(whose="this owner", limit=most_rules(owner))
+    if owner > MAIN_OWNER and transaction.rules.count_of_tenants() >= MAX_RULES:
+        raise RulesTooMany(whose="all Tenants together", limit=MAX_RULES)
+    rule = transaction.rules.insert(uid, checked, now_ms, owner=owner)
+    transaction.records.append([_audit(transaction, actor, "rule.create", rule, now_ms)])
     return rule
 
 
 def update_rule(
     transaction: Transaction,
     actor: Actor,
-    uid: str,
+    rule: Rule,
     etag: str,
     draft: RuleDraft,
     paths: tuple[str, ...],
     now_ms: int,
 ) -> Rule:
-    """Change the fields in ``paths`` to those of ``draft``. Raises FieldInvalid, RuleNotFound, RuleChanged, RuleNameTaken."""
+    """Change the fields in ``paths`` to those of ``draft``. Raises FieldInvalid, RuleChanged, RuleNameTaken, RuleInLibrary."""
     expected = f"paths among {', '.join(EDITABLE)}"
     if not paths:
         raise FieldInvalid(field="update_mask", problem="is empty", expected=expected)
     if any(path not in EDITABLE for path in paths):
         raise FieldInvalid(field="update_mask", problem="names a field that cannot be edited", expected=expected)
-    rule = transaction.rules.get(uid)
     check_etag(rule, etag)
     return _change(
         transaction, actor, rule, check_draft(_merge(rule.draft, draft, paths)), "rule.update", paths, now_ms
     )
 
 
-def set_active(transaction: Transaction, actor: Actor, uid: str, etag: str, active: bool, now_ms: int) -> Rule:
-    """Enable or disable a rule; nothing happens to one that is so already. Raises RuleNotFound, RuleChanged."""
-    rule = transaction.rules.get(uid)
+def set_active(transaction: Transaction, actor: Actor, rule: Rule, etag: str, active: bool, now_ms: int) -> Rule:
+    """Enable or disable a rule; nothing happens to one that is so already. Raises RuleChanged, RuleInLibrary."""
     check_etag(rule, etag)
     action = "rule.enable" if active else "rule.disable"
     if rule.draft.active == active:
-        record = journal.audit(actor, action, now_ms, rule=rule.name, rule_id=uid, unchanged=True)
-        transaction.records.append([record])
+        transaction.records.append([_audit(transaction, actor, action, rule, now_ms, unchanged=True)])
         return rule
     return _change(transaction, actor, rule, replace(rule.draft, active=active), action, ("active",), now_ms)
 
 
-def delete_rule(transaction: Transaction, actor: Actor, uid: str, etag: str, now_ms: int) -> None:
-    """Forget a rule; what it had found is over. Raises RuleNotFound, RuleChanged, RuleBuiltIn."""
-    rule = transaction.rules.get(uid)
+def delete_rule(transaction: Transaction, actor: Actor, rule: Rule, etag: str, now_ms: int) -> None:
+    """Forget a rule; what it had found is over. Raises RuleChanged, RuleBuiltIn."""
     check_etag(rule, etag)
     if rule.builtin:
         raise RuleBuiltIn(rule=rule.name)
     _end(transaction, rule, "the rule was deleted", now_ms)
     transaction.rules.delete(rule)
-    transaction.records.append([journal.audit(actor, "rule.delete", now_ms, rule=rule.name, rule_id=uid)])
+    transaction.records.append([_audit(transaction, actor, "rule.delete", rule, now_ms)])
+
+
+def delete_rules_of(transaction: Transaction, actor: Actor, tenant_id: int, now_ms: int) -> None:
+    """Forget the rules of a Tenant that is being deleted, of which everything that was found is over already."""
+    for rule in transaction.rules.at(tenant_id):
+        transaction.rule_states.forget_rule(rule.id)
+        transaction.rules.delete(rule)
+        record = _audit(transaction, actor, "rule.delete", rule, now_ms, reason="its Tenant was deleted")
+        transaction.records.append([record])
 
 
 def install_builtin_rules(transaction: Transaction, new_uid: Callable[[], str], now_ms: int) -> None:
@@ -101,10 +114,11 @@ def install_builtin_rules(transaction: Transaction, new_uid: Callable[[], str], 
             continue
         uid, checked = new_uid(), check_draft(draft)
         try:
-            rule = transaction.rules.insert(uid, checked, now_ms, builtin)
+            rule = transaction.rules.insert(uid, checked, now_ms, builtin, owner=MAIN_OWNER)
         except RuleNameTaken:
-            rule = transaction.rules.insert(uid, replace(checked, name=f"{draft.name} (built-in)"), now_ms, builtin)
-        transaction.records.append([journal.audit(SYSTEM, "rule.create", now_ms, rule=rule.name, rule_id=uid)])
+            renamed = replace(checked, name=f"{draft.name} (built-in)")
+            rule = transaction.rules.insert(uid, renamed, now_ms, builtin, owner=MAIN_OWNER)
+        transaction.records.append([_audit(transaction, SYSTEM, "rule.create", rule, now_ms)])
 
 
 def _change(
@@ -117,6 +131,7 @@ def _change(
     now_ms: int,
 ) -> Rule:
     before = rule.draft
+    check_may_judge(rule.owner, draft)
     anew = (draft.condition, draft.actions, draft.active) != (before.condition, before.actions, before.active)
     if anew:
         _end(transaction, rule, "the rule was changed" if draft.active else "the rule was disabled", now_ms)
@@ -129,19 +144,31 @@ def _change(
         failing_since_ms=None if anew else rule.failing_since_ms,
     )
     transaction.rules.save(changed)
-    record = journal.audit(actor, action, now_ms, rule=draft.name, rule_id=rule.uid, fields=list(fields))
-    transaction.records.append([record])
+    transaction.records.append([_audit(transaction, actor, action, changed, now_ms, fields=list(fields))])
     return changed
+
+
+def _audit(
+    transaction: Transaction, actor: Actor, action: str, rule: Rule, now_ms: int, **facts: JsonValue
+) -> NewRecord:
+    """What was done with a rule, for those who may read the audit of its owner."""
+    word, tenant_id = OWNER_WORDS.get(rule.owner), None
+    if word is None:
+        word, tenant_id = transaction.tenants.standings_of({rule.owner})[rule.owner].guid, rule.owner
+    named = {"rule": rule.name, "rule_id": rule.uid, "owner": word}
+    return journal.audit(actor, action, now_ms, tenant_id, None, **named, **facts)
 
 
 def _end(transaction: Transaction, rule: Rule, why: str, now_ms: int) -> None:
     """What the rule has found is over, as if every series had come back."""
     findings = end_findings(transaction.rule_states.of_rule(rule.id), {rule.id: rule}, why, now_ms)
     if findings:
-        rules = {other.id: other for other in transaction.rules.active() if other.id != rule.id}
+        concerned = sorted({one.tenant_id for one in findings})
+        judging = transaction.rules.active([MAIN_OWNER, *concerned])
+        rules = {other.id: other for other in judging if other.id != rule.id}
         held = {
             key.tenant_id
-            for key, state in transaction.rule_states.of_tenants(sorted({one.tenant_id for one in findings}))
+            for key, state in transaction.rule_states.of_tenants(concerned)
             if state.acted is not Level.CLEARED
             and key.rule_id in rules
             and rules[key.rule_id].acts(ActionKind.TO_ALERT, state.acted)
@@ -156,4 +183,6 @@ def _merge(present: RuleDraft, wanted: RuleDraft, paths: tuple[str, ...]) -> Rul
         **{_CONDITION[path]: getattr(wanted.condition, _CONDITION[path]) for path in paths if path in _CONDITION},
     )
     details = {path: getattr(wanted, path) for path in paths if path in _DETAILS}
+    if "privacy" in details:
+        details["privacy"] = kept(present.privacy, wanted.privacy)
     return replace(present, condition=condition, **details)

@@ -30,14 +30,25 @@ class Visibility:
     def __init__(self, register: TenantRegister) -> None:
         self._register = register
 
-    def sight(self, viewer: Viewer, permission: Permission) -> Sight:
-        """What a caller sees of what this right opens."""
+    def owners(self, viewer: Viewer, permission: Permission, deed: Deed = Deed.VIEW) -> frozenset[int] | None:
+        """The owners at which a caller has this right and may do this, as far as a Tenant's privacy decides; None for all."""
         owners = viewer.access.owners(permission)
         if owners is None:  # everywhere: a general administrator, whom privacy does not bind
-            return EVERYTHING
+            return None
         present = (self._register.get(owner) for owner in owners)
-        seen = frozenset(tenant.id for tenant in present if tenant is not None and self._sees(viewer, tenant))
-        return Sight(seen, main=MAIN_OWNER in owners)
+        allowed = (
+            tenant.id
+            for tenant in present
+            if tenant is not None and deed in deeds_of(viewer, tenant.id, tenant.privacy)
+        )
+        return owners.intersection(OWNER_WORDS).union(allowed)
+
+    def sight(self, viewer: Viewer, permission: Permission) -> Sight:
+        """What a caller sees of what this right opens at Tenants and at the main tenant."""
+        owners = self.owners(viewer, permission)
+        if owners is None:
+            return EVERYTHING
+        return Sight(owners.difference(OWNER_WORDS), main=MAIN_OWNER in owners)
 
     def sees(self, viewer: Viewer, tenant: Tenant) -> bool:
         """Whether a caller sees this Tenant."""
@@ -64,11 +75,11 @@ class Visibility:
         if deed not in deeds or not access.allows(permission, tenant.id):
             raise NotAllowed(permission=permission)
 
-    def require_at(self, viewer: Viewer, permission: Permission, owner: str) -> None:
+    def require_at(self, viewer: Viewer, permission: Permission, owner: str, deed: Deed = Deed.VIEW) -> None:
         """As `require`, at the owner of this name: a GUID, ``main`` or ``shared``."""
         number = OWNERS.get(owner)
         if number is None:
-            self.require(viewer, permission, owner)
+            self.require(viewer, permission, owner, deed)
         elif not viewer.access.allows(permission, number):
             raise NotAllowed(permission=permission)
 

@@ -56,7 +56,9 @@ class WatchedLayout:
     def disquieting(self, frames: Sequence[Frame]) -> Iterable[int]:
         """The places of those frames that hold a value that is not quiet, ascending."""
         if len(frames) < FEW:
-            return [place for place, frame in enumerate(frames) if self._has_disquiet(frame)]
+            return [
+                place for place, frame in enumerate(frames) if self.has_disquiet(memoryview(frame.values).cast("d"))
+            ]
         places = self._rows(np.frombuffer(b"".join([frame.values for frame in frames]), dtype="<f8"))
         if any(len(frame.timestamps) != 1 for frame in frames):
             ends = np.cumsum([len(frame.timestamps) for frame in frames])
@@ -74,8 +76,8 @@ class WatchedLayout:
         watched = values.reshape(-1, self.width)[:, self._places]
         return np.flatnonzero(np.logical_or(watched >= self._ceilings, watched <= self._floors).any(axis=1))
 
-    def _has_disquiet(self, frame: Frame) -> bool:
-        values = memoryview(frame.values).cast("d")
+    def has_disquiet(self, values: "memoryview[float]") -> bool:
+        """Whether one of the values of a frame is not quiet."""
         for start in range(0, len(values), self.width):
             for place, floor, ceiling, _ in self.columns:
                 value = values[start + place]

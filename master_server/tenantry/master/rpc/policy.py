@@ -76,7 +76,7 @@ class Rule:
             case Scope.TENANT:
                 visibility.require(viewer, self.permissions[0], self.name(request), self.deed)
             case Scope.OWNER:
-                visibility.require_at(viewer, self.permissions[0], self.name(request))
+                visibility.require_at(viewer, self.permissions[0], self.name(request), self.deed)
             case Scope.SIGNED_IN:
                 pass
             case _:
@@ -105,8 +105,8 @@ def at_tenant(permission: Permission, field: str = "guid", deed: Deed | None = N
 
 
 def at_owner(permission: Permission, field: str = "owner") -> Rule:
-    """The right at the owner that this field names."""
-    return Rule(Scope.OWNER, (permission,), field, name=attrgetter(field))
+    """The right at the owner that this field names; a Tenant's privacy is asked as in `at_tenant`."""
+    return Rule(Scope.OWNER, (permission,), field, _DEEDS.get(permission, Deed.VIEW), attrgetter(field))
 
 
 def view(*permissions: Permission) -> Rule:
@@ -115,7 +115,12 @@ def view(*permissions: Permission) -> Rule:
 
 
 _P = Permission
-_DEEDS: Final = {_P.TENANT_EDIT: Deed.EDIT, _P.TENANT_MOVE: Deed.EDIT, _P.TENANT_ADMIT: Deed.EDIT}
+_DEEDS: Final = {
+    _P.TENANT_EDIT: Deed.EDIT,
+    _P.TENANT_MOVE: Deed.EDIT,
+    _P.TENANT_ADMIT: Deed.EDIT,
+    _P.RULE_WRITE: Deed.EDIT,
+}
 
 WRITES: Final = frozenset(
     {
@@ -157,13 +162,13 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.StreamService/ReadRecords": view(_P.STREAM_READ, _P.AUDIT_READ),
     "/tenantry.v1.StreamService/TailRecords": view(_P.STREAM_READ, _P.AUDIT_READ),
     "/tenantry.v1.StreamService/ListGaps": view(_P.STREAM_READ),
-    "/tenantry.v1.RuleService/CreateRule": at_main(_P.RULE_WRITE),
-    "/tenantry.v1.RuleService/GetRule": at_main(_P.RULE_READ),
-    "/tenantry.v1.RuleService/ListRules": at_main(_P.RULE_READ),
-    "/tenantry.v1.RuleService/UpdateRule": at_main(_P.RULE_WRITE),
-    "/tenantry.v1.RuleService/DeleteRule": at_main(_P.RULE_WRITE),
-    "/tenantry.v1.RuleService/EnableRule": at_main(_P.RULE_WRITE),
-    "/tenantry.v1.RuleService/DisableRule": at_main(_P.RULE_WRITE),
+    "/tenantry.v1.RuleService/CreateRule": at_owner(_P.RULE_WRITE, "rule.owner"),
+    "/tenantry.v1.RuleService/GetRule": view(_P.RULE_READ),
+    "/tenantry.v1.RuleService/ListRules": view(_P.RULE_READ),
+    "/tenantry.v1.RuleService/UpdateRule": view(_P.RULE_WRITE),
+    "/tenantry.v1.RuleService/DeleteRule": view(_P.RULE_WRITE),
+    "/tenantry.v1.RuleService/EnableRule": view(_P.RULE_WRITE),
+    "/tenantry.v1.RuleService/DisableRule": view(_P.RULE_WRITE),
     "/tenantry.v1.AuditService/GetAuditChain": at_main(_P.AUDIT_READ),
     "/tenantry.v1.AuditService/ListAuditHeads": at_main(_P.AUDIT_READ),
     "/tenantry.v1.AuditService/ReadAuditChain": everywhere(_P.AUDIT_READ),

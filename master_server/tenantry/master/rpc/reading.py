@@ -23,7 +23,7 @@ class StoreReader:
         """The function's result; raises what it raises, and StoreUnavailable.
 
         ``sight`` is what the caller sees of what the function reads. Everything has to be asked for: it is for what is decided
-        otherwise (people, rules, licences, the audit's chain), and for the Master's own work.
+        otherwise (people, licences, the audit's chain), and for the Master's own work.
         """
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._read, function, sight)
 

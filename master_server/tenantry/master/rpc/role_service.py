@@ -1,13 +1,12 @@
 """`RoleService`: who may do what where, on the wire."""
 
-from tenantry.master.domain.access import EVERYTHING, GRANTS, MAIN_OWNER, OWNER_WORDS, Permission, Sight
+from tenantry.master.domain.access import EVERYTHING, GRANTS, OWNER_WORDS, Permission, sight_of
 from tenantry.master.domain.people import TokenKind
 from tenantry.master.operations import roles
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
 from tenantry.master.operations.register import TenantRegister
-from tenantry.master.operations.viewers import Viewer
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.access_messages import ROLES, decode_role, decode_subject, encode_held
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
@@ -61,7 +60,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
         listing = ("roles", request.owner, request.user, request.group)
         key = decode_page_token(listing, request.page_token)
         after = int(key[0]) if key else 0
-        seen = self._owners(viewer, Permission.ROLE_READ)
+        seen = self._visibility.owners(viewer, Permission.ROLE_READ)
         if request.owner:
             self._visibility.require_at(viewer, Permission.ROLE_READ, request.owner)
         subject = roles.SubjectName(request.user, request.group)
@@ -70,7 +69,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
             owners = frozenset({roles.find_owner(transaction, request.owner)}) if request.owner else seen
             return roles.list_roles(transaction, viewer, owners, subject, after, size + 1)
 
-        found = await self._reader.run(read, EVERYTHING if seen is None else Sight(seen, MAIN_OWNER in seen))
+        found = await self._reader.run(read, sight_of(seen))
         page = found[:size]
         token = encode_page_token(listing, (page[-1].binding.id,)) if len(found) > size else ""
         return pb.ListRolesResponse(bindings=map(encode_held, page), next_page_token=token)
@@ -120,14 +119,6 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
         if viewer.expires_ms is not None:
             message.expire_time.CopyFrom(to_timestamp(viewer.expires_ms))
         return message
-
-    def _owners(self, viewer: Viewer, permission: Permission) -> frozenset[int] | None:
-        """The owners at which the caller sees what this right opens; None for all."""
-        sight = self._visibility.sight(viewer, permission)
-        if sight.tenant_ids is None:
-            return None
-        words = frozenset(owner for owner in OWNER_WORDS if viewer.access.allows(permission, owner))
-        return sight.tenant_ids | words
 
     def _owner_word(self, owner: int) -> str:
         tenant = self._register.get(owner)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from tenantry.detection.levels import Level
+from tenantry.master.domain.access import OWNER_WORDS
 from tenantry.master.domain.records import StreamName
 from tenantry.master.domain.rules import (
     DEFAULT_SCORE,
@@ -16,6 +17,8 @@ from tenantry.master.domain.rules import (
     RuleFilter,
     RuleStatus,
 )
+from tenantry.master.domain.tenants import TenantStanding
+from tenantry.master.rpc.access_messages import decode_privacy, encode_privacy
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.transport.link_messages import WireEnum, from_duration, to_duration, to_timestamp
 from tenantry.v1 import rule_service_pb2 as pb
@@ -34,8 +37,8 @@ _SIGNS = {number: sign for sign, number in _OPERATORS.items()}
 _THRESHOLDS = {Level.CRITICAL: "critical", Level.MAJOR: "major", Level.MINOR: "minor"}
 
 
-def encode_rule(rule: Rule, status: RuleStatus) -> pb.Rule:
-    """The rule with what it finds now."""
+def encode_rule(rule: Rule, status: RuleStatus, tenant: TenantStanding | None) -> pb.Rule:
+    """The rule with what it finds now; ``tenant`` is its owner where that is one."""
     draft, condition = rule.draft, rule.draft.condition
     message = pb.Rule(
         id=rule.uid,
@@ -70,14 +73,18 @@ def encode_rule(rule: Rule, status: RuleStatus) -> pb.Rule:
         create_time=to_timestamp(rule.created_ms),
         update_time=to_timestamp(rule.updated_ms),
         status=pb.RuleStatus(findings=status.findings, tenants=status.tenants, failing_reason=rule.failing_reason),
+        owner=OWNER_WORDS[rule.owner] if tenant is None else tenant.guid,
+        tenant_name="" if tenant is None else tenant.tenant_name,
+        instance_name="" if tenant is None else tenant.instance_name,
+        privacy=encode_privacy(draft.privacy),
     )
     if rule.failing_since_ms is not None:
         message.status.failing_since.CopyFrom(to_timestamp(rule.failing_since_ms))
     return message
 
 
-def decode_draft(rule: pb.Rule) -> RuleDraft:
-    """What a request says of a rule, unchecked where the domain checks it. Raises FieldInvalid."""
+def decode_draft(rule: pb.Rule, keeper: int) -> RuleDraft:
+    """What a request of this user (the store's number) says of a rule, unchecked where the domain checks it. Raises FieldInvalid."""
     return RuleDraft(
         name=rule.name,
         condition=Condition(
@@ -94,11 +101,12 @@ def decode_draft(rule: pb.Rule) -> RuleDraft:
         tags=tuple(rule.tags),
         score=rule.score or DEFAULT_SCORE,
         active=rule.active,
+        privacy=decode_privacy(rule.privacy, keeper),
     )
 
 
 def decode_filter(wanted: pb.RuleFilter) -> RuleFilter:
-    """A filter of a request. Raises FieldInvalid."""
+    """A filter of a request, without the owner. Raises FieldInvalid."""
     if len(wanted.text) > MAX_FILTER_TEXT:
         raise FieldInvalid(
             field="filter.text",

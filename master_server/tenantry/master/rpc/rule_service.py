@@ -1,15 +1,20 @@
-"""`RuleService`: the rules of the Master on the wire."""
+"""`RuleService`: rules and their owners on the wire."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from tenantry.master.domain.access import EVERYTHING
+from tenantry.master.domain.access import Permission, Sight
+from tenantry.master.domain.privacy import Deed
 from tenantry.master.domain.rules import Rule, RuleStatus
 from tenantry.master.operations import ruling
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
-from tenantry.master.rpc.callers import ACTOR, Context
+from tenantry.master.operations.roles import find_owner
+from tenantry.master.operations.rule_rights import RuleRights, rule_rights
+from tenantry.master.operations.visibility import Visibility
+from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.rpc.rule_messages import decode_draft, decode_filter, encode_rule
 from tenantry.master.sql.transaction import Transaction
@@ -23,58 +28,74 @@ _NOTHING_FOUND = RuleStatus()
 
 
 class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
-    """Wire <-> `operations.ruling`."""
+    """Wire <-> `operations.ruling` and `operations.rule_rights`."""
 
-    def __init__(self, committer: Committer, reader: StoreReader, clocks: Clocks) -> None:
+    def __init__(self, committer: Committer, reader: StoreReader, visibility: Visibility, clocks: Clocks) -> None:
         self._committer = committer
         self._reader = reader
+        self._visibility = visibility
         self._clocks = clocks
 
     async def CreateRule(self, request: pb.CreateRuleRequest, context: Context) -> pb.CreateRuleResponse:
-        actor, draft, uid, now_ms = ACTOR.get(), decode_draft(request.rule), str(uuid.uuid4()), self._clocks.wall_ms()
-        return pb.CreateRuleResponse(
-            rule=await self._change(
-                lambda transaction: ruling.create_rule(transaction, actor, draft, uid=uid, now_ms=now_ms)
-            )
-        )
+        actor, uid, now_ms = ACTOR.get(), str(uuid.uuid4()), self._clocks.wall_ms()
+        draft = decode_draft(request.rule, VIEWER.get().user_id)
+
+        def create(transaction: Transaction) -> Rule:
+            owner = find_owner(transaction, request.rule.owner)
+            return ruling.create_rule(transaction, actor, draft, owner=owner, uid=uid, now_ms=now_ms)
+
+        return pb.CreateRuleResponse(rule=await self._change(self._rights(), create))
 
     async def GetRule(self, request: pb.GetRuleRequest, context: Context) -> pb.GetRuleResponse:
-        return pb.GetRuleResponse(
-            rule=await self._reader.run(
-                lambda transaction: _encode(transaction, transaction.rules.get(request.id)), EVERYTHING
-            )
-        )
+        rights = self._rights()
+
+        def read(transaction: Transaction) -> pb.Rule:
+            return _encode(transaction, [rights.find(transaction, request.id)], rights.sight)[0]
+
+        return pb.GetRuleResponse(rule=await self._reader.run(read, rights.sight))
 
     async def ListRules(self, request: pb.ListRulesRequest, context: Context) -> pb.ListRulesResponse:
         size = page_size(request.page_size, default=DEFAULT_PAGE, largest=LARGEST_PAGE)
         wanted, listing = decode_filter(request.filter), request.filter.SerializeToString(deterministic=True)
-        after = decode_page_token(listing, request.page_token)
+        place = decode_page_token(listing, request.page_token)
+        after = (str(place[0]), str(place[1])) if place else None
+        owner, rights = request.filter.owner, self._rights()
+        if owner:
+            self._visibility.require_at(VIEWER.get(), Permission.RULE_READ, owner)
 
         def read(transaction: Transaction) -> pb.ListRulesResponse:
-            found = transaction.rules.page(wanted, str(after[0]) if after else None, size + 1)
-            statuses, page = transaction.rule_states.statuses(), found[:size]
+            narrowed = replace(wanted, owner=find_owner(transaction, owner)) if owner else wanted
+            seen = (rights.sight, rights.hidden(transaction))
+            found = transaction.rules.page(narrowed, after, size + 1, *seen)
+            page = found[:size]
+            last = (page[-1].name, page[-1].uid) if len(found) > size else None
             return pb.ListRulesResponse(
-                rules=[encode_rule(rule, statuses.get(rule.id, _NOTHING_FOUND)) for rule in page],
-                next_page_token=encode_page_token(listing, (page[-1].name,)) if len(found) > size else "",
-                total_size=transaction.rules.count(wanted),
+                rules=_encode(transaction, page, rights.sight),
+                next_page_token=encode_page_token(listing, last) if last else "",
+                total_size=transaction.rules.count(narrowed, *seen),
             )
 
-        return await self._reader.run(read, EVERYTHING)
+        return await self._reader.run(read, rights.sight)
 
     async def UpdateRule(self, request: pb.UpdateRuleRequest, context: Context) -> pb.UpdateRuleResponse:
-        actor, draft, now_ms = ACTOR.get(), decode_draft(request.rule), self._clocks.wall_ms()
+        actor, rights, now_ms = ACTOR.get(), self._rights(), self._clocks.wall_ms()
+        draft = decode_draft(request.rule, rights.viewer.user_id)
         uid, etag, paths = request.rule.id, request.rule.etag, tuple(request.update_mask.paths)
-        return pb.UpdateRuleResponse(
-            rule=await self._change(
-                lambda transaction: ruling.update_rule(transaction, actor, uid, etag, draft, paths, now_ms)
-            )
-        )
+
+        def update(transaction: Transaction) -> Rule:
+            rule = rights.require(transaction, uid, Deed.EDIT)
+            return ruling.update_rule(transaction, actor, rule, etag, draft, paths, now_ms)
+
+        return pb.UpdateRuleResponse(rule=await self._change(rights, update))
 
     async def DeleteRule(self, request: pb.DeleteRuleRequest, context: Context) -> pb.DeleteRuleResponse:
-        actor, now_ms = ACTOR.get(), self._clocks.wall_ms()
-        await self._committer.run(
-            lambda transaction: ruling.delete_rule(transaction, actor, request.id, request.etag, now_ms)
-        )
+        actor, rights, now_ms = ACTOR.get(), self._rights(), self._clocks.wall_ms()
+
+        def delete(transaction: Transaction) -> None:
+            rule = rights.require(transaction, request.id, Deed.DELETE)
+            ruling.delete_rule(transaction, actor, rule, request.etag, now_ms)
+
+        await self._committer.run(delete)
         return pb.DeleteRuleResponse()
 
     async def EnableRule(self, request: pb.EnableRuleRequest, context: Context) -> pb.EnableRuleResponse:
@@ -84,14 +105,25 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
         return pb.DisableRuleResponse(rule=await self._set_active(request, active=False))
 
     async def _set_active(self, request: pb.EnableRuleRequest | pb.DisableRuleRequest, *, active: bool) -> pb.Rule:
-        actor, now_ms = ACTOR.get(), self._clocks.wall_ms()
-        return await self._change(
-            lambda transaction: ruling.set_active(transaction, actor, request.id, request.etag, active, now_ms)
+        actor, rights, now_ms = ACTOR.get(), self._rights(), self._clocks.wall_ms()
+
+        def change(transaction: Transaction) -> Rule:
+            rule = rights.require(transaction, request.id, Deed.EDIT)
+            return ruling.set_active(transaction, actor, rule, request.etag, active, now_ms)
+
+        return await self._change(rights, change)
+
+    def _rights(self) -> RuleRights:
+        return rule_rights(self._visibility, VIEWER.get())
+
+    async def _change(self, rights: RuleRights, change: Callable[[Transaction], Rule]) -> pb.Rule:
+        return await self._committer.run(
+            lambda transaction: _encode(transaction, [change(transaction)], rights.sight)[0]
         )
 
-    async def _change(self, change: Callable[[Transaction], Rule]) -> pb.Rule:
-        return await self._committer.run(lambda transaction: _encode(transaction, change(transaction)))
 
-
-def _encode(transaction: Transaction, rule: Rule) -> pb.Rule:
-    return encode_rule(rule, transaction.rule_states.statuses().get(rule.id, _NOTHING_FOUND))
+def _encode(transaction: Transaction, rules: Sequence[Rule], sight: Sight) -> list[pb.Rule]:
+    """Rules with what each finds of the Tenants within sight."""
+    statuses = transaction.rule_states.statuses([rule.id for rule in rules], sight)
+    tenants = transaction.tenants.standings_of({rule.owner for rule in rules})
+    return [encode_rule(rule, statuses.get(rule.id, _NOTHING_FOUND), tenants.get(rule.owner)) for rule in rules]

@@ -9,14 +9,14 @@ from tenantry.master.domain.records import StreamName
 class Changes:
     """Tenants whose row changed, by the store's number, streams that were appended to, and what evaluation has to know of.
 
-    ``rules``: a rule was changed. ``rules_reset``: Tenants whose states with the rules were taken away. ``users``: users of whom
-    something changed that decides what they may do: their row, a token, a certificate, a role, a membership.
+    ``rules``: owners of whom a rule was changed. ``rules_reset``: Tenants whose states with the rules were taken away. ``users``:
+    users of whom something changed that decides what they may do: their row, a token, a certificate, a role, a membership.
     ``privacy``: who sees a Tenant was changed.
     """
 
     tenants: frozenset[int]
     streams: frozenset[StreamName]
-    rules: bool = False
+    rules: frozenset[int] = frozenset()
     rules_reset: frozenset[int] = frozenset()
     users: frozenset[int] = frozenset()
     privacy: bool = False
@@ -28,7 +28,7 @@ class ChangeLog:
 
     tenants: set[int] = field(default_factory=set)
     streams: set[StreamName] = field(default_factory=set)
-    rules: bool = False
+    rules: set[int] = field(default_factory=set)
     rules_reset: set[int] = field(default_factory=set)
     users: set[int] = field(default_factory=set)
     privacy: bool = False
@@ -38,7 +38,7 @@ class ChangeLog:
         changed = Changes(
             frozenset(self.tenants),
             frozenset(self.streams),
-            self.rules,
+            frozenset(self.rules),
             frozenset(self.rules_reset),
             frozenset(self.users),
             self.privacy,

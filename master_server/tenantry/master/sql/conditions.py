@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, LargeBinary, any_, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, LargeBinary, all_, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 _FEW = 200
@@ -18,6 +18,16 @@ def any_of(connection: Connection, column: ColumnElement[Any], values: Collectio
     if is_sqlite(connection):
         return column.in_(select(func.json_each(json.dumps(listed)).table_valued("value").c.value))
     return column == any_(bindparam(None, listed, type_=ARRAY(column.type)))
+
+
+def none_of(connection: Connection, column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    """``column NOT IN values`` for any number of values; the column has no type of bytes and no NULL."""
+    listed = list(values)
+    if len(listed) <= _FEW:
+        return column.not_in(listed)
+    if is_sqlite(connection):
+        return column.not_in(select(func.json_each(json.dumps(listed)).table_valued("value").c.value))
+    return column != all_(bindparam(None, listed, type_=ARRAY(column.type)))
 
 
 def contains(connection: Connection, column: ColumnElement[str], part: str) -> ColumnElement[bool]:

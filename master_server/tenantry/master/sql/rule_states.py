@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, delete, distinct, fun
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tenantry.detection.levels import Level
+from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.domain.rules import Labels, RuleStatus, SeriesState
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.conditions import any_of, is_sqlite
@@ -99,9 +100,12 @@ class RuleStateStore:
         """Those of these Tenants."""
         return self._read(_all.where(any_of(self._connection, table.c.tenant_id, tenant_ids))) if tenant_ids else []
 
-    def statuses(self) -> dict[int, RuleStatus]:
-        """What each rule finds now; rules that find nothing are left out."""
-        return {rule: RuleStatus(found, tenants) for rule, found, tenants in self._connection.execute(_statuses)}
+    def statuses(self, rule_ids: Collection[int], sight: Sight = EVERYTHING) -> dict[int, RuleStatus]:
+        """What these rules find now of the Tenants within sight; those that find nothing are left out."""
+        query = _statuses.where(any_of(self._connection, table.c.rule_id, rule_ids))
+        if sight.tenant_ids is not None:
+            query = query.where(any_of(self._connection, table.c.tenant_id, sight.tenant_ids))
+        return {rule: RuleStatus(found, tenants) for rule, found, tenants in self._connection.execute(query)}
 
     def forget(self, keys: Sequence[SeriesKey]) -> None:
         """Take the states of single series away."""
@@ -110,9 +114,8 @@ class RuleStateStore:
             self._connection.execute(_forget_one, rows)
 
     def forget_rule(self, rule_id: int) -> None:
-        """Take the states of a rule away."""
+        """Take the states of a rule away that is about to be saved or deleted."""
         self._connection.execute(_forget_rule, {"wanted": rule_id})
-        self._changes.rules = True
 
     def forget_tenants(self, tenant_ids: Collection[int]) -> None:
         """Take the states of these Tenants away."""

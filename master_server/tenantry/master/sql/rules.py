@@ -1,14 +1,16 @@
-"""The rules of the Master."""
+"""The rules, each with its owner."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select, tuple_, update
 
+from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, Sight
+from tenantry.master.domain.privacy import Privacy
 from tenantry.master.domain.rules import Rule, RuleDraft, RuleFilter
 from tenantry.master.sql.changes import ChangeLog
-from tenantry.master.sql.conditions import contains
-from tenantry.master.sql.documents import read_definition, write_definition
+from tenantry.master.sql.conditions import any_of, contains, none_of
+from tenantry.master.sql.documents import read_definition, read_privacy, write_definition, write_privacy
 from tenantry.master.sql.tables import rules as table
 from tenantry.protocol.failures import RuleNameTaken, RuleNotFound
 
@@ -17,8 +19,16 @@ _SEPARATOR: Final = "\x1f"
 
 _by_uid: Final = select(table).where(table.c.uid == bindparam("wanted"))
 _active: Final = select(table).where(table.c.active).order_by(table.c.id)
-_namesake: Final = select(table.c.id).where(table.c.name == bindparam("wanted"), table.c.id != bindparam("itself"))
+_judging: Final = select(table.c.owner).where(table.c.active).distinct()
+_namesake: Final = select(table.c.id).where(
+    table.c.owner == bindparam("at"), table.c.name == bindparam("wanted"), table.c.id != bindparam("itself")
+)
 _count: Final = select(func.count()).select_from(table)
+_count_at: Final = _count.where(table.c.owner == bindparam("at"))
+_count_of_tenants: Final = _count.where(table.c.owner > MAIN_OWNER)
+_at: Final = select(table).where(table.c.owner == bindparam("at")).order_by(table.c.id)
+_narrowed: Final = select(table.c.id, table.c.owner, table.c.privacy).where(table.c.privacy != "")
+_PLACE: Final = tuple_(table.c.name, table.c.uid)
 _builtin: Final = select(table.c.builtin).where(table.c.builtin != "")
 _insert: Final = insert(table).returning(table.c.id)
 _update: Final = update(table).where(table.c.id == bindparam("itself"))
@@ -35,16 +45,17 @@ class RuleStore:
         self._changes = changes
 
     @property
-    def changed(self) -> bool:
-        """Whether this transaction has changed a rule."""
+    def changed(self) -> Collection[int]:
+        """The owners of whom this transaction has changed a rule."""
         return self._changes.rules
 
-    def insert(self, uid: str, draft: RuleDraft, now_ms: int, builtin: str = "") -> Rule:
+    def insert(self, uid: str, draft: RuleDraft, now_ms: int, builtin: str = "", *, owner: int) -> Rule:
         """Keep a new rule. Raises RuleNameTaken."""
-        self._check_name(draft.name, 0)
+        self._check_name(owner, draft.name, 0)
         values = {
             **_columns(draft),
             "uid": uid,
+            "owner": owner,
             "builtin": builtin,
             "version": 1,
             "created_ms": now_ms,
@@ -53,8 +64,8 @@ class RuleStore:
             "failing_since_ms": None,
         }
         number = self._connection.execute(_insert, values).scalar_one()
-        self._changes.rules = True
-        return Rule(number, uid, draft, builtin, 1, now_ms, now_ms)
+        self._changes.rules.add(owner)
+        return Rule(number, uid, owner, draft, builtin, 1, now_ms, now_ms)
 
     def get(self, uid: str) -> Rule:
         """The rule. Raises RuleNotFound."""
@@ -64,8 +75,8 @@ class RuleStore:
         return _rule(row)
 
     def save(self, rule: Rule) -> None:
-        """Write everything of a rule that is there. Raises RuleNameTaken, RuleNotFound."""
-        self._check_name(rule.name, rule.id)
+        """Write everything of a rule that is there but its owner. Raises RuleNameTaken, RuleNotFound."""
+        self._check_name(rule.owner, rule.name, rule.id)
         values = {
             **_columns(rule.draft),
             "version": rule.version,
@@ -75,7 +86,7 @@ class RuleStore:
         }
         if self._connection.execute(_update, {"itself": rule.id, **values}).rowcount != 1:
             raise RuleNotFound(rule=rule.uid)
-        self._changes.rules = True
+        self._changes.rules.add(rule.owner)
 
     def set_failing(self, rule_id: int, reason: str, since_ms: int) -> None:
         """Say why a rule does not work as it should; what is evaluated stays."""
@@ -84,35 +95,76 @@ class RuleStore:
     def delete(self, rule: Rule) -> None:
         """Forget a rule, whose states must have been taken away before."""
         self._connection.execute(_delete, {"itself": rule.id})
-        self._changes.rules = True
+        self._changes.rules.add(rule.owner)
 
-    def active(self) -> list[Rule]:
-        """All rules that are evaluated."""
-        return [_rule(row) for row in self._connection.execute(_active)]
+    def active(self, owners: Collection[int]) -> list[Rule]:
+        """The active rules of these owners."""
+        query = _active.where(any_of(self._connection, table.c.owner, owners))
+        return [_rule(row) for row in self._connection.execute(query)]
+
+    def judging(self, owners: Collection[int] | None = None) -> set[int]:
+        """Those of these owners (None: of all) that have active rules."""
+        query = _judging if owners is None else _judging.where(any_of(self._connection, table.c.owner, owners))
+        return set(self._connection.execute(query).scalars())
+
+    def at(self, owner: int) -> list[Rule]:
+        """All rules of an owner."""
+        return [_rule(row) for row in self._connection.execute(_at, {"at": owner})]
 
     def builtin(self) -> frozenset[str]:
         """Which of the rules that come with the program are there."""
         return frozenset(self._connection.execute(_builtin).scalars())
 
-    def page(self, wanted: RuleFilter, after: str | None, limit: int) -> list[Rule]:
-        """At most ``limit`` rules by name, behind that of the page before."""
-        query = select(table).where(*self._conditions(wanted)).order_by(table.c.name).limit(limit)
+    def narrowed(self, sight: Sight) -> list[tuple[int, int, Privacy]]:
+        """The rules within sight whose privacy narrows something: number, owner, privacy."""
+        found = self._connection.execute(_narrowed.where(*self._seen(sight)))
+        return [(number, owner, read_privacy(privacy)) for number, owner, privacy in found]
+
+    def page(
+        self,
+        wanted: RuleFilter,
+        after: tuple[str, str] | None,
+        limit: int,
+        sight: Sight = EVERYTHING,
+        hidden: Collection[int] = (),
+    ) -> list[Rule]:
+        """At most ``limit`` rules within sight, without those ``hidden`` (numbers), behind a name and uid, by these."""
+        query = select(table).where(*self._conditions(wanted, sight, hidden)).order_by(table.c.name, table.c.uid)
         if after is not None:
-            query = query.where(table.c.name > after)
-        return [_rule(row) for row in self._connection.execute(query)]
+            query = query.where(tuple_(*after) < _PLACE)
+        return [_rule(row) for row in self._connection.execute(query.limit(limit))]
 
-    def count(self, wanted: RuleFilter) -> int:
-        """How many rules match."""
-        return int(self._connection.execute(_count.where(*self._conditions(wanted))).scalar_one())
+    def count(self, wanted: RuleFilter, sight: Sight = EVERYTHING, hidden: Collection[int] = ()) -> int:
+        """How many rules match, as `page` shows them."""
+        return int(self._connection.execute(_count.where(*self._conditions(wanted, sight, hidden))).scalar_one())
 
-    def _check_name(self, name: str, itself: int) -> None:
+    def count_at(self, owner: int) -> int:
+        """How many rules an owner has."""
+        return int(self._connection.execute(_count_at, {"at": owner}).scalar_one())
+
+    def count_of_tenants(self) -> int:
+        """How many rules all Tenants have together."""
+        return int(self._connection.execute(_count_of_tenants).scalar_one())
+
+    def _check_name(self, owner: int, name: str, itself: int) -> None:
         # One writer at a time, as with Tenants; the unique constraint is the second net.
-        if self._connection.execute(_namesake, {"wanted": name, "itself": itself}).first() is not None:
+        if self._connection.execute(_namesake, {"at": owner, "wanted": name, "itself": itself}).first() is not None:
             raise RuleNameTaken(name=name)
 
-    def _conditions(self, wanted: RuleFilter) -> Sequence[ColumnElement[bool]]:
+    def _seen(self, sight: Sight) -> list[ColumnElement[bool]]:
+        if sight.tenant_ids is None:
+            return []
+        owners = sight.tenant_ids | {MAIN_OWNER} if sight.main else sight.tenant_ids
+        return [any_of(self._connection, table.c.owner, owners)]
+
+    def _conditions(self, wanted: RuleFilter, sight: Sight, hidden: Collection[int]) -> Sequence[ColumnElement[bool]]:
         connection = self._connection
-        conditions = [contains(connection, table.c.tags, f"{_SEPARATOR}{tag}{_SEPARATOR}") for tag in wanted.tags]
+        conditions = self._seen(sight)
+        conditions += [contains(connection, table.c.tags, f"{_SEPARATOR}{tag}{_SEPARATOR}") for tag in wanted.tags]
+        if hidden:
+            conditions.append(none_of(connection, table.c.id, hidden))
+        if wanted.owner is not None:
+            conditions.append(table.c.owner == wanted.owner)
         if wanted.name:
             conditions.append(table.c.name == wanted.name)
         if wanted.text:
@@ -131,6 +183,7 @@ def _columns(draft: RuleDraft) -> dict[str, Any]:
         "score": draft.score,
         "active": draft.active,
         "definition": write_definition(draft.condition, draft.actions),
+        "privacy": write_privacy(draft.privacy),
     }
 
 
@@ -139,6 +192,7 @@ def _rule(row: Row[Any]) -> Rule:
     return Rule(
         id=row.id,
         uid=row.uid,
+        owner=row.owner,
         draft=RuleDraft(
             name=row.name,
             condition=condition,
@@ -147,6 +201,7 @@ def _rule(row: Row[Any]) -> Rule:
             tags=tuple(row.tags.split(_SEPARATOR)[1:-1]),
             score=row.score,
             active=row.active,
+            privacy=read_privacy(row.privacy),
         ),
         builtin=row.builtin,
         version=row.version,

@@ -43,6 +43,7 @@ _IN_USE: Final = text(f"status = '{CertificateStatus.CURRENT.value}'")
 _KEYED: Final = text("epoch IS NOT NULL")
 _CHAINED: Final = text("chain_sequence IS NOT NULL")
 _EXTERNAL: Final = text("external <> ''")
+_NARROWED: Final = text("privacy <> ''")
 _REQUESTED: Final = text("request_id <> ''")
 
 tenants: Final = Table(
@@ -414,24 +415,30 @@ settings: Final = Table(
     Column("value", Text, nullable=False),
 )
 
+# `owner` as in `role_bindings`.
 rules: Final = Table(
     "rules",
     metadata,
     Column("id", _Number, primary_key=True),
     Column("uid", _Sorted, nullable=False, unique=True),
-    Column("name", _Sorted, nullable=False, unique=True),
+    Column("owner", BigInteger, nullable=False),
+    Column("name", _Sorted, nullable=False),
     Column("search", _Sorted, nullable=False),  # the name in folded case
     Column("description", Text, nullable=False),
     Column("tags", Text, nullable=False),  # each tag between separators
     Column("score", Integer, nullable=False),
     Column("active", Boolean, nullable=False),
     Column("definition", Text, nullable=False),  # JSON: what is judged and what is done
+    Column("privacy", Text, nullable=False),  # JSON; empty: rights alone decide
     Column("builtin", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
     Column("failing_reason", Text, nullable=False),
     Column("failing_since_ms", BigInteger),
+    UniqueConstraint("owner", "name"),
+    Index("ix_rules_name_uid", "name", "uid"),
+    Index("ix_rules_narrowed", "owner", sqlite_where=_NARROWED, postgresql_where=_NARROWED),
     sqlite_autoincrement=True,
 )
 

@@ -26,8 +26,17 @@ if _version_not_supported:
 
 
 class RuleServiceStub:
-    """Keeps the rules by which the Master judges metrics as they arrive. A rule judges every series of its metric whose labels fit, of
-    every Tenant that is Active or Alert, each series by itself, on the times of the samples. Every call needs
+    """Keeps the rules by which the Master judges metrics as they arrive. A rule judges every series of its metric whose labels fit, each
+    series by itself, on the times of the samples, of Tenants that are Active or Alert. Which Tenants says its owner, which is chosen when
+    it is made and never changes:
+
+    - a rule of the main tenant (`main`) judges every Tenant;
+    - a rule of a Tenant (its GUID) judges that Tenant alone;
+    - rules of the shared tenant (`shared`) are a library to copy from: they judge nothing and cannot be enabled.
+
+    To read a rule takes rule.read at its owner, to change one rule.write; at `shared` the rights to read and to manage shared resources do
+    the same. A rule's privacy narrows this further, and so does that of the Tenant that owns it. A rule that the caller does not see is
+    answered exactly as one that does not exist (RULE_NOT_FOUND), and is in no list and no count. Every call needs
     `authorization: Bearer TOKEN`. Errors carry a `google.rpc.ErrorInfo` with domain `tenantry.v1`; branch on its reason.
     """
 
@@ -75,28 +84,40 @@ class RuleServiceStub:
 
 
 class RuleServiceServicer:
-    """Keeps the rules by which the Master judges metrics as they arrive. A rule judges every series of its metric whose labels fit, of
-    every Tenant that is Active or Alert, each series by itself, on the times of the samples. Every call needs
+    """Keeps the rules by which the Master judges metrics as they arrive. A rule judges every series of its metric whose labels fit, each
+    series by itself, on the times of the samples, of Tenants that are Active or Alert. Which Tenants says its owner, which is chosen when
+    it is made and never changes:
+
+    - a rule of the main tenant (`main`) judges every Tenant;
+    - a rule of a Tenant (its GUID) judges that Tenant alone;
+    - rules of the shared tenant (`shared`) are a library to copy from: they judge nothing and cannot be enabled.
+
+    To read a rule takes rule.read at its owner, to change one rule.write; at `shared` the rights to read and to manage shared resources do
+    the same. A rule's privacy narrows this further, and so does that of the Tenant that owns it. A rule that the caller does not see is
+    answered exactly as one that does not exist (RULE_NOT_FOUND), and is in no list and no count. Every call needs
     `authorization: Bearer TOKEN`. Errors carry a `google.rpc.ErrorInfo` with domain `tenantry.v1`; branch on its reason.
     """
 
     def CreateRule(self, request, context):
-        """Keeps a new rule. Administrators. Fails with INVALID_ARGUMENT (FIELD_INVALID), ALREADY_EXISTS (RULE_NAME_TAKEN) and
-        RESOURCE_EXHAUSTED (RULES_TOO_MANY). Names are unique, so a call may be repeated: the second one finds the name taken.
+        """Keeps a new rule at the owner that it names. Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (TENANT_NOT_FOUND),
+        PERMISSION_DENIED (NOT_ALLOWED), ALREADY_EXISTS (RULE_NAME_TAKEN), FAILED_PRECONDITION (RULE_IN_LIBRARY: an active one of the shared
+        tenant) and RESOURCE_EXHAUSTED (RULES_TOO_MANY). An owner's names are unique, so a call may be repeated: the second one finds the
+        name taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRule(self, request, context):
-        """One rule. Administrators. Fails with NOT_FOUND (RULE_NOT_FOUND).
+        """One rule. Fails with NOT_FOUND (RULE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRules(self, request, context):
-        """A page of rules, by name. Administrators. Fails with INVALID_ARGUMENT (FIELD_INVALID, PAGE_TOKEN_INVALID).
+        """A page of the rules that the caller sees, by name. Fails with INVALID_ARGUMENT (FIELD_INVALID, PAGE_TOKEN_INVALID) and, for the owner
+        in the filter, NOT_FOUND (TENANT_NOT_FOUND) and PERMISSION_DENIED (NOT_ALLOWED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,14 +125,15 @@ class RuleServiceServicer:
 
     def UpdateRule(self, request, context):
         """Changes a rule. A change of what it judges or does ends what it had found: with the next samples it begins anew.
-        Administrators. Fails with NOT_FOUND, INVALID_ARGUMENT, ALREADY_EXISTS (RULE_NAME_TAKEN) and ABORTED (RULE_CHANGED).
+        Fails with NOT_FOUND, PERMISSION_DENIED (NOT_ALLOWED), INVALID_ARGUMENT, ALREADY_EXISTS (RULE_NAME_TAKEN), FAILED_PRECONDITION
+        (RULE_IN_LIBRARY) and ABORTED (RULE_CHANGED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRule(self, request, context):
-        """Deletes a rule; what it had found is over. Administrators. Fails with NOT_FOUND, ABORTED (RULE_CHANGED) and
+        """Deletes a rule; what it had found is over. Fails with NOT_FOUND, PERMISSION_DENIED (NOT_ALLOWED), ABORTED (RULE_CHANGED) and
         FAILED_PRECONDITION (RULE_BUILT_IN: it comes with the program and can only be disabled).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -119,14 +141,15 @@ class RuleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EnableRule(self, request, context):
-        """Lets a rule judge from the next sample on. Administrators. Fails with NOT_FOUND and ABORTED (RULE_CHANGED).
+        """Lets a rule judge from the next sample on. Fails with NOT_FOUND, PERMISSION_DENIED (NOT_ALLOWED), FAILED_PRECONDITION
+        (RULE_IN_LIBRARY: it belongs to the shared tenant; copy it to an owner) and ABORTED (RULE_CHANGED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisableRule(self, request, context):
-        """Lets a rule rest; what it had found is over. Administrators. Fails as EnableRule does.
+        """Lets a rule rest; what it had found is over. Fails as EnableRule does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,8 +202,17 @@ def add_RuleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RuleService:
-    """Keeps the rules by which the Master judges metrics as they arrive. A rule judges every series of its metric whose labels fit, of
-    every Tenant that is Active or Alert, each series by itself, on the times of the samples. Every call needs
+    """Keeps the rules by which the Master judges metrics as they arrive. A rule judges every series of its metric whose labels fit, each
+    series by itself, on the times of the samples, of Tenants that are Active or Alert. Which Tenants says its owner, which is chosen when
+    it is made and never changes:
+
+    - a rule of the main tenant (`main`) judges every Tenant;
+    - a rule of a Tenant (its GUID) judges that Tenant alone;
+    - rules of the shared tenant (`shared`) are a library to copy from: they judge nothing and cannot be enabled.
+
+    To read a rule takes rule.read at its owner, to change one rule.write; at `shared` the rights to read and to manage shared resources do
+    the same. A rule's privacy narrows this further, and so does that of the Tenant that owns it. A rule that the caller does not see is
+    answered exactly as one that does not exist (RULE_NOT_FOUND), and is in no list and no count. Every call needs
     `authorization: Bearer TOKEN`. Errors carry a `google.rpc.ErrorInfo` with domain `tenantry.v1`; branch on its reason.
     """
 

@@ -22,6 +22,7 @@ _OWNERS = {
     "marks": "tenant_id",
     "records": "coalesce(tenant_id, 0)",
     "role_bindings": "owner",
+    "rules": "owner",
     "rule_holds": "tenant_id",
     "rule_states": "tenant_id",
     "tenants": "id",
@@ -440,6 +441,7 @@ def upgrade() -> None:
         "rules",
         sa.Column("id", _NUMBER, nullable=False),
         sa.Column("uid", _SORTED, nullable=False),
+        sa.Column("owner", sa.BigInteger(), nullable=False),
         sa.Column("name", _SORTED, nullable=False),
         sa.Column("search", _SORTED, nullable=False),
         sa.Column("description", sa.Text(), nullable=False),
@@ -447,6 +449,7 @@ def upgrade() -> None:
         sa.Column("score", sa.Integer(), nullable=False),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("privacy", sa.Text(), nullable=False),
         sa.Column("builtin", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
@@ -454,9 +457,18 @@ def upgrade() -> None:
         sa.Column("failing_reason", sa.Text(), nullable=False),
         sa.Column("failing_since_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rules")),
-        sa.UniqueConstraint("name", name=op.f("uq_rules_name")),
+        sa.UniqueConstraint("owner", "name", name=op.f("uq_rules_owner_name")),
         sa.UniqueConstraint("uid", name=op.f("uq_rules_uid")),
         sqlite_autoincrement=True,
+    )
+    op.create_index("ix_rules_name_uid", "rules", ["name", "uid"], unique=False)
+    op.create_index(
+        "ix_rules_narrowed",
+        "rules",
+        ["owner"],
+        unique=False,
+        sqlite_where=sa.text("privacy <> ''"),
+        postgresql_where=sa.text("privacy <> ''"),
     )
     op.create_table(
         "rule_states",
