@@ -82,9 +82,9 @@ def test_a_rule_from_a_file_to_its_end(stranger: Person, tmp_path: Path) -> None
         }
         file = tmp_path / "rule.yaml"
         file.write_text(FORM)
-        made = stranger.data("rule", "create", "-f", str(file))
+        made = stranger.data("rule", "create", "-f", str(file), "--owner", "main")
         assert (made["name"], made["active"], made["for_duration"]) == ("Full disk", True, "120s")
-        assert stranger.error("rule", "create", "-f", str(file))["exit_code"] == EXIT_CONFLICT
+        assert stranger.error("rule", "create", "-f", str(file), "--owner", "main")["exit_code"] == EXIT_CONFLICT
         assert from_form(stranger.done("rule", "export", "Full disk")) == from_form(FORM)
         assert from_form(stranger.done("rule", "export", made["id"], "-o", "json")) == from_form(FORM)
         assert "Nothing to change" in stranger.done("rule", "edit", "Full disk", "-f", str(file))
@@ -97,7 +97,7 @@ def test_a_rule_from_a_file_to_its_end(stranger: Person, tmp_path: Path) -> None
         assert "Fuller" in listed and "inactive" in listed and "critical >= 0.99" in listed
         assert "critical >= 0.99" in stranger.done("rule", "show", "Fuller")
         file.write_text("name: nothing")
-        assert stranger.error("rule", "create", "-f", str(file))["exit_code"] == EXIT_USAGE
+        assert stranger.error("rule", "create", "-f", str(file), "--owner", "main")["exit_code"] == EXIT_USAGE
         stranger.done("rule", "delete", "Fuller", "--yes")
         assert stranger.error("rule", "show", "Fuller")["exit_code"] == EXIT_NOT_FOUND
         assert stranger.error("rule", "delete", "High CPU", "--yes")["exit_code"] == EXIT_WRONG_STATE

@@ -1,4 +1,4 @@
-"""Who holds a role, and where, as people write it: an owner is `main`, `shared`, or a Tenant."""
+"""Who holds a role, and where; whose a rule is. As people write it, an owner is `main`, `shared`, or a Tenant."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tenantry.cli.troubles import InputInvalid
 if TYPE_CHECKING:
     from tenantry.cli.connection import Master
     from tenantry.v1 import role_service_pb2 as pb
+    from tenantry.v1 import rule_service_pb2 as rules_pb
 
 OWNER_WORDS: Final = ("main", "shared")
 
@@ -18,6 +19,16 @@ def find_owner(master: Master, reference: str) -> str:
     from tenantry.cli.references import find_tenant
 
     return reference if reference in OWNER_WORDS else find_tenant(master, reference).guid
+
+
+def describe_owner(master: Master, reference: str) -> tuple[str, str]:
+    """The owner as `find_owner` gives it, and for people. Raises what `find_tenant` raises."""
+    from tenantry.cli.references import find_tenant
+
+    if reference in OWNER_WORDS:
+        return reference, f"the {reference} tenant"
+    tenant = find_tenant(master, reference)
+    return tenant.guid, f"{tenant.tenant_name}/{tenant.instance_name} ({tenant.guid})"
 
 
 def subject_of(user: str, group: str) -> pb.Subject:
@@ -34,6 +45,6 @@ def subject_text(subject: pb.Subject) -> str:
     return f"group {subject.group}" if subject.group else subject.user
 
 
-def owner_text(binding: pb.RoleBinding) -> str:
-    """Where a role is held, for people."""
-    return f"{binding.tenant_name}/{binding.instance_name}" if binding.tenant_name else binding.owner
+def owner_text(owned: pb.RoleBinding | rules_pb.Rule) -> str:
+    """Where a role is held, or whose a rule is, for people."""
+    return f"{owned.tenant_name}/{owned.instance_name}" if owned.tenant_name else owned.owner

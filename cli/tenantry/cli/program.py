@@ -20,6 +20,7 @@ from tenantry.cli.commands.login import login, logout
 from tenantry.cli.commands.profile import profile
 from tenantry.cli.commands.role import can_i, role, whoami
 from tenantry.cli.commands.rule import rule
+from tenantry.cli.commands.rule_copy import copy_rules, export_rules, import_rules
 from tenantry.cli.commands.status import status
 from tenantry.cli.commands.stream import gaps, stream
 from tenantry.cli.commands.tenant import tenant
@@ -142,5 +143,7 @@ for command in commands:
     program.add_command(command)
 for verb in verbs:
     tenant.add_command(verb)
+for copying in (export_rules, import_rules, copy_rules):
+    rule.add_command(copying)
 for own in (set_password, second_factor, issue_certificate, certificates_of, revoke_certificate):
     user.add_command(own)

@@ -1,4 +1,6 @@
-"""Rules as people write them in a file (YAML, of which JSON is a part) and name them on the command line.
+"""Rules as people write them in a file (YAML, of which JSON is a part).
+
+A file holds one rule, or several: documents of YAML, or a list. It does not say whose they are: whoever reads it in says that.
 
 The form has one word for each thing: thresholds like `">= 0.9"`, durations like `5m`, actions as a list of levels each. What is left
 out has its default; a word that is not known is an error.
@@ -7,19 +9,16 @@ out has its default; a word that is not known is an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from tenantry.cli.connection import Master
 from tenantry.cli.documents import enum_word
 from tenantry.cli.moments import duration_ms, parse_length, to_duration
+from tenantry.cli.privacy_words import parse_privacy, write_privacy
 from tenantry.cli.troubles import InputInvalid
 from tenantry.process.durations import format_milliseconds
-from tenantry.protocol.failures import FieldInvalid, RuleNotFound
-from tenantry.protocol.names import check_guid
 from tenantry.v1 import rule_service_pb2 as pb
 
-PAGE: Final = 500
 OPERATORS: Final = {
     pb.RULE_OPERATOR_GREATER: ">",
     pb.RULE_OPERATOR_GREATER_OR_EQUAL: ">=",
@@ -29,30 +28,6 @@ OPERATORS: Final = {
 LEVELS: Final = ("critical", "major", "minor")
 _THRESHOLD: Final = re.compile(r"\s*(>=|<=|>|<)\s*(\S+)\s*")
 _HINT: Final = "`tenantry rule export` prints a rule in the form that is read here."
-
-
-def find_rule(master: Master, reference: str) -> pb.Rule:
-    """The rule of this name or id. Raises RuleNotFound, and whatever the call raises."""
-    found = list(list_rules(master, pb.RuleFilter(name=reference)))
-    if found:
-        return found[0]
-    try:
-        identity = check_guid(reference.lower())
-    except FieldInvalid:
-        raise RuleNotFound(rule=reference) from None
-    return master.call(master.rules.GetRule, pb.GetRuleRequest(id=identity)).rule
-
-
-def list_rules(master: Master, wanted: pb.RuleFilter) -> Iterator[pb.Rule]:
-    """All rules that match, page by page. Raises whatever the call raises."""
-    token = ""
-    while True:
-        request = pb.ListRulesRequest(page_size=PAGE, page_token=token, filter=wanted)
-        answer = master.call(master.rules.ListRules, request)
-        yield from answer.rules
-        token = answer.next_page_token
-        if not token:
-            return
 
 
 def threshold_text(threshold: pb.RuleThreshold) -> str:
@@ -94,17 +69,47 @@ def to_form(rule: pb.Rule) -> dict[str, Any]:
         "for": format_milliseconds(duration_ms(rule.for_duration)),
         "clear_for": format_milliseconds(duration_ms(rule.clear_for_duration)),
         "actions": actions_of(rule),
+        "privacy": write_privacy(rule.privacy),
     }
 
 
+def write_forms(rules: Sequence[pb.Rule], *, as_json: bool) -> str:
+    """Rules as one text that `from_forms` reads back: one by itself, several as documents of YAML or as a list of JSON."""
+    import json
+
+    import yaml
+
+    forms = [to_form(rule) for rule in rules]
+    if as_json:
+        return json.dumps(forms[0] if len(forms) == 1 else forms, indent=2) + "\n"
+    if len(forms) == 1:
+        return str(yaml.safe_dump(forms[0], sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump_all(forms, sort_keys=False, allow_unicode=True))
+
+
 def from_form(text: str) -> pb.Rule:
-    """A rule from the text of a file. Raises InputInvalid, which says what is not understood."""
+    """The one rule in the text of a file. Raises InputInvalid, which says what is not understood."""
+    rules = from_forms(text)
+    if len(rules) != 1:
+        raise InputInvalid(f"there are {len(rules)} rules in it", "`tenantry rule import` reads several.")
+    return rules[0]
+
+
+def from_forms(text: str) -> list[pb.Rule]:
+    """The rules in the text of a file, without owners. Raises InputInvalid, which says what is not understood."""
     import yaml
 
     try:
-        form = yaml.safe_load(text)
+        documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.YAMLError as error:
         raise InputInvalid(f"this is neither YAML nor JSON: {error}", _HINT) from None
+    forms = documents[0] if len(documents) == 1 and isinstance(documents[0], list) else documents
+    if not forms:
+        raise InputInvalid("there is no rule in it", _HINT)
+    return [_read_form(form) for form in forms]
+
+
+def _read_form(form: Any) -> pb.Rule:
     if not isinstance(form, dict):
         raise InputInvalid("this is not a rule: fields with values are expected", _HINT)
     unknown = [str(word) for word in form if word not in _READERS]
@@ -155,6 +160,12 @@ def _read_actions(rule: pb.Rule, actions: Any) -> None:
         rule.actions.add(kind=kind, levels=sorted(numbers, reverse=True))
 
 
+def _read_privacy(rule: pb.Rule, text: Any) -> None:
+    privacy = parse_privacy(str(text))
+    if privacy.kind:  # what narrows nothing is as if nothing were said
+        rule.privacy.CopyFrom(privacy)
+
+
 def _plain(name: str) -> Callable[[pb.Rule, Any], None]:
     return lambda rule, value: setattr(rule, name, value)
 
@@ -172,4 +183,5 @@ _READERS: Final[Mapping[str, Callable[[pb.Rule, Any], None]]] = {
     "for": lambda rule, text: rule.for_duration.CopyFrom(to_duration(parse_length(str(text)))),
     "clear_for": lambda rule, text: rule.clear_for_duration.CopyFrom(to_duration(parse_length(str(text)))),
     "actions": _read_actions,
+    "privacy": _read_privacy,
 }

@@ -42,6 +42,13 @@ class TenantAmbiguous(Trouble):
     exit_code = EXIT_CONFLICT
 
 
+class RuleAmbiguous(Trouble):
+    """Several owners have a rule of that name."""
+
+    reason = "RULE_AMBIGUOUS"
+    exit_code = EXIT_CONFLICT
+
+
 class SomeRefused(Trouble):
     """Of several Tenants some could not be moved; each was reported by itself. Ends with the code of the first."""
 

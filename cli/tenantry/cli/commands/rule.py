@@ -1,4 +1,4 @@
-"""rule list, show, export, create, edit, enable, disable, delete."""
+"""rule list, show, create, edit, enable, disable, delete."""
 
 from __future__ import annotations
 
@@ -7,17 +7,32 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from tenantry.cli.commands.choices import yes_option
-from tenantry.cli.completions import rule_names
+from tenantry.cli.commands.choices import Decorated, yes_option
+from tenantry.cli.completions import rule_names, tenant_references
 from tenantry.cli.confirmation import confirm
 from tenantry.cli.invocation import Invocation, Noun, pass_invocation
+from tenantry.cli.privacy_words import HELP as PRIVACY_HELP
+from tenantry.cli.privacy_words import parse_privacy, write_privacy
 from tenantry.cli.troubles import InputInvalid
 
 if TYPE_CHECKING:
     from tenantry.cli.output import Cell
     from tenantry.v1 import rule_service_pb2 as pb
 
-rule_argument = click.argument("reference", metavar="RULE", shell_complete=rule_names)
+owner_option = click.option(
+    "--owner",
+    default="",
+    metavar="OWNER",
+    shell_complete=tenant_references,
+    help="Whose: a Tenant, `main` or `shared`. Needed where several have a rule of the name.",
+)
+
+
+def rule_argument(command: Decorated) -> Decorated:
+    """The argument RULE, and the option that says whose it is."""
+    return click.argument("reference", metavar="RULE", shell_complete=rule_names)(owner_option(command))
+
+
 etag_option = click.option(
     "--etag", default="", metavar="ETAG", help="Refuse when the rule's etag is another one by now."
 )
@@ -25,23 +40,32 @@ etag_option = click.option(
 
 @click.group(cls=Noun)
 def rule() -> None:
-    """Rules by which the Master judges metrics as they arrive. A rule is named by its name or its id."""
+    """Rules by which the Master judges metrics as they arrive. A rule is named by its name or its id.
+
+    Each belongs to one OWNER for ever: those of `main` judge every Tenant, those of a Tenant that Tenant alone, those of `shared`
+    nothing: they are there to be copied.
+    """
 
 
 @rule.command("list")
 @click.option("--text", default="", metavar="TEXT", help="Part of the name.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="With this tag; several: with all of them.")
 @click.option("--active/--inactive", default=None, help="Only those that judge, or only those that rest.")
+@click.option(
+    "--owner", default="", metavar="OWNER", shell_complete=tenant_references, help="Only those of this owner."
+)
 @pass_invocation
-def list_rules(invocation: Invocation, text: str, tags: tuple[str, ...], active: bool | None) -> None:
-    """The rules by name, with how many series each finds now."""
-    from tenantry.cli import rule_forms
+def list_rules(invocation: Invocation, text: str, tags: tuple[str, ...], active: bool | None, owner: str) -> None:
+    """The rules that you see, by name, with how many series each finds now."""
+    from tenantry.cli import rule_forms, rule_references
     from tenantry.cli.documents import to_plain
     from tenantry.cli.output import Column
+    from tenantry.cli.owners import find_owner, owner_text
     from tenantry.v1 import rule_service_pb2
 
     columns: list[Column[pb.Rule]] = [
         Column("NAME", lambda one: one.name, flexible=True),
+        Column("OWNER", owner_text, flexible=True),
         Column("STATE", _state),
         Column("SCORE", lambda one: str(one.score), right=True),
         Column("METRIC", lambda one: one.metric, flexible=True),
@@ -49,51 +73,48 @@ def list_rules(invocation: Invocation, text: str, tags: tuple[str, ...], active:
         Column("FINDINGS", lambda one: str(one.status.findings), right=True),
         Column("TENANTS", lambda one: str(one.status.tenants), right=True),
     ]
-    wanted = rule_service_pb2.RuleFilter(text=text, tags=tags, active=active)
     with invocation.connect() as master:
-        invocation.printer().listing(rule_forms.list_rules(master, wanted), columns, to_plain, "No rules match.")
+        where = find_owner(master, owner) if owner else ""
+        wanted = rule_service_pb2.RuleFilter(text=text, tags=tags, active=active, owner=where)
+        invocation.printer().listing(rule_references.list_rules(master, wanted), columns, to_plain, "No rules match.")
 
 
 @rule.command("show")
 @rule_argument
 @pass_invocation
-def show_rule(invocation: Invocation, reference: str) -> None:
+def show_rule(invocation: Invocation, reference: str, owner: str) -> None:
     """Everything of one rule, and what it finds now."""
     from tenantry.cli.documents import to_plain
-    from tenantry.cli.rule_forms import find_rule
+    from tenantry.cli.rule_references import find_rule
 
     printer = invocation.printer()
     with invocation.connect() as master:
-        found = find_rule(master, reference)
+        found = find_rule(master, reference, owner)
     printer.document(to_plain(found), lambda: printer.details(_details(found)))
-
-
-@rule.command("export")
-@rule_argument
-@pass_invocation
-def export_rule(invocation: Invocation, reference: str) -> None:
-    """Print a rule as a file that `rule create` and `rule edit` read: YAML, or JSON with --output json."""
-    import json
-
-    from tenantry.cli.rule_forms import find_rule, to_form
-
-    with invocation.connect() as master:
-        form = to_form(find_rule(master, reference))
-    click.echo(
-        json.dumps(form, indent=2) if invocation.output == "json" else _yaml(form), nl=invocation.output == "json"
-    )
 
 
 @rule.command("create")
 @click.option("-f", "--file", "source", type=click.File(), required=True, help="YAML or JSON; - reads from stdin.")
+@click.option(
+    "--owner",
+    required=True,
+    metavar="OWNER",
+    shell_complete=tenant_references,
+    help="Whose it is: a Tenant, `main` or `shared`. Cannot be changed later.",
+)
+@click.option("--privacy", metavar="WORDS", help=PRIVACY_HELP)
 @pass_invocation
-def create_rule(invocation: Invocation, source: IO[str]) -> None:
+def create_rule(invocation: Invocation, source: IO[str], owner: str, privacy: str | None) -> None:
     """Keep a new rule from a file. It judges from the next sample on if the file says `active: true`."""
+    from tenantry.cli.owners import find_owner
     from tenantry.cli.rule_forms import from_form
     from tenantry.v1 import rule_service_pb2
 
     wanted = from_form(source.read())
+    if privacy is not None:
+        wanted.privacy.CopyFrom(parse_privacy(privacy))
     with invocation.connect() as master:
+        wanted.owner = find_owner(master, owner)
         made = master.call(master.rules.CreateRule, rule_service_pb2.CreateRuleRequest(rule=wanted)).rule
     _tell(invocation, made, "Created")
 
@@ -101,25 +122,35 @@ def create_rule(invocation: Invocation, source: IO[str]) -> None:
 @rule.command("edit")
 @rule_argument
 @click.option("-f", "--file", "source", type=click.File(), help="YAML or JSON; without it $EDITOR opens the rule.")
+@click.option("--privacy", metavar="WORDS", help=PRIVACY_HELP)
 @etag_option
 @pass_invocation
-def edit_rule(invocation: Invocation, reference: str, source: IO[str] | None, etag: str) -> None:
-    """Make a rule as a file says, or as it is left in the editor. Refused when somebody else was faster."""
+def edit_rule(
+    invocation: Invocation, reference: str, owner: str, source: IO[str] | None, privacy: str | None, etag: str
+) -> None:
+    """Make a rule as a file says, or as it is left in the editor. Refused when somebody else was faster.
+
+    With --privacy and without a file only that is changed.
+    """
     from google.protobuf.field_mask_pb2 import FieldMask
 
-    from tenantry.cli.rule_forms import changed_paths, find_rule, from_form, to_form
+    from tenantry.cli.rule_forms import changed_paths, from_form, write_forms
+    from tenantry.cli.rule_references import find_rule
     from tenantry.v1 import rule_service_pb2
 
     with invocation.connect() as master:
-        found = find_rule(master, reference)
+        found = find_rule(master, reference, owner)
+        text: str | None = write_forms([found], as_json=False)
         if source is not None:
-            text: str | None = source.read()
-        else:
-            text = click.edit(_yaml(to_form(found)), extension=".yaml", require_save=True)
+            text = source.read()
+        elif privacy is None:
+            text = click.edit(text, extension=".yaml", require_save=True)
         if text is None:
             raise InputInvalid("the editor was left without saving; nothing was changed", "")
         wanted = from_form(text)
         wanted.score = wanted.score or found.score
+        if privacy is not None:
+            wanted.privacy.CopyFrom(parse_privacy(privacy))
         paths = changed_paths(found, wanted)
         if paths:
             wanted.id, wanted.etag = found.id, etag or found.etag
@@ -132,13 +163,13 @@ def edit_rule(invocation: Invocation, reference: str, source: IO[str] | None, et
 @rule_argument
 @etag_option
 @pass_invocation
-def enable_rule(invocation: Invocation, reference: str, etag: str) -> None:
+def enable_rule(invocation: Invocation, reference: str, owner: str, etag: str) -> None:
     """Let a rule judge from the next sample on."""
-    from tenantry.cli.rule_forms import find_rule
+    from tenantry.cli.rule_references import find_rule
     from tenantry.v1 import rule_service_pb2
 
     with invocation.connect() as master:
-        found = find_rule(master, reference)
+        found = find_rule(master, reference, owner)
         request = rule_service_pb2.EnableRuleRequest(id=found.id, etag=etag)
         changed = master.call(master.rules.EnableRule, request).rule
     _tell(invocation, changed, "Enabled")
@@ -148,13 +179,13 @@ def enable_rule(invocation: Invocation, reference: str, etag: str) -> None:
 @rule_argument
 @etag_option
 @pass_invocation
-def disable_rule(invocation: Invocation, reference: str, etag: str) -> None:
+def disable_rule(invocation: Invocation, reference: str, owner: str, etag: str) -> None:
     """Let a rule rest. What it had found is over: its alerts end, and Tenants that only it kept in Alert go back."""
-    from tenantry.cli.rule_forms import find_rule
+    from tenantry.cli.rule_references import find_rule
     from tenantry.v1 import rule_service_pb2
 
     with invocation.connect() as master:
-        found = find_rule(master, reference)
+        found = find_rule(master, reference, owner)
         request = rule_service_pb2.DisableRuleRequest(id=found.id, etag=etag)
         changed = master.call(master.rules.DisableRule, request).rule
     _tell(invocation, changed, "Disabled")
@@ -165,16 +196,17 @@ def disable_rule(invocation: Invocation, reference: str, etag: str) -> None:
 @etag_option
 @yes_option
 @pass_invocation
-def delete_rule(invocation: Invocation, reference: str, etag: str, confirmed: bool) -> None:
+def delete_rule(invocation: Invocation, reference: str, owner: str, etag: str, confirmed: bool) -> None:
     """Delete a rule; what it had found is over. Rules that come with the program can only be disabled."""
     from tenantry.cli.documents import to_plain
     from tenantry.cli.escaping import escape
-    from tenantry.cli.rule_forms import find_rule
+    from tenantry.cli.owners import owner_text
+    from tenantry.cli.rule_references import find_rule
     from tenantry.v1 import rule_service_pb2
 
     with invocation.connect() as master:
-        found = find_rule(master, reference)
-        name = escape(found.name)
+        found = find_rule(master, reference, owner)
+        name = escape(f"{found.name} of {owner_text(found)}")
         confirm(
             confirmed, [f"This deletes the rule {name}, which finds {found.status.findings} series now."], "Delete it?"
         )
@@ -187,9 +219,11 @@ def delete_rule(invocation: Invocation, reference: str, etag: str, confirmed: bo
 def _tell(invocation: Invocation, found: pb.Rule, happened: str) -> None:
     from tenantry.cli.documents import to_plain
     from tenantry.cli.escaping import escape
+    from tenantry.cli.owners import owner_text
 
     state = "judges" if found.active else "rests"
-    invocation.printer().document(to_plain(found), lambda: [f"{happened} the rule {escape(found.name)}; it {state}."])
+    name = escape(f"{found.name} of {owner_text(found)}")
+    invocation.printer().document(to_plain(found), lambda: [f"{happened} the rule {name}; it {state}."])
 
 
 def _state(found: pb.Rule) -> Cell:
@@ -202,11 +236,14 @@ def _state(found: pb.Rule) -> Cell:
 
 def _details(found: pb.Rule) -> Iterator[tuple[str, Cell | str]]:
     from tenantry.cli.moments import duration_ms, local_time, timestamp_ms
+    from tenantry.cli.owners import owner_text
     from tenantry.cli.rule_forms import actions_of, thresholds_of
     from tenantry.process.durations import format_milliseconds
 
     yield "Name", found.name
     yield "ID", found.id
+    yield "Owner", owner_text(found)
+    yield "Privacy", write_privacy(found.privacy)
     yield "State", _state(found)
     yield "Failing", found.status.failing_reason
     if found.status.HasField("failing_since"):
@@ -231,9 +268,3 @@ def _details(found: pb.Rule) -> Iterator[tuple[str, Cell | str]]:
 
 def _joined(thresholds: dict[str, str]) -> str:
     return ", ".join(f"{level} {text}" for level, text in thresholds.items())
-
-
-def _yaml(form: dict[str, object]) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(form, sort_keys=False, allow_unicode=True))
