@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
 FOLDER = CHECKOUT / ".demo"
 PROFILES = FOLDER / "profiles.yaml"
+BUILT_CONSOLE = CHECKOUT / "master_server" / "tenantry" / "master" / "console" / "built" / "index.html"
+ENDPOINTS = FOLDER / "master" / "run" / "endpoints.json"
+PERSON = "demo"
+PASSWORD_FILE = FOLDER / "password"
 TENANTS = (("Acme GmbH", "Berlin"), ("Acme GmbH", "Hamburg"), ("Globex", "Lyon"))
 IN_MAINTENANCE = 2
 START_S = 60.0
@@ -73,11 +78,15 @@ def start(running: contextlib.ExitStack) -> None:
         "--token-file",
         FOLDER / "token",
     )
-    listen = ("--api-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0")
+    listen = ["--api-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0"]
+    if BUILT_CONSOLE.exists():
+        listen += ["--console-listen", "127.0.0.1:0"]
     running.enter_context(program("master", "tenantry-master", "run", "--data", FOLDER / "master", *listen))
-    endpoints = wait_for(lambda: read_json(FOLDER / "master" / "run" / "endpoints.json"), "the Master to listen")
+    endpoints = wait_for(lambda: read_json(ENDPOINTS), "the Master to listen")
     root = next((FOLDER / "master" / "pki").glob("*/root.pem"))
     do("tenantry", "login", "--address", endpoints["api"], "--ca-file", root, "--token-file", FOLDER / "token")
+    if endpoints["console"]:
+        admit_person()
 
     say("2. Three Tenants: each is registered, joins with its one-time key, and runs as a process of its own")
     for number, (name, instance) in enumerate(TENANTS):
@@ -93,6 +102,14 @@ def start(running: contextlib.ExitStack) -> None:
         if number != IN_MAINTENANCE:
             do("tenantry", "tenant", "activate", f"{name}/{instance}", "--reason", "demo")
     wait_for(as_it_should_begin, "the first metrics of two Tenants, and none of the third")
+
+
+def admit_person() -> None:
+    """Somebody who may do everything, for the web console."""
+    PASSWORD_FILE.touch(0o600)
+    PASSWORD_FILE.write_text(secrets.token_urlsafe(12))
+    do("tenantry", "user", "create", PERSON, "--password-file", PASSWORD_FILE)
+    do("tenantry", "role", "grant", "general-administrator", "main", "--user", PERSON)
 
 
 def as_it_should_begin() -> bool:
@@ -125,6 +142,12 @@ def show_commands(seconds: float) -> None:
     daemon = f"{PROGRAMS.relative_to(CHECKOUT)}/tenantry-daemon --data .demo/tenant-1"
     say(f"     {daemon} status")
     say(f"     {daemon} leave --for 30m --reason upgrade")
+    console = read_json(ENDPOINTS)["console"]
+    if console is None:
+        say("   `make console` builds the web console, and the next demo has it (it needs the npm registry).")
+    else:
+        say(f"   In a browser: https://{console}/ as {PERSON}, with the password {PASSWORD_FILE.read_text()}")
+        say("   (the browser does not know this Master's own authority, and says so)")
     say("")
 
 

@@ -111,6 +111,21 @@ async def test_the_device_flow_waits_for_its_user(server: OpenIdServer) -> None:
     assert found.groups == {"operators", "staff"}
 
 
+async def test_a_strength_that_the_provider_does_not_tell_is_refused(server: OpenIdServer) -> None:
+    """It is asked for, and what comes back without it signs nobody in."""
+    settings = OpenId(issuer=server.issuer, scopes=SCOPES, acr=("urn:example:two-factors",))
+    provider = OpenIdProvider(settings, None)
+    url = await provider.authorization_url(REDIRECT, "state", "nonce", VERIFIER, 0)
+    assert parse_qs(urlsplit(url).query)["acr_values"] == ["urn:example:two-factors"]
+    code = await code_of(provider, server, "ada")
+    with pytest.raises(OpenIdSignInFailed, match="acr"):
+        await provider.redeem_code(code, REDIRECT, "nonce", VERIFIER, now_ms=now_ms(), steady_ms=0)
+    device = await provider.begin_device(0)
+    server.approve_device(device.complete_uri, "ada")
+    with pytest.raises(OpenIdSignInFailed, match="acr"):
+        await provider.redeem_device(device.code, now_ms=now_ms(), steady_ms=0)
+
+
 async def test_a_provider_under_another_name_is_not_believed(server: OpenIdServer) -> None:
     """The document has to name the issuer of the settings."""
     provider = client_of(server, issuer=server.issuer.replace("127.0.0.1", "localhost"))

@@ -18,6 +18,7 @@ from tenantry.master.pki.issuing import IssuedServerCertificate, issue_server_ce
 from tenantry.master.pki.peer import identify
 from tenantry.master.pki.trust import Trust, load_trust
 from tests.master.pki.samples import DAY, GUID, TRUST_DOMAIN, key_pem, make_request
+from tests.servers.deadlines import PATIENCE_S
 
 _METHOD = "/tenantry.test.Echo/WhoAmI"
 
@@ -43,7 +44,7 @@ class _Daemon:
         ]
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options) as channel:
             call = channel.unary_unary(_METHOD, lambda request: request, lambda answer: answer)
-            answer: bytes = await call(b"", timeout=10)
+            answer: bytes = await call(b"", timeout=PATIENCE_S)
         return answer.decode()
 
     async def is_refused(self, port: int) -> bool:

@@ -20,6 +20,7 @@ from tenantry.protocol.failures import (
     UserNotFound,
 )
 from tenantry.v1 import session_service_pb2, tenant_service_pb2, user_service_pb2
+from tests.servers.deadlines import PATIENCE_S
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.operating import STUBS, read_records
 from tests.servers.people import grant
@@ -65,14 +66,14 @@ async def test_a_certificate_is_the_machines_user_with_its_roles(master: MasterP
     async with master.machine_channel(key, issued.certificate_chain.encode()) as channel:
         assert await me(channel) == name
         with refused(NotAllowed):
-            await STUBS["TenantService"](channel).ListTenants(listing, timeout=15)
+            await STUBS["TenantService"](channel).ListTenants(listing, timeout=PATIENCE_S)
         await grant(master, name, "GENERAL_ADMINISTRATOR", "main")
-        await STUBS["TenantService"](channel).ListTenants(listing, timeout=15)
+        await STUBS["TenantService"](channel).ListTenants(listing, timeout=PATIENCE_S)
         assert await me(channel, master.metadata) == name, "a token counts for nothing there"
         with refused(NotASession):
-            await SERVICES["SessionService"](channel).SignOut(session_service_pb2.SignOutRequest(), timeout=15)
+            await SERVICES["SessionService"](channel).SignOut(session_service_pb2.SignOutRequest(), timeout=PATIENCE_S)
         request_ = pb.CreateUserRequest(user=pb.User(name=f"{name}-child"))
-        await SERVICES["UserService"](channel).CreateUser(request_, timeout=15)
+        await SERVICES["UserService"](channel).CreateUser(request_, timeout=PATIENCE_S)
     actors = {str(record.fields["actor"]) for record in await read_records(master, "auditMessages")}
     assert any(name in actor and issued.certificate.serial[:8] in actor for actor in actors)
     await administrator(master).call("UserService.DeleteUser", pb.DeleteUserRequest(name=name))
@@ -122,7 +123,7 @@ async def test_each_listener_takes_its_own_certificates_alone(master: MasterProc
     async with master.link_channel(key, chain) as channel:
         stub: Any = channel.unary_unary("/tenantry.v1.LinkService/RenewCertificate")
         with refused(PeerCertificateInvalid):
-            await stub(b"", timeout=15)
+            await stub(b"", timeout=PATIENCE_S)
     async with open_link(master, tenant) as link:
         assert link is not None
     options = (("grpc.ssl_target_name_override", "machines.tenantry.internal"),)

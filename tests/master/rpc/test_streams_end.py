@@ -31,6 +31,7 @@ from tenantry.v1 import (
     token_service_pb2,
     user_service_pb2,
 )
+from tests.servers.deadlines import PATIENCE_S
 from tests.servers.operating import STUBS
 from tests.servers.refusals import check_refusal
 from tests.servers.signing_in import PASSWORD, key_and_request
@@ -54,7 +55,9 @@ class House:
     async def call(self, service: str, method: str, request: Any, metadata: Metadata | None = None) -> Any:
         """One call, of the administrator's unless told otherwise."""
         stub = STUBS[service](self.channel)
-        return await getattr(stub, method)(request, metadata=self.admin if metadata is None else metadata, timeout=20)
+        return await getattr(stub, method)(
+            request, metadata=self.admin if metadata is None else metadata, timeout=PATIENCE_S
+        )
 
     async def user(self, name: str, *, machine: bool = False) -> None:
         """A user who may read everything."""
@@ -132,7 +135,7 @@ async def read_to_end(call: Any) -> None:
 async def ended(calls: list[Any], kind: type[Failure], **facts: str) -> None:
     """Each must have come to its end within 2 s, with this failure."""
     began = time.monotonic()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         for call in calls:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await read_to_end(call)

@@ -20,6 +20,7 @@ from tenantry.protocol.failures import (
     UserNotFound,
 )
 from tenantry.v1 import tenant_service_pb2, token_service_pb2, user_service_pb2
+from tests.servers.deadlines import PATIENCE_S
 from tests.servers.master import MasterProcess
 from tests.servers.operating import STUBS, read_records
 from tests.servers.people import grant
@@ -50,7 +51,7 @@ async def list_tenants(person: Person) -> None:
     """Something that needs the right tenant.read."""
     async with person.master.api_channel() as channel:
         request = tenant_service_pb2.ListTenantsRequest(page_size=1)
-        await STUBS["TenantService"](channel).ListTenants(request, metadata=person.metadata, timeout=15)
+        await STUBS["TenantService"](channel).ListTenants(request, metadata=person.metadata, timeout=PATIENCE_S)
 
 
 async def test_a_user_is_made_changed_and_erased(master: MasterProcess) -> None:

@@ -202,6 +202,11 @@ def _who(master: Master) -> tuple[str, str]:
 def _say_how_many_codes_are_left(session: SignInResponse) -> None:
     if session.HasField("recovery_codes_left"):
         click.echo(f"That recovery code is used up; {session.recovery_codes_left} are left.", err=True)
+    if session.second_factor_missing:
+        click.echo(
+            "This Master requires a second factor: `tenantry user second-factor enrol`, then sign in again with a code.",
+            err=True,
+        )
 
 
 def _with_certificate(reached: Profile, certificate: Path, key: Path | None) -> Profile:

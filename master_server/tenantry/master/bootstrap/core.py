@@ -123,7 +123,7 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
     metrics.watch(links=lambda: len(links), queued_bytes=lambda: committer.queued_bytes)
     metrics.set_certificate_end(CertificateRole.INTERMEDIATE, trust.issuing.intermediate_not_after)
     metrics.set_certificate_end(CertificateRole.ROOT, trust.issuing.root_not_after)
-    terms = SessionTerms(config.session_lifetime, config.session_idle)
+    terms = SessionTerms(config.session_lifetime, config.session_idle, config.second_factor_required)
     return Core(
         config=config,
         clocks=clocks,

@@ -72,6 +72,8 @@ class OpenId:
     """The claim that lists the user's groups: who is in a group here whose `external` name is listed, holds its roles."""
     provision: bool = _setting(True, BOOLEAN)
     """Whether who signs in for the first time becomes a user; without it only whom an administrator made beforehand."""
+    acr: tuple[str, ...] = _setting((), WORDS)
+    """Ways of signing in that are strong enough, as the provider names them (`acr`); none: every one that the provider takes."""
     redirects: tuple[str, ...] = _setting((), URLS)
     """Where the provider may send browsers back to, beside ports of the user's own machine."""
 
@@ -111,6 +113,8 @@ class MasterConfig:
     """A session ends after this time, used or not."""
     session_idle: int = _setting(_HOUR, duration(_MINUTE, 7 * _DAY))
     """A session ends when it is not used for so long."""
+    second_factor_required: bool = _setting(False, BOOLEAN)
+    """Whether who signs in by a password without a code may do nothing but enrol a second factor."""
     server_certificate_lifetime: int = _setting(30 * _DAY, duration(5 * _SECOND, 365 * _DAY))
     clock_tolerance: int = _setting(10 * _MINUTE, duration(_SECOND, 7 * _DAY))
     audit_head_interval: int = _setting(_MINUTE, duration(_SECOND, _DAY))

@@ -42,7 +42,11 @@ class OpenIdProvider:
         metadata = await self._discover(steady_ms)
         async with self._client(redirect_uri) as client:
             url, _ = client.create_authorization_url(
-                metadata["authorization_endpoint"], state=state, code_verifier=verifier, nonce=nonce
+                metadata["authorization_endpoint"],
+                state=state,
+                code_verifier=verifier,
+                nonce=nonce,
+                **self._asked_acr(),
             )
             return str(url)
 
@@ -66,7 +70,7 @@ class OpenIdProvider:
         endpoint = metadata.get("device_authorization_endpoint")
         if not endpoint:
             raise OpenIdSignInFailed(cause="this provider has no device flow")
-        form = {"client_id": self._settings.client_id, "scope": " ".join(self._settings.scopes)}
+        form = {"client_id": self._settings.client_id, "scope": " ".join(self._settings.scopes), **self._asked_acr()}
         # authlib has no call for this endpoint, which authenticates clients as the token endpoint does (RFC 8628, section 3.1).
         auth = None if self._secret is None else (self._settings.client_id, self._secret)
         async with httpx2.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, auth=auth) as client:
@@ -91,6 +95,10 @@ class OpenIdProvider:
             if answer is None:
                 return None
             return await self._identify(client, metadata, answer, None, now_ms, steady_ms)
+
+    def _asked_acr(self) -> dict[str, str]:
+        """What the provider is asked for; what it then did stands in the ID token, and that alone is believed."""
+        return {"acr_values": " ".join(self._settings.acr)} if self._settings.acr else {}
 
     @asynccontextmanager
     async def _client(self, redirect_uri: str | None) -> AsyncIterator[Any]:
@@ -158,7 +166,7 @@ class OpenIdProvider:
         if not isinstance(token, str):
             raise OpenIdSignInFailed(cause="the provider sent no ID token; the scope `openid` is needed")
         keys = await self._keys_for(token, metadata, steady_ms)
-        claims = verify(token, keys, metadata["issuer"], self._settings.client_id, nonce, now_ms)
+        claims = verify(token, keys, metadata["issuer"], self._settings.client_id, nonce, now_ms, self._settings.acr)
         if self._settings.groups_claim not in claims and _is_as_safe(metadata.get("userinfo_endpoint"), self.issuer):
             more = await _asked(client.get(metadata["userinfo_endpoint"]), self.issuer)
             # Core 1.0, section 5.3.2: an answer about another subject must not be used.

@@ -1,7 +1,7 @@
 """ID tokens: whose keys sign them, and what has to be true of them (OpenID Connect Core 1.0, section 3.1.3.7)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from joserfc import jwt
@@ -63,8 +63,19 @@ class KeyRing:
         self._read_ms = steady_ms
 
 
-def verify(token: str, ring: KeyRing, issuer: str, client_id: str, nonce: str | None, now_ms: int) -> Mapping[str, Any]:
-    """The claims of an ID token that this provider made for us, now, for this sign-in. Raises OpenIdSignInFailed."""
+def verify(
+    token: str,
+    ring: KeyRing,
+    issuer: str,
+    client_id: str,
+    nonce: str | None,
+    now_ms: int,
+    acr: Collection[str] = (),
+) -> Mapping[str, Any]:
+    """The claims of an ID token that this provider made for us, now, for this sign-in, in one of the ways ``acr`` if any is named.
+
+    Raises OpenIdSignInFailed.
+    """
     now_s = now_ms // 1000
     try:
         claims = jwt.decode(token, ring.keys, algorithms=ALGORITHMS).claims
@@ -85,6 +96,8 @@ def verify(token: str, ring: KeyRing, issuer: str, client_id: str, nonce: str | 
         raise OpenIdSignInFailed(cause="its ID token is for others as well, and not presented for us (azp)")
     if nonce is not None and claims.get("nonce") != nonce:
         raise OpenIdSignInFailed(cause="its ID token belongs to another sign-in (nonce)")
+    if acr and claims.get("acr") not in acr:
+        raise OpenIdSignInFailed(cause="the provider's way of signing in is not one that this Master takes (acr)")
     if now_s - int(claims["iat"]) > MAX_TOKEN_AGE_S:
         raise OpenIdSignInFailed(cause="its ID token is old")
     return claims

@@ -4,7 +4,9 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tenantry.master.domain.access import Permission
 from tenantry.master.domain.people import Token, TokenKind, User
+from tenantry.master.domain.records import JsonValue
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.sql.transaction import Transaction
@@ -24,10 +26,11 @@ NOTED_EVERY_MS: Final = 60_000
 
 @dataclass(frozen=True, slots=True)
 class SessionTerms:
-    """How long sessions live, used and unused, in milliseconds."""
+    """How long sessions live, used and unused, in milliseconds, and whether a password alone opens one that is good for anything."""
 
     lifetime_ms: int = LIFETIME_MS
     idle_ms: int = IDLE_MS
+    second_factor_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,12 @@ def open_session(
     source: str,
     terms: SessionTerms,
     now_ms: int,
+    permissions: frozenset[Permission] | None = None,
 ) -> OpenedSession:
     """A session for a user who has proven who it is.
 
     ``method`` says how, for the audit and the listing; ``source`` is where from (`sign_in_limits.source_of`), remembered as one
-    from which the user may always try; an empty one is not.
+    from which the user may always try; an empty one is not. ``permissions`` narrow what the session is good for; None: nothing does.
     """
     signed_in = replace(user, last_sign_in_ms=now_ms)
     transaction.users.note_sign_in(signed_in)
@@ -74,14 +78,16 @@ def open_session(
         now_ms,
         user_id=user.id,
         kind=TokenKind.SESSION,
+        permissions=permissions,
         expires_ms=now_ms + terms.lifetime_ms,
     )
     transaction.tokens.insert(token)
     if source:
         transaction.sign_in_sources.note(user.id, source, now_ms, MAX_SOURCES)
-    transaction.records.append(
-        [journal.audit(actor, "session.open", now_ms, user=user.name, session=token.id, method=method)]
-    )
+    facts: dict[str, JsonValue] = {"user": user.name, "session": token.id, "method": method}
+    if permissions is not None:
+        facts["permissions"] = [*map(str, sorted(permissions))]
+    transaction.records.append([journal.audit(actor, "session.open", now_ms, None, None, **facts)])
     return OpenedSession(signed_in, token, secret)
 
 

@@ -35,10 +35,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A sign-in that succeeded, and how many recovery codes are left where it took one."""
+    """A sign-in that succeeded, and how many recovery codes are left where it took one.
+
+    ``second_factor_missing``: the session is good for enrolling one, and nothing else.
+    """
 
     session: OpenedSession
     recovery_codes_left: int | None
+    second_factor_missing: bool = False
 
 
 class SignInDesk:
@@ -104,6 +108,7 @@ class SignInDesk:
                     return None
                 present = replace(present, totp_used_step=use.used_step, recovery_codes=use.recovery_codes)
                 left = len(use.recovery_codes) if use.by_recovery else None
+            missing = self.terms.second_factor_required and not present.second_factor
             if verdict.renewed is not None:
                 present = replace(present, password=verdict.renewed)
             opened = open_session(
@@ -115,8 +120,9 @@ class SignInDesk:
                 source=source,
                 terms=self.terms,
                 now_ms=now_ms,
+                permissions=frozenset() if missing else None,
             )
-            return Passed(opened, left)
+            return Passed(opened, left, missing)
 
         passed = await self._committer.run(work)
         if passed is None:

@@ -38,6 +38,7 @@ def trust_of(issuers: Sequence[TrustedIssuer], openid: OpenId) -> Trust:
         "issuer": openid.issuer,
         "client": openid.client_id,
         "groups_claim": openid.groups_claim,
+        "acr": list(openid.acr),
         "provision": openid.provision,
         "redirects": list(openid.redirects),
     }

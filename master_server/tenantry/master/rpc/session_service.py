@@ -37,6 +37,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
             expire_time=to_timestamp(token.expires_ms or 0),
             idle_timeout=to_duration(self._desk.terms.idle_ms),
             recovery_codes_left=passed.recovery_codes_left,
+            second_factor_missing=passed.second_factor_missing,
         )
 
     async def SignOut(self, request: pb.SignOutRequest, context: Context) -> pb.SignOutResponse:

@@ -202,7 +202,9 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         if user.id == viewer.user_id and user.second_factor:
 
             def remove(transaction: Transaction, present: User, _use: CodeUse, now_ms: int) -> User:
-                return users.remove_second_factor(transaction, actor, present, now_ms, spare=viewer.token_id)
+                # Where one is required, the session that goes on would be one by a password alone.
+                spare = "" if self._desk.terms.second_factor_required else viewer.token_id
+                return users.remove_second_factor(transaction, actor, present, now_ms, spare=spare)
 
             action = "user.remove_second_factor"
             changed = await self._desk.spend_code(user, request.code, actor, peer_host(context), action, remove)

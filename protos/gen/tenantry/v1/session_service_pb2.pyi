@@ -60,6 +60,7 @@ class SignInResponse(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     RECOVERY_CODES_LEFT_FIELD_NUMBER: _builtins.int
+    SECOND_FACTOR_MISSING_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The bearer token of the session. Shown here and never again."""
     token_id: _builtins.str
@@ -68,6 +69,8 @@ class SignInResponse(_message.Message):
     """The user's name."""
     recovery_codes_left: _builtins.int
     """Recovery codes that are left, where the sign-in took one."""
+    second_factor_missing: _builtins.bool
+    """This Master requires a second factor and the user has none: the session may do nothing but enrol one. Sign in again after that."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the session ends, used or not."""
@@ -85,10 +88,11 @@ class SignInResponse(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         idle_timeout: _duration_pb2.Duration | None = ...,
         recovery_codes_left: _builtins.int | None = ...,
+        second_factor_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_recovery_codes_left", b"_recovery_codes_left", "expire_time", b"expire_time", "idle_timeout", b"idle_timeout", "recovery_codes_left", b"recovery_codes_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery_codes_left", b"_recovery_codes_left", "expire_time", b"expire_time", "idle_timeout", b"idle_timeout", "name", b"name", "recovery_codes_left", b"recovery_codes_left", "token", b"token", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery_codes_left", b"_recovery_codes_left", "expire_time", b"expire_time", "idle_timeout", b"idle_timeout", "name", b"name", "recovery_codes_left", b"recovery_codes_left", "second_factor_missing", b"second_factor_missing", "token", b"token", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recovery_codes_left: _TypeAlias = _typing.Literal["recovery_codes_left"]  # noqa: Y015
     _WhichOneofArgType__recovery_codes_left: _TypeAlias = _typing.Literal["_recovery_codes_left", b"_recovery_codes_left"]  # noqa: Y015
