@@ -42,12 +42,14 @@ def prepare_server_process() -> None:
         os.environ.setdefault(name, value)
 
 
-def server_options(*, file_descriptors: int, max_streams_per_connection: int) -> Options:
-    """Options of a listener. ``file_descriptors`` is the process's limit."""
+def server_options(*, file_descriptors: int, max_streams_per_connection: int, channelz: bool = False) -> Options:
+    """Options of a listener. ``file_descriptors`` is the process's limit; ``channelz``: figures of each connection are kept."""
     return [
         *_BOTH,
         # On by default: a second Master would silently share the port.
         ("grpc.so_reuseport", 0),
+        # On by default: memory for each connection and counters for each message, which nobody reads.
+        ("grpc.enable_channelz", int(channelz)),
         ("grpc.max_concurrent_streams", max_streams_per_connection),
         ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
         ("grpc.max_send_message_length", MAX_SEND_BYTES),

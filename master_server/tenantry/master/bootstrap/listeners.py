@@ -73,9 +73,10 @@ class Listeners:
     def __init__(self, core: Core, certificates: Certificates) -> None:
         """Raises ListenFailed, CertificateUnusable."""
         config, domain = core.config, core.config.trust_domain
+        serve = partial(make_server, channelz=config.channelz)
         people = (core.store.viewers, core.visibility, core.uses, core.clocks)
-        self.api = make_server([_gate(core, Door(*people))], API_STREAMS)
-        self.link = make_server(
+        self.api = serve([_gate(core, Door(*people))], API_STREAMS)
+        self.link = serve(
             [_gate(core, None, CertificateReader(partial(_identify, trust_domain=domain), core.clocks))], LINK_STREAMS
         )
         self.api_port = bind(self.api, "api", config.api_listen, certificates.api)
@@ -84,13 +85,13 @@ class Listeners:
         self.machines_address: str | None = None
         if config.machines_listen is not None:
             door = MachineDoor(*people, partial(_identify_machine, trust_domain=domain))
-            machines = make_server([_gate(core, door)], API_STREAMS)
+            machines = serve([_gate(core, door)], API_STREAMS)
             port = bind(machines, "machines", config.machines_listen, certificates.machines)
             self.machines_address = join_address(split_listen(config.machines_listen)[0], port)
             self.of_api.append(machines)
         self.console: ConsoleListener | None = None
         if config.console_listen is not None:
-            services = make_server([_gate(core, Door(*people), brought=True)], CONSOLE_STREAMS)
+            services = serve([_gate(core, Door(*people), brought=True)], CONSOLE_STREAMS)
             self.console = _console(core, config.console_listen, services, certificates.console)
             self.of_api.append(services)
         self.api_address = join_address(split_listen(config.api_listen)[0], self.api_port)

@@ -90,12 +90,16 @@ def _configuration(identity: ServerIdentity) -> grpc.ServerCertificateConfigurat
     )
 
 
-def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor], streams_per_connection: int) -> grpc.aio.Server:
-    """A server with our settings."""
+def make_server(
+    interceptors: Sequence[grpc.aio.ServerInterceptor], streams_per_connection: int, *, channelz: bool
+) -> grpc.aio.Server:
+    """A server with our settings; ``channelz``: its connections can be looked at."""
     file_descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return grpc.aio.server(
         interceptors=list(interceptors),
-        options=server_options(file_descriptors=file_descriptors, max_streams_per_connection=streams_per_connection),
+        options=server_options(
+            file_descriptors=file_descriptors, max_streams_per_connection=streams_per_connection, channelz=channelz
+        ),
     )
 
 
