@@ -76,10 +76,13 @@ def _so_reuseport_on() -> None:
     _ports_unchecked()
     right = settings.server_options
 
-    def server_options(**named: int) -> settings.Options:
-        return [
-            ("grpc.so_reuseport", 1) if name == "grpc.so_reuseport" else (name, value) for name, value in right(**named)
-        ]
+    def server_options(
+        *, file_descriptors: int, max_streams_per_connection: int, channelz: bool = False
+    ) -> settings.Options:
+        options = right(
+            file_descriptors=file_descriptors, max_streams_per_connection=max_streams_per_connection, channelz=channelz
+        )
+        return [("grpc.so_reuseport", 1) if name == "grpc.so_reuseport" else (name, value) for name, value in options]
 
     settings.server_options = server_options
 
