@@ -558,7 +558,10 @@ class CertificateRevoked(Failure):
     reason = "CERTIFICATE_REVOKED"
     code = "UNAUTHENTICATED"
     message = "the certificate {serial} has been revoked or replaced"
-    hint = "An operator can let this machine join again with `tenantry tenant rekey`."
+    hint = (
+        "An operator can let a Tenant join again with `tenantry tenant rekey`, "
+        "and give a machine's user another one with `tenantry user certificate`."
+    )
     exit_code = EXIT_DENIED
 
 
@@ -568,7 +571,10 @@ class CertificateExpired(Failure):
     reason = "CERTIFICATE_EXPIRED"
     code = "UNAUTHENTICATED"
     message = "the certificate {serial} ended at {not_after}; the Master's clock says {server_time}"
-    hint = "Check this machine's clock; if it is right, join again with a key of `tenantry tenant rekey`."
+    hint = (
+        "Check this machine's clock. If it is right: a Tenant joins again with a key of `tenantry tenant rekey`, "
+        "a machine's user gets another one with `tenantry user certificate`."
+    )
     exit_code = EXIT_DENIED
 
 
