@@ -6,7 +6,6 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any, Final
 
 from hypercorn.asyncio import serve
@@ -19,7 +18,8 @@ IDLE_S: Final = 30.0
 """How long a connection may stay open without a request; also how long a request's head may take."""
 STREAMS: Final = 128
 """Calls at once on one connection."""
-GRACE_S: Final = 2.0
+GRACE_S: Final = 1.0
+"""How long connections may take to close: browsers leave them open until TLS itself gives up."""
 
 
 class _OneSocket(Config):
@@ -51,6 +51,17 @@ class _OneSocket(Config):
         return Sockets([self._bound], [], [])
 
 
+class _CancelledConnections(logging.Filter):
+    """Up to Python 3.11 a connection that is cancelled while it closes is reported as an error of its callback."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
+_CANCELLED: Final = _CancelledConnections()
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens there soon (port 0: a free one). Raises OSError."""
     (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -71,9 +82,11 @@ async def serving(application: Any, bound: socket.socket, tls: ssl.SSLContext) -
     """Answer on this socket until the block ends; what is being answered then has `GRACE_S`. Closes the socket."""
     stopped = asyncio.Event()
     config = _OneSocket(bound, tls)
+    # For good: the last of those callbacks are called when all else has ended.
+    logging.getLogger("asyncio").addFilter(_CANCELLED)
     with bound:
         async with asyncio.TaskGroup() as group:
-            group.create_task(serve(application, config, shutdown_trigger=partial(stopped.wait), mode="asgi"))
+            group.create_task(serve(application, config, shutdown_trigger=stopped.wait, mode="asgi"))
             try:
                 yield
             finally:
