@@ -1,17 +1,19 @@
 """`tenantry rule` against the program `tenantry-master`."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tenantry.cli.rule_forms import changed_paths, from_form, to_form
+from tenantry.cli.rule_forms import changed_paths, from_form, from_forms, to_form, write_forms
 from tenantry.cli.troubles import InputInvalid
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_USAGE, EXIT_WRONG_STATE
 from tenantry.transport.pinning import fingerprint_of
 from tests.cli.conftest import Person
 from tests.servers.master import running_master
+from tests.servers.people import make_person
 
 FORM = """
 name: Full disk
@@ -59,6 +61,8 @@ def test_a_rule_reads_back_as_it_was_written() -> None:
         "actions: {raise_alert: [fatal]}",
         "labels: [{name: x, value: y}]",
         "for: soon",
+        "privacy: secret",
+        "owner: main",
         "score: high",
         "margin: wide",
     ],
@@ -67,6 +71,20 @@ def test_a_wrong_file_is_explained(wrong: str) -> None:
     """Whatever is wrong, it is said in a sentence."""
     with pytest.raises(InputInvalid):
         from_form(wrong)
+
+
+def test_several_rules_read_back_as_they_were_written() -> None:
+    """Documents of YAML, a list of JSON; with their privacy, and without what is the owner's."""
+    rules = [from_form(FORM + "privacy: shared:junior-analyst=edit"), from_form(FORM.replace("Full", "Fuller"))]
+    for as_json in (False, True):
+        assert from_forms(write_forms(rules, as_json=as_json)) == rules
+        assert from_forms(write_forms(rules[:1], as_json=as_json)) == rules[:1]
+    assert changed_paths(*rules) == ["name", "privacy"]
+    with pytest.raises(InputInvalid, match="2 rules"):
+        from_form(write_forms(rules, as_json=False))
+    for nothing in ("", "---", "[]"):
+        with pytest.raises(InputInvalid, match="no rule"):
+            from_forms(nothing)
 
 
 @pytest.mark.slow
@@ -101,3 +119,45 @@ def test_a_rule_from_a_file_to_its_end(stranger: Person, tmp_path: Path) -> None
         stranger.done("rule", "delete", "Fuller", "--yes")
         assert stranger.error("rule", "show", "Fuller")["exit_code"] == EXIT_NOT_FOUND
         assert stranger.error("rule", "delete", "High CPU", "--yes")["exit_code"] == EXIT_WRONG_STATE
+
+
+@pytest.mark.slow
+def test_rules_of_several_owners(stranger: Person, tmp_path: Path) -> None:
+    """An administrator and an analyst of one Tenant: who sees what, copies between owners, and what is refused."""
+    with running_master(tmp_path) as master:
+        where = ("--address", master.api_address, "--ca-fingerprint", fingerprint_of(master.root.decode()))
+        stranger.done("login", *where, stdin=master.token)
+        guids = {
+            name: stranger.data("tenant", "create", name, "one", "--join-file", str(tmp_path / name))["tenant"]["guid"]
+            for name in ("acme", "other")
+        }
+        bea = asyncio.run(make_person(master, "bea", ("TIER_2_ANALYST", guids["acme"])))
+        stranger.done("login", *where, "--profile", "bea", stdin=bea.secret)
+        stranger.done("profile", "use", "default")
+        unasked = stranger.run("rule", "copy", "High CPU", "--to", "acme/one")
+        assert f"This creates 1 rules of acme/one ({guids['acme']}):" in unasked.stderr
+        assert unasked.exit_code == EXIT_USAGE
+        stranger.done("rule", "copy", "High CPU", "Low memory", "--to", "shared", "--yes")
+        assert stranger.error("rule", "show", "High CPU")["reason"] == "RULE_AMBIGUOUS"
+        library = stranger.data("rule", "show", "High CPU", "--owner", "shared")
+        assert (library["owner"], library["active"], library["builtin"]) == ("shared", False, "")
+        assert stranger.error("rule", "enable", library["id"])["exit_code"] == EXIT_WRONG_STATE
+        file = tmp_path / "library.yaml"
+        stranger.done("rule", "export", "High CPU", "Low memory", "--owner", "shared", "--file", str(file))
+        stranger.done("rule", "import", str(file), "--owner", "acme/one", "--yes")
+        stranger.done("rule", "copy", library["id"], "--to", "other/one", "--name", "Busy", "--enable", "--yes")
+        taken = stranger.error("rule", "import", str(file), "--owner", "acme", "--yes")
+        assert taken["exit_code"] == EXIT_CONFLICT
+        assert "acme/one" in stranger.done("rule", "list", "--owner", "acme/one")
+        as_bea = ("--profile", "bea")
+        assert [rule["name"] for rule in stranger.data("rule", "list", *as_bea)] == ["High CPU", "Low memory"]
+        assert {rule["owner"] for rule in stranger.data("rule", "list", *as_bea)} == {guids["acme"]}
+        assert stranger.error("rule", "show", library["id"], *as_bea)["reason"] == "RULE_NOT_FOUND"
+        assert stranger.error("rule", "show", "Busy", *as_bea)["reason"] == "RULE_NOT_FOUND"
+        foreign = stranger.error("rule", "import", str(file), "--owner", guids["other"], "--yes", *as_bea)
+        assert foreign["reason"] == "TENANT_NOT_FOUND"
+        own = stranger.data("rule", "edit", "High CPU", "--privacy", "private", *as_bea)
+        assert own["privacy"]["kind"] == "PRIVATE"
+        assert "private" in stranger.done("rule", "show", "High CPU", *as_bea)
+        assert "judges" in stranger.done("rule", "enable", "High CPU", *as_bea)
+        assert "of acme/one" in stranger.done("rule", "delete", "High CPU", "--yes", *as_bea)

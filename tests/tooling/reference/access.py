@@ -11,7 +11,8 @@ def render() -> str:
 
 _INTRODUCTION = """
 A role is held by a user or a group at an owner: a Tenant, `main` or `shared`. It gives its rights there and nowhere else, but for the
-general administrator's, which is held at `main` only and counts at every owner. What is not in this table nobody may do. Which call
+general administrator's, which is held at `main` only and counts at every owner. At `shared`, shared.read and shared.write mean
+rule.read and rule.write. What is not in this table nobody may do. Which call
 needs which right: [calls](calls.md).
 """
 

@@ -137,7 +137,10 @@ def show_tenant(invocation: Invocation, reference: str) -> None:
 @yes_option
 @pass_invocation
 def delete_tenant(invocation: Invocation, reference: str, reason: str, etag: str, confirmed: bool) -> None:
-    """Delete a Tenant: revokes its certificates and cuts its link at once. Its history stays, its GUID never comes back."""
+    """Delete a Tenant: revokes its certificates and cuts its link at once.
+
+    Its rules and the roles at it go with it. Its history stays, its GUID never comes back.
+    """
     from tenantry.cli.documents import to_plain
     from tenantry.cli.references import find_tenant
     from tenantry.cli.tenant_view import one_line

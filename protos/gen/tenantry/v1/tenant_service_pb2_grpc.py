@@ -187,8 +187,8 @@ class TenantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTenant(self, request, context):
-        """Deletes a Tenant: its certificates are revoked and its link is cut at once; its history stays. Administrators. Fails with
-        NOT_FOUND and ABORTED.
+        """Deletes a Tenant: its certificates are revoked and its link is cut at once; its rules and the roles held at it go with it, its
+        history stays. Administrators. Fails with NOT_FOUND and ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,8 +74,8 @@ class TenantServiceStub:
     (TENANT_NOT_QUARANTINED).
     """
     DeleteTenant: _grpc.UnaryUnaryMultiCallable[_tenant_service_pb2.DeleteTenantRequest, _tenant_service_pb2.DeleteTenantResponse]
-    """Deletes a Tenant: its certificates are revoked and its link is cut at once; its history stays. Administrators. Fails with
-    NOT_FOUND and ABORTED.
+    """Deletes a Tenant: its certificates are revoked and its link is cut at once; its rules and the roles held at it go with it, its
+    history stays. Administrators. Fails with NOT_FOUND and ABORTED.
     """
     WatchTenants: _grpc.UnaryStreamMultiCallable[_tenant_service_pb2.WatchTenantsRequest, _tenant_service_pb2.WatchTenantsResponse]
     """Follows Tenants. The protocol:
@@ -132,8 +132,8 @@ class TenantServiceAsyncStub(TenantServiceStub):
     (TENANT_NOT_QUARANTINED).
     """
     DeleteTenant: _aio.UnaryUnaryMultiCallable[_tenant_service_pb2.DeleteTenantRequest, _tenant_service_pb2.DeleteTenantResponse]  # type: ignore[assignment]
-    """Deletes a Tenant: its certificates are revoked and its link is cut at once; its history stays. Administrators. Fails with
-    NOT_FOUND and ABORTED.
+    """Deletes a Tenant: its certificates are revoked and its link is cut at once; its rules and the roles held at it go with it, its
+    history stays. Administrators. Fails with NOT_FOUND and ABORTED.
     """
     WatchTenants: _aio.UnaryStreamMultiCallable[_tenant_service_pb2.WatchTenantsRequest, _tenant_service_pb2.WatchTenantsResponse]  # type: ignore[assignment]
     """Follows Tenants. The protocol:
@@ -253,8 +253,8 @@ class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tenant_service_pb2.DeleteTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_service_pb2.DeleteTenantResponse, _abc.Awaitable[_tenant_service_pb2.DeleteTenantResponse]]:
-        """Deletes a Tenant: its certificates are revoked and its link is cut at once; its history stays. Administrators. Fails with
-        NOT_FOUND and ABORTED.
+        """Deletes a Tenant: its certificates are revoked and its link is cut at once; its rules and the roles held at it go with it, its
+        history stays. Administrators. Fails with NOT_FOUND and ABORTED.
         """
 
     @_abc_1.abstractmethod

@@ -13,6 +13,7 @@ from tests.faults.identity.doubling import start_beside
 from tests.faults.identity.revoking import check_cut
 from tests.faults.identity.test_clones import active_tenant, greet, refuse_clone, renew
 from tests.faults.identity.test_enrolment_keys import check_exactly_one_wins
+from tests.faults.identity.test_foreign_rules import check_judges_alone, check_not_shown
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.refusals import refused
 
@@ -70,3 +71,21 @@ async def test_a_certificate_that_counts_before_continuity_is_proven_locks_the_t
         await refuse_clone(master, clone, "STALE_INCARNATION")
         with refused(CertificateRevoked):
             await greet(master, tenant)
+
+
+async def test_a_rule_that_judges_other_tenants_is_found(tmp_path: Path) -> None:
+    """The check of F37 finds an alert of a Tenant's rule at another Tenant."""
+    with (
+        master_with("rules judge everybody", tmp_path) as master,
+        pytest.raises(AssertionError, match="judged another Tenant's samples"),
+    ):
+        await check_judges_alone(master)
+
+
+async def test_a_gate_that_lets_a_foreign_rule_through_is_found(tmp_path: Path) -> None:
+    """The check of F37 is shown the rule."""
+    with (
+        master_with("foreign rules let through", tmp_path) as master,
+        pytest.raises(AssertionError, match="a foreign rule was shown"),
+    ):
+        await check_not_shown(master)

@@ -111,6 +111,7 @@ def _filters_forgotten() -> None:
     from tenantry.master.domain.access import EVERYTHING, Sight
     from tenantry.master.sql.gaps import GapStore
     from tenantry.master.sql.records import RecordStore
+    from tenantry.master.sql.rules import RuleStore
     from tenantry.master.sql.tenants import TenantStore
 
     def unfiltered(right: Any) -> Any:
@@ -123,6 +124,7 @@ def _filters_forgotten() -> None:
     for store, names in (
         (TenantStore, ("page", "count", "counts")),
         (RecordStore, ("page", "last", "after", "summary")),
+        (RuleStore, ("page", "count")),
     ):
         for name in names:
             setattr(store, name, unfiltered(getattr(store, name)))
@@ -130,7 +132,38 @@ def _filters_forgotten() -> None:
     GapStore.page = lambda self, _ids, *rest: gaps(self, None, *rest)  # type: ignore[method-assign]
 
 
+def _rules_judge_everybody() -> None:
+    """A Tenant's own rules are read as if they were the main tenant's."""
+    from collections.abc import Collection
+
+    from tenantry.master.domain.access import MAIN_OWNER
+    from tenantry.master.domain.rules import Rule
+    from tenantry.master.sql.rules import RuleStore
+
+    right = RuleStore.active
+
+    def active(self: RuleStore, owners: Collection[int]) -> list[Rule]:
+        return right(self, self.judging() if MAIN_OWNER in owners else owners)
+
+    RuleStore.active = active  # type: ignore[method-assign]
+
+
+def _foreign_rules_let_through() -> None:
+    """Who may read rules somewhere reads every rule whose id is known."""
+    from tenantry.master.domain.rules import Rule
+    from tenantry.master.operations.rule_rights import RuleRights
+    from tenantry.master.sql.transaction import Transaction
+
+    def find(self: RuleRights, transaction: Transaction, uid: str) -> Rule:
+        del self
+        return transaction.rules.get(uid)
+
+    RuleRights.find = find  # type: ignore[method-assign]
+
+
 _BUGS = {
+    "rules judge everybody": _rules_judge_everybody,
+    "foreign rules let through": _foreign_rules_let_through,
     "filters forgotten": _filters_forgotten,
     "fetch then delete": _fetch_then_delete,
     "revoke by task cancel": _revoke_by_task_cancel,
