@@ -256,13 +256,11 @@ def encode_from_daemon(message: FromDaemon) -> link_pb.ConnectRequest:
 
 def decode_from_daemon(request: link_pb.ConnectRequest) -> FromDaemon:
     """A daemon's message. Raises MessageUnreadable for an empty or unknown one, FieldInvalid for a wrong field."""
+    if request.HasField("batch"):  # nearly every message is one
+        batch = request.batch
+        spool = _decode_spool(batch.spool) if batch.HasField("spool") else None
+        return Batch(STREAMS.member(batch.stream, Stream), batch.first_seq, tuple(batch.records), batch.chain, spool)
     match request.WhichOneof("message"):
-        case "batch":
-            batch = request.batch
-            spool = _decode_spool(batch.spool) if batch.HasField("spool") else None
-            return Batch(
-                STREAMS.member(batch.stream, Stream), batch.first_seq, tuple(batch.records), batch.chain, spool
-            )
         case "heartbeat":
             heartbeat = request.heartbeat
             return Heartbeat(_decode_spool(heartbeat.spool) if heartbeat.HasField("spool") else None)

@@ -21,7 +21,7 @@ from tenantry.protocol.messages import (
 
 ACK_DELAY_MS = 50
 """How long an acknowledgement may wait for others of its link, where one was written just before."""
-CROWDED_ACK_DELAY_MS = 250
+CROWDED_ACK_DELAY_MS = 400
 """The same while thousands of batches come each second: with many links the next batch of one is longer in coming."""
 
 
