@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from tenantry.master.domain.access import Role, RoleBinding
+from tenantry.master.domain.people import Group, User
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
+from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.frames import Frame, FrameTable
 from tenantry.master.timeseries.segments import encode_segment
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
@@ -16,14 +19,15 @@ NOW = 1_800_000_000_000
 
 @dataclass(frozen=True)
 class Marked:
-    """A Tenant and its word."""
+    """A Tenant and its word; ``people`` is the word of those who hold a role there."""
 
     guid: str
     word: str
+    people: str = "folknowhere"
 
 
-OWN = Marked("00000000-0000-4000-8000-00000000000a", "canaryown")
-FOREIGN = Marked("00000000-0000-4000-8000-00000000000b", "canaryforeign")
+OWN = Marked("00000000-0000-4000-8000-00000000000a", "canaryown", "folkown")
+FOREIGN = Marked("00000000-0000-4000-8000-00000000000b", "canaryforeign", "folkforeign")
 MISSING = Marked("00000000-0000-4000-8000-00000000000f", "canarymissing")
 MAIN_WORD = "canarymain"
 
@@ -47,6 +51,7 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
                     NOW,
                 )
             )
+            _people_of(transaction, marked, tenant.id)
             transaction.records.append([_record(stream, tenant.id, marked.word) for stream in StreamName])
             transaction.gaps.append(
                 [
@@ -63,6 +68,22 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
                 segment.data, received_ms=NOW, frames=1, samples=segment.summary.samples, first_ms=NOW, last_ms=NOW
             )
         transaction.records.append([_record(stream, None, MAIN_WORD) for stream in StreamName])
+
+
+def _people_of(transaction: Transaction, marked: Marked, owner: int) -> None:
+    """A user and a group with another one, who hold a role at the Tenant."""
+    first, second = [
+        transaction.users.insert(
+            User(0, f"{kind}-{marked.people}", f"{kind} {marked.people}", f"{kind}@{marked.people}.example", NOW)
+        )
+        for kind in ("user", "member")
+    ]
+    group = transaction.groups.insert(Group(0, f"group {marked.people}", marked.people, "", NOW))
+    transaction.groups.add(group.id, second.id, external=False)
+    for user_id, group_id in ((first.id, None), (None, group.id)):
+        transaction.role_bindings.insert(
+            RoleBinding(0, user_id, group_id, owner, Role.JUNIOR_ANALYST, NOW, marked.people)
+        )
 
 
 def _record(stream: StreamName, tenant_id: int | None, word: str) -> NewRecord:

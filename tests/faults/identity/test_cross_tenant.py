@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 
 LONG = os.environ.get("TENANTRY_FAULTS") == "long"
 AT_ONCE = 32
+ENDING = {"MoveTenants", "ReadAuditChain"}
+"""Streams that come to their end by themselves, however long that takes; their call has a deadline."""
 SILENCE_S = 2.0
 """A stream that says nothing for so long has told what it has to tell."""
 BYSTANDER = "bystander"
@@ -229,7 +231,7 @@ async def _read_all(rpc: Rpc, stream: Any) -> bytes:
     payload = b""
     while True:
         try:
-            message = await asyncio.wait_for(stream.read(), SILENCE_S)
+            message = await asyncio.wait_for(stream.read(), None if rpc.method.name in ENDING else SILENCE_S)
         except TimeoutError:
             return payload
         if message is grpc.aio.EOF:
@@ -298,6 +300,27 @@ async def test_f37_a_foreign_tenant_is_answered_as_one_that_does_not_exist(cast:
     different, refusals = await told_apart(cast)
     assert different == []
     assert refusals > 100
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_f37_the_people_of_a_tenant_are_shown_to_no_other(cast: Cast) -> None:
+    """Users, groups and their roles: known to those who may read them at the Tenant, and at the main one, which has all people."""
+    shown, known = [], set()
+    for name in cast.callers:
+        if name.endswith(" at main"):
+            continue
+        for marked in (OWN, FOREIGN, MISSING):
+            for asked, outcome in await cast.ask(name, marked):
+                if outcome.shows(FOREIGN.people):
+                    shown.append((name, asked))
+                if outcome.shows(OWN.people):
+                    known.add((name, asked.split()[0].rpartition("/")[2]))
+    assert shown == []
+    assert {verb for name, verb in known if name == f"tenant administrator at {OWN.guid}"} >= {"ListUsers", "ListRoles"}
+    assert {name for name, _ in known} == {
+        f"tenant administrator at {OWN.guid}",
+        "general administrator, token for one Tenant",
+    }
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -1,13 +1,17 @@
 """A Master that requires a second factor: a password alone opens a session that is good for enrolling one, and nothing else."""
 
+import asyncio
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tenantry.protocol.failures import NotAllowed, NotSignedIn
 from tenantry.v1 import role_service_pb2, session_service_pb2, token_service_pb2, user_service_pb2
 from tests.servers.deadlines import PATIENCE_S
-from tests.servers.master import MasterProcess, running_master
+from tests.servers.master import PROGRAM, MasterProcess, running_master
 from tests.servers.operating import STUBS, read_records
 from tests.servers.people import grant
 from tests.servers.refusals import refused
@@ -78,3 +82,31 @@ async def test_taking_the_second_factor_away_ends_every_session(master: MasterPr
 async def test_tokens_are_not_signed_in(master: MasterProcess) -> None:
     """Programs go on as they were: `init`'s token, which the administrator of these tests uses."""
     await list_users(Person(master, master.token))
+
+
+async def test_the_command_line_says_what_to_do(master: MasterProcess, tmp_path: Path) -> None:
+    """Whoever has signed in is told that it was not enough."""
+    name = await new_user(master)
+    (tmp_path / "root.pem").write_bytes(master.root)
+    (tmp_path / "password").touch(0o600)
+    (tmp_path / "password").write_text(PASSWORD)
+    where = ("--address", master.api_address, "--ca-file", str(tmp_path / "root.pem"))
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [
+            str(PROGRAM.with_name("tenantry")),
+            "login",
+            *where,
+            "--user",
+            name,
+            "--password-file",
+            str(tmp_path / "password"),
+        ],
+        env={**os.environ, "TENANTRY_PROFILES": str(tmp_path / "profiles.yaml")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tenantry user second-factor enrol" in done.stderr

@@ -80,7 +80,7 @@ def login(
         with Master(reached, invocation.timeout) as stranger:
             session = _sign_in(stranger, user, password_file)
         profile = replace(reached, token=session.token, session=True)
-        _say_how_many_codes_are_left(session)
+        _tell_of_factors(session)
     elif openid:
         from tenantry.cli.openid import sign_in_elsewhere, sign_in_here
 
@@ -199,7 +199,7 @@ def _who(master: Master) -> tuple[str, str]:
     return described.caller, described.instance_id
 
 
-def _say_how_many_codes_are_left(session: SignInResponse) -> None:
+def _tell_of_factors(session: SignInResponse) -> None:
     if session.HasField("recovery_codes_left"):
         click.echo(f"That recovery code is used up; {session.recovery_codes_left} are left.", err=True)
     if session.second_factor_missing:

@@ -76,7 +76,8 @@ class RoleServiceServicer:
     """
 
     def GrantRole(self, request, context):
-        """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there.
+        """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there. Whom
+        the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found.
         Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (TENANT_NOT_FOUND, USER_NOT_FOUND, GROUP_NOT_FOUND) and PERMISSION_DENIED
         (NOT_ALLOWED).
         """

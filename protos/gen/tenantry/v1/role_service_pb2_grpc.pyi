@@ -37,7 +37,8 @@ class RoleServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RoleServiceAsyncStub: ...
     GrantRole: _grpc.UnaryUnaryMultiCallable[_role_service_pb2.GrantRoleRequest, _role_service_pb2.GrantRoleResponse]
-    """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there.
+    """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there. Whom
+    the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found.
     Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (TENANT_NOT_FOUND, USER_NOT_FOUND, GROUP_NOT_FOUND) and PERMISSION_DENIED
     (NOT_ALLOWED).
     """
@@ -67,7 +68,8 @@ class RoleServiceAsyncStub(RoleServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GrantRole: _aio.UnaryUnaryMultiCallable[_role_service_pb2.GrantRoleRequest, _role_service_pb2.GrantRoleResponse]  # type: ignore[assignment]
-    """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there.
+    """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there. Whom
+    the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found.
     Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (TENANT_NOT_FOUND, USER_NOT_FOUND, GROUP_NOT_FOUND) and PERMISSION_DENIED
     (NOT_ALLOWED).
     """
@@ -100,7 +102,8 @@ class RoleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _role_service_pb2.GrantRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_role_service_pb2.GrantRoleResponse, _abc.Awaitable[_role_service_pb2.GrantRoleResponse]]:
-        """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there.
+        """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there. Whom
+        the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found.
         Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (TENANT_NOT_FOUND, USER_NOT_FOUND, GROUP_NOT_FOUND) and PERMISSION_DENIED
         (NOT_ALLOWED).
         """

@@ -68,8 +68,8 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTokens(self, request, context):
-        """Tokens and sessions, oldest first: one's own, or those of others with user.read. Everybody who is signed in. Fails with NOT_FOUND
-        (USER_NOT_FOUND).
+        """Tokens and sessions, oldest first: one's own, or those of others with user.read: of all of them at the main tenant, else of one whom the
+        caller knows (UserService.ListUsers). Everybody who is signed in. Fails with NOT_FOUND (USER_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,8 +41,8 @@ class TokenServiceStub:
     (NOT_ALLOWED: the user may do more than the caller, or the scope is wider than the caller's).
     """
     ListTokens: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.ListTokensRequest, _token_service_pb2.ListTokensResponse]
-    """Tokens and sessions, oldest first: one's own, or those of others with user.read. Everybody who is signed in. Fails with NOT_FOUND
-    (USER_NOT_FOUND).
+    """Tokens and sessions, oldest first: one's own, or those of others with user.read: of all of them at the main tenant, else of one whom the
+    caller knows (UserService.ListUsers). Everybody who is signed in. Fails with NOT_FOUND (USER_NOT_FOUND).
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]
     """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
@@ -62,8 +62,8 @@ class TokenServiceAsyncStub(TokenServiceStub):
     (NOT_ALLOWED: the user may do more than the caller, or the scope is wider than the caller's).
     """
     ListTokens: _aio.UnaryUnaryMultiCallable[_token_service_pb2.ListTokensRequest, _token_service_pb2.ListTokensResponse]  # type: ignore[assignment]
-    """Tokens and sessions, oldest first: one's own, or those of others with user.read. Everybody who is signed in. Fails with NOT_FOUND
-    (USER_NOT_FOUND).
+    """Tokens and sessions, oldest first: one's own, or those of others with user.read: of all of them at the main tenant, else of one whom the
+    caller knows (UserService.ListUsers). Everybody who is signed in. Fails with NOT_FOUND (USER_NOT_FOUND).
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
@@ -92,8 +92,8 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.ListTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.ListTokensResponse, _abc.Awaitable[_token_service_pb2.ListTokensResponse]]:
-        """Tokens and sessions, oldest first: one's own, or those of others with user.read. Everybody who is signed in. Fails with NOT_FOUND
-        (USER_NOT_FOUND).
+        """Tokens and sessions, oldest first: one's own, or those of others with user.read: of all of them at the main tenant, else of one whom the
+        caller knows (UserService.ListUsers). Everybody who is signed in. Fails with NOT_FOUND (USER_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod

@@ -124,14 +124,16 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUser(self, request, context):
-        """One user: oneself, or anybody with user.read. Fails with NOT_FOUND (USER_NOT_FOUND).
+        """One user: oneself, or with user.read whom the caller knows (ListUsers). Fails with NOT_FOUND (USER_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListUsers(self, request, context):
-        """All users by name. Needs user.read. Fails with INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+        """The users whom the caller knows, by name: with user.read at the main tenant all, else oneself and who holds a role, alone or by a
+        group, at an owner where the caller has user.read. Whom one does not know is answered as who is not there, in every call. Fails
+        with INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

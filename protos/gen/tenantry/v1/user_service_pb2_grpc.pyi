@@ -41,9 +41,12 @@ class UserServiceStub:
     (USER_NAME_TAKEN).
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_service_pb2.GetUserResponse]
-    """One user: oneself, or anybody with user.read. Fails with NOT_FOUND (USER_NOT_FOUND)."""
+    """One user: oneself, or with user.read whom the caller knows (ListUsers). Fails with NOT_FOUND (USER_NOT_FOUND)."""
     ListUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListUsersRequest, _user_service_pb2.ListUsersResponse]
-    """All users by name. Needs user.read. Fails with INVALID_ARGUMENT (PAGE_TOKEN_INVALID)."""
+    """The users whom the caller knows, by name: with user.read at the main tenant all, else oneself and who holds a role, alone or by a
+    group, at an owner where the caller has user.read. Whom one does not know is answered as who is not there, in every call. Fails
+    with INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+    """
     UpdateUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.UpdateUserRequest, _user_service_pb2.UpdateUserResponse]
     """Changes the fields in the mask. Needs user.write. Fails with NOT_FOUND (USER_NOT_FOUND), ABORTED (USER_CHANGED) and
     INVALID_ARGUMENT (FIELD_INVALID).
@@ -97,9 +100,12 @@ class UserServiceAsyncStub(UserServiceStub):
     (USER_NAME_TAKEN).
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_service_pb2.GetUserResponse]  # type: ignore[assignment]
-    """One user: oneself, or anybody with user.read. Fails with NOT_FOUND (USER_NOT_FOUND)."""
+    """One user: oneself, or with user.read whom the caller knows (ListUsers). Fails with NOT_FOUND (USER_NOT_FOUND)."""
     ListUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListUsersRequest, _user_service_pb2.ListUsersResponse]  # type: ignore[assignment]
-    """All users by name. Needs user.read. Fails with INVALID_ARGUMENT (PAGE_TOKEN_INVALID)."""
+    """The users whom the caller knows, by name: with user.read at the main tenant all, else oneself and who holds a role, alone or by a
+    group, at an owner where the caller has user.read. Whom one does not know is answered as who is not there, in every call. Fails
+    with INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+    """
     UpdateUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.UpdateUserRequest, _user_service_pb2.UpdateUserResponse]  # type: ignore[assignment]
     """Changes the fields in the mask. Needs user.write. Fails with NOT_FOUND (USER_NOT_FOUND), ABORTED (USER_CHANGED) and
     INVALID_ARGUMENT (FIELD_INVALID).
@@ -162,7 +168,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.GetUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.GetUserResponse, _abc.Awaitable[_user_service_pb2.GetUserResponse]]:
-        """One user: oneself, or anybody with user.read. Fails with NOT_FOUND (USER_NOT_FOUND)."""
+        """One user: oneself, or with user.read whom the caller knows (ListUsers). Fails with NOT_FOUND (USER_NOT_FOUND)."""
 
     @_abc_1.abstractmethod
     def ListUsers(
@@ -170,7 +176,10 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.ListUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.ListUsersResponse, _abc.Awaitable[_user_service_pb2.ListUsersResponse]]:
-        """All users by name. Needs user.read. Fails with INVALID_ARGUMENT (PAGE_TOKEN_INVALID)."""
+        """The users whom the caller knows, by name: with user.read at the main tenant all, else oneself and who holds a role, alone or by a
+        group, at an owner where the caller has user.read. Whom one does not know is answered as who is not there, in every call. Fails
+        with INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+        """
 
     @_abc_1.abstractmethod
     def UpdateUser(
