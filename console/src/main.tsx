@@ -6,11 +6,12 @@ import { roles, sessions } from "./contract";
 import { type Trouble, isSessionOver, troubleOf } from "./failures";
 import { Link, TroubleBox } from "./parts";
 import { AccountPage } from "./pages/account";
+import { SecondFactorPage } from "./pages/secondFactor";
 import { SignInPage } from "./pages/signIn";
 import { SignedInPage } from "./pages/signedIn";
 import { TenantPage } from "./pages/tenant";
 import { TenantsPage } from "./pages/tenants";
-import { type Place, SIGNED_IN, SIGN_IN, START, go, leave, noteEntered, usePlace } from "./routing";
+import { ACCOUNT, type Place, SECOND_FACTOR, SIGNED_IN, SIGN_IN, START, go, leave, noteEntered, noteSigningOut, usePlace } from "./routing";
 
 function App() {
   const place = usePlace();
@@ -55,7 +56,7 @@ function Inside({ place }: { place: Place }) {
           <Link to={START} current={place.path === START || place.path.startsWith(`${START}/`)}>
             Tenants
           </Link>
-          <Link to="/account" current={place.path === "/account"}>
+          <Link to={ACCOUNT} current={place.path.startsWith(ACCOUNT)}>
             Account
           </Link>
         </nav>
@@ -72,7 +73,8 @@ function Inside({ place }: { place: Place }) {
 }
 
 function Page({ place }: { place: Place }) {
-  if (place.path === "/account") return <AccountPage />;
+  if (place.path === ACCOUNT) return <AccountPage />;
+  if (place.path === SECOND_FACTOR) return <SecondFactorPage place={place} />;
   if (place.path === START) return <TenantsPage place={place} />;
   const guid = place.path.match(/^\/tenants\/([0-9a-f-]{36})$/)?.[1];
   if (guid !== undefined) return <TenantPage key={guid} guid={guid} />;
@@ -88,11 +90,13 @@ function Page({ place }: { place: Place }) {
 }
 
 async function signOut(): Promise<void> {
+  noteSigningOut(true);
   try {
     await sessions.signOut({});
   } catch (error) {
     // Where the session is over already, that is what was wanted; otherwise the cookie is still there, and so is the user.
     if (!isSessionOver(error)) {
+      noteSigningOut(false);
       alert(troubleOf(error).message);
       return;
     }

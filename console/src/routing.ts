@@ -7,16 +7,13 @@ export interface Place {
 }
 
 export const START = "/tenants";
+export const ACCOUNT = "/account";
+export const SECOND_FACTOR = "/account/second-factor";
 export const SIGN_IN = "/sign-in";
 export const SIGNED_IN = "/signed-in";
 
 let place: Place = read();
 const listeners = new Set<() => void>();
-
-/** Where the user is. */
-export function here(): Place {
-  return place;
-}
 
 /** Show another page of the console. */
 export function go(target: string, { replace = false } = {}): void {
@@ -27,22 +24,31 @@ export function go(target: string, { replace = false } = {}): void {
 }
 
 /** Go to the page where one signs in, and remember the place. `why`: "ended" for a session that is over, "out" for who signed out. */
-export function leave(why: "ended" | "out" | ""): void {
+export function leave(reason: "ended" | "out"): void {
   if (place.path === SIGN_IN || place.path === SIGNED_IN) return;
+  // What is open ends before the answer to signing out has come.
+  const why = signingOut ? "out" : reason;
   const query = new URLSearchParams();
   const from = `${place.path}${location.search}`;
   if (why !== "out" && from !== START && from !== "/") query.set("to", from);
-  if (why === "out" || (why === "ended" && entered)) query.set("why", why);
+  if (why === "out" || entered) query.set("why", why);
   entered = false;
   const rest = query.toString();
   go(rest === "" ? SIGN_IN : `${SIGN_IN}?${rest}`, { replace: why !== "out" });
 }
 
 let entered = false;
+let signingOut = false;
+
+/** From here on, and until it has failed, the end of the session is what the user wants. */
+export function noteSigningOut(begun: boolean): void {
+  signingOut = begun;
+}
 
 /** Somebody is signed in: from now on the end of the session is worth a word. */
 export function noteEntered(): void {
   entered = true;
+  signingOut = false;
 }
 
 /** Where to go after signing in: a place of this console, whatever the address says. */

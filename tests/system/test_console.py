@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc.aio
+import pyotp
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, expect
@@ -18,6 +21,7 @@ from tenantry.v1 import (
     user_service_pb2,
 )
 from tests.servers.chromium import find_chromium, running_chromium
+from tests.servers.deadlines import PATIENCE_S, eventually
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.node import Node, find_node
 from tests.servers.openid_provider import OpenIdServer, running_openid_server
@@ -28,6 +32,7 @@ from tests.tooling.console import build_console
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
+expect.set_options(timeout=PATIENCE_S * 1000)
 ROWS = ".rows [role=row]"
 COOKIE = "__Host-tenantry"
 
@@ -129,6 +134,11 @@ async def token_of(context: BrowserContext) -> str:
     return next(str(one.get("value")) for one in await context.cookies() if one.get("name") == COOKIE)
 
 
+async def has_no_cookie(context: BrowserContext) -> bool:
+    """Whether the browser has forgotten its session."""
+    return await context.cookies() == []
+
+
 async def test_a_person_signs_in_and_watches_tenants(
     master: MasterProcess, page: Page, context: BrowserContext
 ) -> None:
@@ -175,6 +185,62 @@ async def test_the_second_factor_is_asked_for(master: MasterProcess, page: Page,
     await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
+async def test_a_second_factor_is_set_up_and_taken_away(master: MasterProcess, page: Page) -> None:
+    """From the account page: the secret and the recovery codes are shown once, and a code is needed to be without again."""
+    name = await new_user(master)
+    await enter(page, master, name, "/account")
+    await page.get_by_role("link", name="Set up").click()
+    authenticator, codes = await set_up_second_factor(page)
+    assert len(codes) == 10
+    await expect(page).to_have_url(address(master, "/account"))
+    await expect(page.get_by_text("in force, 10 recovery codes left")).to_be_visible()
+    await page.get_by_role("link", name="Take away").click()
+    field = page.get_by_label("Code, or a recovery code")
+    await field.fill("000000")
+    await field.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("The Master refuses this name, password or code.")
+    await field.fill(code_at(authenticator, 1))
+    await field.press("Enter")
+    await expect(page.get_by_role("link", name="Set up")).to_be_visible()
+
+
+async def test_a_master_that_requires_a_second_factor_has_it_set_up_first(
+    node: Node, browser: Browser, tmp_path: Path
+) -> None:
+    """Whoever comes with a password alone is led there, then to signing in with a code, and from there to the place wanted."""
+    build_console(node)
+    with running_master(tmp_path / "strict", "console_listen=127.0.0.1:0", "second_factor_required=true") as strict:
+        name = await administrator(strict)
+        page = await browser.new_page(ignore_https_errors=True)
+        await page.goto(address(strict, "/account"))
+        await type_in(page, name)
+        await expect(page.get_by_text("This Master requires a second factor.")).to_be_visible()
+        authenticator, _ = await set_up_second_factor(page)
+        await expect(page.get_by_role("status")).to_have_text("The second factor is in force. Sign in with a code.")
+        await type_in(page, name)
+        code = page.get_by_label("Code of the second factor")
+        await code.fill(code_at(authenticator, 1))
+        await code.press("Enter")
+        await expect(page).to_have_url(address(strict, "/account"))
+        await expect(page.get_by_role("listitem")).to_have_text("General administrator, on this Master")
+        await page.close()
+
+
+async def set_up_second_factor(page: Page) -> tuple[pyotp.TOTP, list[str]]:
+    """Go through the steps of its page with an authenticator; that, and the recovery codes."""
+    await page.get_by_label("Your password").fill(PASSWORD)
+    await page.get_by_role("button", name="Begin").click()
+    await expect(page.get_by_role("img", name="The secret as a QR code")).to_be_visible()
+    authenticator = pyotp.TOTP(await page.locator("code.secret").inner_text())
+    await page.get_by_label("Code that the authenticator shows").fill(authenticator.now())
+    await page.get_by_role("button", name="Put in force").click()
+    codes = page.get_by_role("list", name="Recovery codes").get_by_role("listitem")
+    await expect(codes).to_have_count(10)
+    shown = await codes.all_inner_texts()
+    await page.get_by_role("button", name="I have kept them").click()
+    return authenticator, shown
+
+
 async def test_the_place_is_kept(master: MasterProcess, page: Page, context: BrowserContext) -> None:
     """Whoever has to sign in first comes to where the way led, and nowhere else, whatever the address says."""
     name = await administrator(master)
@@ -196,7 +262,7 @@ async def test_signing_out_ends_the_session(master: MasterProcess, page: Page, c
     assert await can_call(master, token)
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("status")).to_have_text("You are signed out.")
-    assert await context.cookies() == []
+    await eventually(partial(has_no_cookie, context), "the cookie to be gone")
     assert not await can_call(master, token)
     await page.go_back()
     await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
@@ -218,7 +284,7 @@ async def test_a_session_that_is_ended_elsewhere(master: MasterProcess, page: Pa
     await elsewhere.get_by_role("button", name="End session").click()
     await expect(elsewhere.get_by_role("status")).to_contain_text("is ended")
     await expect(page.get_by_role("status")).to_contain_text("Your session has ended.")
-    assert await context.cookies() == []
+    await eventually(partial(has_no_cookie, context), "the cookie to be gone")
     await type_in(page, name)
     await expect(page).to_have_url(address(master, "/tenants?q=bakery"))
     await expect(page.get_by_label("Search")).to_have_value("bakery")

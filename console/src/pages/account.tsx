@@ -6,7 +6,8 @@ import { type Trouble, isSessionOver, troubleOf } from "../failures";
 import type { WhoAmIResponse } from "../generated/tenantry/v1/role_service_pb";
 import { type Token, TokenKind } from "../generated/tenantry/v1/token_service_pb";
 import type { User } from "../generated/tenantry/v1/user_service_pb";
-import { Fact, Facts, Heading, TroubleBox } from "../parts";
+import { Fact, Facts, Heading, Link, TroubleBox } from "../parts";
+import { SECOND_FACTOR } from "../routing";
 import { ago, moment, useNow } from "../times";
 import { roleWord } from "../words";
 
@@ -58,7 +59,13 @@ export function AccountPage() {
             <Fact name="Mail">{account.user?.email}</Fact>
             <Fact name="Signs in at">{account.user?.issuer}</Fact>
             <Fact name="Last sign-in">{moment(account.user?.lastSignInTime)}</Fact>
-            <Fact name="Second factor">{secondFactor(account.user)}</Fact>
+            <Fact name="Second factor">
+              {account.user?.hasPassword ? (
+                <>
+                  {secondFactor(account.user)} <Link to={SECOND_FACTOR}>{account.user.secondFactor ? "Take away" : "Set up"}</Link>
+                </>
+              ) : null}
+            </Fact>
             <Fact name="This session ends">{moment(account.viewer.expireTime)}</Fact>
           </Facts>
           <Roles viewer={account.viewer} />
@@ -135,8 +142,7 @@ function ownerWord(owner: string, tenantName: string, instanceName: string): str
   return tenantName === "" ? `at ${owner}` : `at ${tenantName} / ${instanceName}`;
 }
 
-function secondFactor(user: User | undefined): string | undefined {
-  if (user === undefined || !user.hasPassword) return undefined;
+function secondFactor(user: User): string {
   return user.secondFactor ? `in force, ${user.recoveryCodesLeft} recovery codes left` : "none";
 }
 

@@ -5,11 +5,12 @@ import { openId, roles, sessions } from "../contract";
 import { type Trouble, troubleOf } from "../failures";
 import { beginOpenId, openIdIssuer } from "../openId";
 import { Heading, TroubleBox } from "../parts";
-import { type Place, go, wanted } from "../routing";
+import { type Place, SECOND_FACTOR, go, wanted } from "../routing";
 
 const WHY: Record<string, string> = {
   ended: "Your session has ended. Sign in again, and you are back where you were.",
   out: "You are signed out.",
+  enrolled: "The second factor is in force. Sign in with a code.",
 };
 
 export function SignInPage({ place }: { place: Place }) {
@@ -46,7 +47,8 @@ export function SignInPage({ place }: { place: Place }) {
     setTrouble(undefined);
     try {
       const session = await sessions.signIn({ name, password, code: code.trim() });
-      if (session.recoveryCodesLeft === undefined) go(target, { replace: true });
+      if (session.secondFactorMissing) go(`${SECOND_FACTOR}?to=${encodeURIComponent(target)}`, { replace: true });
+      else if (session.recoveryCodesLeft === undefined) go(target, { replace: true });
       else setCodesLeft(session.recoveryCodesLeft);
     } catch (error) {
       const known = troubleOf(error);

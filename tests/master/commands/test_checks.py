@@ -8,6 +8,7 @@ from tenantry.master.commands.program import execute
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_UNREACHABLE, EXIT_USAGE
+from tests.cli.certificates import make_identity
 from tests.servers.postgres import ORDINARY, SUPERUSER
 
 FREE = {"api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0"}
@@ -145,6 +146,24 @@ def test_metrics_for_everybody_are_a_warning(folder: Path, capsys: pytest.Captur
     """The figures of a Master are nobody else's business."""
     assert check(folder, monitoring_listen="[::]:0") == 0
     assert "warning  monitoring_listen" in capsys.readouterr().out
+
+
+def test_the_files_of_the_consoles_certificate_are_checked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A chain needs its own key; one of the two files alone is no certificate."""
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    identity = make_identity()
+    chain.write_bytes(identity.chain)
+    key.write_bytes(identity.key)
+    console = {"console_listen": "127.0.0.1:0", "console_certificate_file": str(chain)}
+    assert check(folder, **console) == EXIT_USAGE
+    assert "console_key_file is missing" in capsys.readouterr().err
+    assert check(folder, **console, console_key_file=str(key)) == 0
+    assert "ok       console_certificate_file" in capsys.readouterr().out
+    key.write_bytes(make_identity().key)
+    assert check(folder, **console, console_key_file=str(key)) == EXIT_LOCAL
+    assert "failed   console_certificate_file" in capsys.readouterr().out
 
 
 @pytest.mark.postgres

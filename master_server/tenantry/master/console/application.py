@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from tenantry.v1 import openid_service_pb2, session_service_pb2
 
 BODY_S: Final = 20.0
 """How long a browser may take to send its request."""
+BODIES: Final = 32 << 20
+"""Bytes of requests that are held at once, of all browsers together: strangers send as much as they like."""
 LINGER_S: Final = 0.005
 """How long the messages of a stream are gathered, so that a thousand Tenants are not a thousand writes."""
 HIGH_WATER: Final = 256 * 1024
@@ -52,6 +54,7 @@ class Console:
         self._pages = pages
         self._forwarder = forwarder
         self._methods = methods
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -65,25 +68,50 @@ class Console:
         streaming = self._methods.get(scope["path"])
         try:
             # Whatever the answer will be: what comes after it would cost everything else on the connection.
-            body = b"" if scope["method"] in _BODILESS else await _read_body(receive)
-            if streaming is None:
-                await self._show(scope, headers, send)
-                return
-            if not is_same_origin(headers):
-                ending = Ending("permission_denied", "this call does not come from a page of this console")
-                raise Refused(HTTPStatus.FORBIDDEN, ending)
-            check_head(scope["method"], headers, streaming=streaming)
-            call = read_call(scope["path"], headers, body, streaming=streaming)
-            token = cookies.session_token(headers.get("cookie", ""))
-            if streaming:
-                await self._stream(call, token, _browser(scope), receive, send)
-            else:
-                await self._call(call, token, _browser(scope), send)
+            async with self._read_body(scope, receive) as body:
+                if streaming is None:
+                    await self._show(scope, headers, send)
+                    return
+                if not is_same_origin(headers):
+                    ending = Ending("permission_denied", "this call does not come from a page of this console")
+                    raise Refused(HTTPStatus.FORBIDDEN, ending)
+                check_head(scope["method"], headers, streaming=streaming)
+                call = read_call(scope["path"], headers, body, streaming=streaming)
+                token = cookies.session_token(headers.get("cookie", ""))
+                if streaming:
+                    await self._stream(call, token, _browser(scope), receive, send)
+                else:
+                    await self._call(call, token, _browser(scope), send)
         except Refused as refused:
             log.info("console request refused", path=scope["path"], cause=str(refused))
             await _reply_error(send, refused.status, refused.ending, refused.headers)
         except _Gone:
             pass
+
+    @asynccontextmanager
+    async def _read_body(self, scope: Scope, receive: Receive) -> AsyncIterator[bytes]:
+        """The body, which counts as held until the block ends; one that is too much is read and not kept. Raises Refused."""
+        body, length, more = bytearray(), 0, scope["method"] not in _BODILESS
+        try:
+            async with _in_time():
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _Gone
+                    part, more = message["body"], message["more_body"]
+                    length += len(part)
+                    if length <= MAX_RECEIVE_BYTES and self._held + len(part) <= BODIES:
+                        body += part
+                        self._held += len(part)
+            if length > MAX_RECEIVE_BYTES:
+                ending = Ending("resource_exhausted", f"a request has at most {MAX_RECEIVE_BYTES} bytes")
+                raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ending)
+            if length > len(body):
+                ending = Ending("unavailable", "too many requests at once; try again in a moment")
+                raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, ending)
+            yield bytes(body)
+        finally:
+            self._held -= len(body)
 
     async def _show(self, scope: Scope, headers: Mapping[str, str], send: Send) -> None:
         if scope["method"] not in _BODILESS:
@@ -218,24 +246,13 @@ def _browser(scope: Scope) -> str:
     return "unknown" if client is None else join_address(client[0], client[1])
 
 
-async def _read_body(receive: Receive) -> bytes:
-    body, length, more = bytearray(), 0, True
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(BODY_S):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _Gone
-                length += len(message["body"])
-                if length <= MAX_RECEIVE_BYTES:
-                    body += message["body"]
-                more = message["more_body"]
+            yield
     except TimeoutError:
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, Ending("deadline_exceeded", "the request came too slowly")) from None
-    if length > MAX_RECEIVE_BYTES:
-        ending = Ending("resource_exhausted", f"a request has at most {MAX_RECEIVE_BYTES} bytes")
-        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ending)
-    return bytes(body)
 
 
 async def _wait_until_gone(receive: Receive) -> None:
