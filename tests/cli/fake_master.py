@@ -7,7 +7,6 @@ It runs in a thread with a loop of its own, because the command line under test 
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 import uuid
@@ -43,6 +42,7 @@ from tests.cli.certificates import ServerIdentity, make_identity
 from tests.cli.fake_streams import Streams
 from tests.cli.fake_tenants import Tenants, matches
 from tests.servers.deadlines import PATIENCE_S
+from tests.servers.ports import steady_port
 
 TOKEN = make_secret(TOKEN_PREFIX, bytes(36)).text
 
@@ -177,7 +177,7 @@ class FakeMaster:
         authority_grpc.add_AuthorityServiceServicer_to_server(_Authorities(self), server)
         master_grpc.add_MasterServiceServicer_to_server(_Master(self), server)
         credentials = grpc.ssl_server_credentials([(self.identity.key, self.identity.chain)])
-        self.port = server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
+        self.port = server.add_secure_port(f"127.0.0.1:{self.port or steady_port()}", credentials)
         await server.start()
         self._ready.set()
         await self._stop.wait()
@@ -298,10 +298,3 @@ class _Authorities(authority_grpc.AuthorityServiceServicer):
         authority = self._find(request.id)
         authority.state = authority_pb.AUTHORITY_STATE_RETIRED
         return authority_pb.RetireAuthorityResponse(authority=authority)
-
-
-def free_port() -> int:
-    """A port where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -25,7 +25,8 @@ from tenantry.protocol.failures import (
 )
 from tests.cli.certificates import make_identity
 from tests.cli.conftest import END_S, Person
-from tests.cli.fake_master import TOKEN, FakeMaster, free_port
+from tests.cli.fake_master import TOKEN, FakeMaster
+from tests.servers.ports import steady_port
 
 
 def test_every_exit_code_is_documented() -> None:
@@ -195,5 +196,5 @@ def test_a_reader_that_goes_away_is_no_error(operator: Person, master: FakeMaste
 
 def test_a_closed_port_is_noticed_quickly(stranger: Person) -> None:
     """The explanation of a refused connection does not wait for the time limit."""
-    sign_in_to(stranger, f"127.0.0.1:{free_port()}", make_identity().root)
+    sign_in_to(stranger, f"127.0.0.1:{steady_port()}", make_identity().root)
     assert stranger.error("status", "--timeout", "3600")["reason"] == "MASTER_UNREACHABLE"

@@ -13,8 +13,9 @@ from tenantry.transport.pinning import (
     fingerprint_of,
 )
 from tests.cli.certificates import make_identity
-from tests.cli.fake_master import FakeMaster, free_port
+from tests.cli.fake_master import FakeMaster
 from tests.servers.deadlines import PATIENCE_S
+from tests.servers.ports import steady_port
 
 NAME = "api.tenantry.internal"
 
@@ -56,7 +57,7 @@ def test_a_foreign_root_does_not_verify(master: FakeMaster) -> None:
 def test_obstacles_on_the_way_have_names(silent_port: int) -> None:
     """Both functions name the same step that failed."""
     for host, port, expected in (
-        ("127.0.0.1", free_port(), {Obstacle.CONNECTION_REFUSED}),
+        ("127.0.0.1", steady_port(), {Obstacle.CONNECTION_REFUSED}),
         ("127.0.0.1", silent_port, {Obstacle.TIMED_OUT}),
         ("master.invalid", 7443, {Obstacle.NAME_NOT_RESOLVED}),
         ("a" * 70 + ".example", 7443, {Obstacle.NAME_NOT_RESOLVED}),

@@ -51,6 +51,7 @@ from tenantry.v1.enrolment_service_pb2_grpc import EnrolmentServiceServicer, add
 from tenantry.v1.link_service_pb2_grpc import LinkServiceServicer, add_LinkServiceServicer_to_server
 from tests.servers.deadlines import PATIENCE_S
 from tests.servers.licensing import issuer_key, licence_for
+from tests.servers.ports import steady_port
 
 DOMAIN = "tenantry.internal"
 GUID = "11111111-1111-4111-8111-111111111111"
@@ -292,9 +293,11 @@ async def serve(master: FakeMaster) -> AsyncIterator[FakeMaster]:
     api, link = grpc.aio.server(options=options), grpc.aio.server(options=options)
     add_EnrolmentServiceServicer_to_server(_Enrolment(master), api)
     add_LinkServiceServicer_to_server(_Links(master), link)
-    master.api_port = api.add_secure_port(f"127.0.0.1:{master.api_port}", grpc.ssl_server_credentials(pair))
+    master.api_port = api.add_secure_port(
+        f"127.0.0.1:{master.api_port or steady_port()}", grpc.ssl_server_credentials(pair)
+    )
     mutual = grpc.ssl_server_credentials(pair, master.authority.root_pem, require_client_auth=True)
-    master.link_port = link.add_secure_port(f"127.0.0.1:{master.link_port}", mutual)
+    master.link_port = link.add_secure_port(f"127.0.0.1:{master.link_port or steady_port()}", mutual)
     await api.start()
     await link.start()
     try:

@@ -21,6 +21,7 @@ import grpc.aio
 from tenantry.protocol.names import listener_name
 from tenantry.transport.settings import client_options
 from tests.servers.licensing import licensed
+from tests.servers.ports import steady_port
 
 PROGRAM = Path(sys.executable).with_name("tenantry-master")
 TRUST_DOMAIN = "tenantry.internal"
@@ -68,8 +69,8 @@ class MasterProcess:
         endpoints.unlink(missing_ok=True)
         command = [str(PROGRAM), "run", "--data", str(self.data)]
         for setting in (
-            f"api_listen={self.api_address or '127.0.0.1:0'}",
-            f"link_listen={self.link_address or '127.0.0.1:0'}",
+            f"api_listen={self.api_address or f'127.0.0.1:{steady_port()}'}",
+            f"link_listen={self.link_address or f'127.0.0.1:{steady_port()}'}",
             *self.settings,
         ):
             command += ["--set", setting]

@@ -10,13 +10,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tests.cli.certificates import make_identity
 from tests.servers.deadlines import eventually
+from tests.servers.ports import steady_port
 
 PACKAGES: Final = ("rsyslog", "rsyslog-openssl")
 _MODULES: Final = ("imudp", "imtcp", "mmpstrucdata", "lmnsd_ossl")
@@ -127,7 +128,7 @@ def running_rsyslog(program: Path, folder: Path, *, most: str = "64k", buffer: s
     (folder / "ca.pem").write_text(identity.root)
     (folder / "chain.pem").write_bytes(identity.chain)
     (folder / "key.pem").write_bytes(identity.key)
-    udp, tcp, tls = _free_ports()
+    udp, tcp, tls = (steady_port() for _ in range(3))  # rsyslog cannot say which it has chosen for datagrams
     (folder / "got.jsonl").touch()
     configuration = (_CONFIGURATION + _TLS).format(folder=folder, most=most, buffer=buffer, udp=udp, tcp=tcp, tls=tls)
     (folder / "rsyslog.conf").write_text(configuration)
@@ -149,14 +150,3 @@ def _wait_until_it_listens(running: Rsyslog, process: subprocess.Popen[bytes]) -
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"rsyslog does not listen:\n{(running.folder / 'log').read_text()}")
         time.sleep(0.05)  # there is no event to wait for: the file is the event
-
-
-def _free_ports() -> tuple[int, int, int]:
-    """Three that nobody has now; rsyslog cannot say which port it has chosen for datagrams."""
-    with ExitStack() as held:
-        kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_STREAM)
-        sockets = [held.enter_context(socket.socket(socket.AF_INET, kind)) for kind in kinds]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        first, second, third = (int(one.getsockname()[1]) for one in sockets)
-        return first, second, third
