@@ -97,7 +97,7 @@ class Numbering(Collector):
             count = self._chance.randint(1, self._most) if stream is Stream.METRICS else 1
             await self._accept(stream, number, count)
             number += count
-            await asyncio.sleep(self._pause_s * self._chance.uniform(0.5, 1.5))
+            await asyncio.sleep(self._pause_s * self._chance.uniform(0.5, 1.5))  # the pace, not a wait
 
     async def _accept(self, stream: Stream, first: int, count: int) -> None:
         epoch = self._spool.epoch
@@ -136,7 +136,7 @@ def shift_clock(seconds: float) -> None:
 def block_until_gone(file: Path) -> None:
     """Do nothing while this file exists."""
     while file.exists():
-        time.sleep(0.02)
+        time.sleep(0.02)  # what this is for: the loop stands still meanwhile
 
 
 async def run(arguments: argparse.Namespace) -> None:
