@@ -135,7 +135,7 @@ def test_rules_of_several_owners(stranger: Person, tmp_path: Path) -> None:
         stranger.done("login", *where, "--profile", "bea", stdin=bea.secret)
         stranger.done("profile", "use", "default")
         unasked = stranger.run("rule", "copy", "High CPU", "--to", "acme/one")
-        assert f"This creates 1 rules of acme/one ({guids['acme']}):" in unasked.stderr
+        assert f"These become rules of acme/one ({guids['acme']}):" in unasked.stderr
         assert unasked.exit_code == EXIT_USAGE
         stranger.done("rule", "copy", "High CPU", "Low memory", "--to", "shared", "--yes")
         assert stranger.error("rule", "show", "High CPU")["reason"] == "RULE_AMBIGUOUS"

@@ -63,7 +63,7 @@ def export_rules(invocation: Invocation, references: tuple[str, ...], owner: str
         target.write_text(text)
     except OSError as error:
         raise LocalFileUnusable(f"{target} cannot be written: {error.strerror}", "Choose another place.") from None
-    click.echo(f"Wrote {len(found)} rules to {target}.", err=True)
+    click.echo(f"Wrote {target}.", err=True)
 
 
 @click.command("import", cls=Verb)
@@ -127,7 +127,7 @@ def _create(
     from tenantry.v1 import rule_service_pb2
 
     where, said = describe_owner(master, owner)
-    about = [escape(f"This creates {len(rules)} rules of {said}:"), *(escape(f"  {rule.name}") for rule in rules)]
+    about = [escape(f"These become rules of {said}:"), *(escape(f"  {rule.name}") for rule in rules)]
     confirm(confirmed, about, "Create them?")
     made: list[pb.Rule] = []
     try:
