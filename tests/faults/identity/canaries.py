@@ -1,10 +1,13 @@
 """A Master in which every Tenant's data carries a word of its own: whoever is shown the word has been shown the Tenant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tenantry.master.domain.access import Role, RoleBinding
+from tenantry.detection.levels import Level
+from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER, Role, RoleBinding
 from tenantry.master.domain.people import Group, User
+from tenantry.master.domain.privacy import OPEN, Privacy, PrivacyKind
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
+from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Limit, RuleDraft
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
 from tenantry.master.sql.transaction import Transaction
@@ -19,17 +22,25 @@ NOW = 1_800_000_000_000
 
 @dataclass(frozen=True)
 class Marked:
-    """A Tenant and its word; ``people`` is the word of those who hold a role there."""
+    """A Tenant, its word, and the id of its rule; ``people`` is the word of those who hold a role there."""
 
     guid: str
     word: str
+    rule: str
     people: str = "folknowhere"
 
 
-OWN = Marked("00000000-0000-4000-8000-00000000000a", "canaryown", "folkown")
-FOREIGN = Marked("00000000-0000-4000-8000-00000000000b", "canaryforeign", "folkforeign")
-MISSING = Marked("00000000-0000-4000-8000-00000000000f", "canarymissing")
+OWN = Marked("00000000-0000-4000-8000-00000000000a", "canaryown", "00000000-0000-4000-8000-0000000000aa", "folkown")
+FOREIGN = Marked(
+    "00000000-0000-4000-8000-00000000000b", "canaryforeign", "00000000-0000-4000-8000-0000000000bb", "folkforeign"
+)
+MISSING = Marked("00000000-0000-4000-8000-00000000000f", "canarymissing", "00000000-0000-4000-8000-0000000000ff")
 MAIN_WORD = "canarymain"
+SHARED_WORD = "canaryshared"
+PRIVATE_WORD = "canaryprivate"
+"""In a rule of the own Tenant that is private to nobody who calls."""
+RULE_NAME = "rule"
+"""Of a rule of each owner: that a name is taken elsewhere must tell nothing."""
 
 
 def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
@@ -67,7 +78,23 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
             transaction.segments.append(
                 segment.data, received_ms=NOW, frames=1, samples=segment.summary.samples, first_ms=NOW, last_ms=NOW
             )
+            _keep_rule(transaction, marked.rule, marked.word, tenant.id)
+            if marked is OWN:
+                private = Privacy(PrivacyKind.PRIVATE, frozenset(), {}, keeper=1_000_000)
+                _keep_rule(transaction, f"{PRIVATE_WORD} id", PRIVATE_WORD, tenant.id, private)
         transaction.records.append([_record(stream, None, MAIN_WORD) for stream in StreamName])
+        _keep_rule(transaction, f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER)
+        _keep_rule(transaction, f"{SHARED_WORD} id", SHARED_WORD, SHARED_OWNER)
+
+
+def _keep_rule(transaction: Transaction, uid: str, word: str, owner: int, privacy: Privacy = OPEN) -> None:
+    limits = {Level.MAJOR: Limit(">=", 1.0)}
+    condition = Condition(f"metric.{word}", limits, (LabelCondition("k", (word,)),))
+    actions = (Action(ActionKind.RAISE_ALERT, frozenset(limits)),)
+    draft = RuleDraft(RULE_NAME, condition, actions, f"text {word}", (f"tag-{word}",), privacy=privacy)
+    if privacy != OPEN:
+        draft = replace(draft, name=f"{RULE_NAME} {word}")
+    transaction.rules.insert(uid, draft, NOW, owner=owner)
 
 
 def _people_of(transaction: Transaction, marked: Marked, owner: int) -> None:

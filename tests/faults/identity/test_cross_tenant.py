@@ -1,6 +1,6 @@
-"""F37: every RPC x every role x an own, a foreign and a missing Tenant, made from the descriptors.
+"""F37: every RPC x every role x an own, a foreign and a missing Tenant (and a rule of each), made from the descriptors.
 
-Nobody is shown a word of a Tenant that they do not see, and a foreign Tenant is answered exactly as one that does not exist.
+Nobody is shown a word of a Tenant that they do not see, and a foreign Tenant or rule is answered exactly as one that does not exist.
 """
 
 import asyncio
@@ -14,13 +14,31 @@ import grpc.aio
 import psycopg
 import pytest
 import pytest_asyncio
+from google.protobuf import field_mask_pb2
 from google.protobuf.message import Message
 
 from tenantry.master.domain.access import Role
 from tenantry.master.domain.records import StreamName
 from tenantry.protocol.failures import NotAllowed
-from tenantry.v1 import access_pb2, role_service_pb2, stream_service_pb2, tenant_pb2, tenant_service_pb2
-from tests.faults.identity.canaries import FOREIGN, MAIN_WORD, MISSING, OWN, Marked, lay_out
+from tenantry.v1 import (
+    access_pb2,
+    role_service_pb2,
+    rule_service_pb2,
+    stream_service_pb2,
+    tenant_pb2,
+    tenant_service_pb2,
+)
+from tests.faults.identity.canaries import (
+    FOREIGN,
+    MAIN_WORD,
+    MISSING,
+    OWN,
+    PRIVATE_WORD,
+    RULE_NAME,
+    SHARED_WORD,
+    Marked,
+    lay_out,
+)
 from tests.servers.descriptors import Path, Rpc, api_rpcs, put, string_fields
 from tests.servers.master import MasterProcess, initialise
 from tests.servers.operating import call
@@ -40,7 +58,7 @@ BYSTANDER = "bystander"
 NAMES_A_TENANT = {"guid", "guids", "tenant_guids", "owner", "owners"}
 OPEN_SERVICES = {"SessionService", "OpenIdService"}
 """They serve strangers, count attempts, and know no Tenants."""
-WORDS = {OWN.word, FOREIGN.word, MAIN_WORD}
+WORDS = {OWN.word, FOREIGN.word, MAIN_WORD, SHARED_WORD, PRIVATE_WORD}
 STEADY = {"ReadRecords", "ListGaps", "MoveTenants"}
 """Whose answers about a Tenant do not change from call to call."""
 
@@ -62,15 +80,14 @@ class Outcome:
     facts: bytes
     payload: bytes
 
-    def without(self, guid: str) -> "Outcome":
-        """The same with this GUID made unrecognisable."""
-        hidden, octets = "0" * len(guid), guid.encode()
-        return Outcome(
-            self.code,
-            self.text.replace(guid, hidden),
-            self.facts.replace(octets, hidden.encode()),
-            self.payload.replace(octets, hidden.encode()),
-        )
+    def without(self, marked: Marked) -> "Outcome":
+        """The same with the ids of this Tenant and its rule made unrecognisable."""
+        text, facts, payload = self.text, self.facts, self.payload
+        for guid in (marked.guid, marked.rule):
+            hidden, octets = "0" * len(guid), guid.encode()
+            text, facts = text.replace(guid, hidden), facts.replace(octets, hidden.encode())
+            payload = payload.replace(octets, hidden.encode())
+        return Outcome(self.code, text, facts, payload)
 
     def shows(self, word: str) -> bool:
         """Whether the word is anywhere in it."""
@@ -123,25 +140,27 @@ async def cast(dsn: str | None, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 
 async def _everybody(master: MasterProcess) -> AsyncIterator[tuple[str, Caller]]:
-    own, main, none = frozenset({OWN.word}), frozenset({MAIN_WORD}), frozenset[str]()
+    own, main, shared = frozenset({OWN.word}), frozenset({MAIN_WORD}), frozenset({SHARED_WORD})
     for role in Role:
-        for owner, seen in ((OWN.guid, own), ("main", main), ("shared", none)):
+        for owner, seen in ((OWN.guid, own), ("main", main), ("shared", shared)):
             if role is Role.GENERAL_ADMINISTRATOR:
                 continue
-            if not LONG and owner != OWN.guid and role is not Role.TENANT_ADMINISTRATOR:
+            usual = Role.READ_SHARED_RESOURCES if owner == "shared" else Role.TENANT_ADMINISTRATOR
+            if not LONG and owner != OWN.guid and role is not usual:
                 continue
             name = role.value.replace(" ", "-")
             person = await make_person(master, f"{name}-{owner[:6]}", (role.name, owner))
             yield f"{role.value} at {owner}", Caller(person, seen)
-    yield "nobody", Caller(await make_person(master, "nobody"), none)
+    yield "nobody", Caller(await make_person(master, "nobody"), frozenset())
     narrow = await make_token(master, "administrator", owners=[OWN.guid])
-    yield "general administrator, token for one Tenant", Caller(narrow, own)
+    # Whom privacy does not bind.
+    yield "general administrator, token for one Tenant", Caller(narrow, own | {PRIVATE_WORD})
     await make_person(master, BYSTANDER)
 
 
-def bases(rpc: Rpc, guid: str) -> Iterator[Message]:
+def bases(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     """Requests that get as far as they can, for the RPCs that need more than an id."""
-    name = rpc.method.name
+    name, guid = rpc.method.name, marked.guid
     if name in ("ReadRecords", "TailRecords"):
         for stream, guids in itertools.product(StreamName, ([], [guid])):
             wanted = stream_service_pb2.RecordFilter(stream=stream.value, tenant_guids=guids)
@@ -163,15 +182,36 @@ def bases(rpc: Rpc, guid: str) -> Iterator[Message]:
     elif name == "CheckAccess":
         for permission in ("tenant.read", "tenant.move", "authority.write"):
             yield role_service_pb2.CheckAccessRequest(permission=permission, owner=guid)
+    elif name == "CreateRule":
+        yield rule_service_pb2.CreateRuleRequest(rule=_rule(owner=guid))
+    elif name == "UpdateRule":
+        yield rule_service_pb2.UpdateRuleRequest(
+            rule=_rule(uid=marked.rule), update_mask=field_mask_pb2.FieldMask(paths=["score"])
+        )
+    elif name in ("GetRule", "EnableRule", "DisableRule", "DeleteRule"):
+        yield getattr(rule_service_pb2, f"{name}Request")(id=marked.rule)
     else:
         yield rpc.request()
 
 
-def requests(rpc: Rpc, guid: str) -> Iterator[Message]:
+def _rule(*, owner: str = "", uid: str = "") -> rule_service_pb2.Rule:
+    """One that could be kept where there is none of its name."""
+    threshold = rule_service_pb2.RuleThreshold(operator=rule_service_pb2.RULE_OPERATOR_GREATER, value=1.0)
+    action = rule_service_pb2.RuleAction(
+        kind=rule_service_pb2.RULE_ACTION_KIND_RAISE_ALERT, levels=[rule_service_pb2.RULE_LEVEL_MAJOR]
+    )
+    thresholds = rule_service_pb2.RuleThresholds(major=threshold)
+    return rule_service_pb2.Rule(
+        name=RULE_NAME, metric="m", thresholds=thresholds, actions=[action], owner=owner, id=uid
+    )
+
+
+def requests(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     """Every request that is tried: the bases, and each text field in turn with the id in it."""
-    if rpc.method.name == "DeleteTenant" and guid == OWN.guid:
-        return  # the other tests need it
-    found = list(bases(rpc, guid))
+    guid = marked.guid
+    if rpc.method.name in ("DeleteTenant", "DeleteRule") and marked is OWN:
+        return  # the other tests need them
+    found = list(bases(rpc, marked))
     yield from found
     for path in string_fields(rpc.method.input_type):
         if LONG or path[-1].name in NAMES_A_TENANT:
@@ -199,10 +239,11 @@ async def ask_all(master: MasterProcess, person: Person, marked: Marked) -> Trie
 
         async def one(rpc: Rpc, number: int, request: Message) -> tuple[str, Outcome]:
             async with turns:
-                named = " naming it" if marked.guid.encode() in request.SerializeToString() else ""
+                octets = request.SerializeToString()
+                named = " naming it" if marked.guid.encode() in octets or marked.rule.encode() in octets else ""
                 return f"{rpc.path} #{number}{named}", await outcome_of(channel, rpc, request, person)
 
-        asked = [one(rpc, *entry) for rpc in api_rpcs() for entry in enumerate(requests(rpc, marked.guid))]
+        asked = [one(rpc, *entry) for rpc in api_rpcs() for entry in enumerate(requests(rpc, marked))]
         return list(await asyncio.gather(*asked))
 
 
@@ -278,7 +319,7 @@ async def told_apart(cast: Cast) -> tuple[list[tuple[str, str, Outcome, Outcome]
             if one.code is grpc.StatusCode.OK is other.code and method not in STEADY:
                 continue
             refusals += one.code is not grpc.StatusCode.OK
-            if one.without(FOREIGN.guid) != other.without(MISSING.guid):
+            if one.without(FOREIGN) != other.without(MISSING):
                 different.append((name, asked, one, other))
     return different, refusals
 
@@ -290,7 +331,16 @@ async def test_f37_no_word_of_a_tenant_reaches_who_does_not_see_it(cast: Cast) -
     assert found.calls > 1_000
     assert found.crossed == []
     # The words are there to be seen, or the test would prove nothing.
-    reading = {"GetTenant", "ListTenants", "WatchTenants", "ReadRecords", "TailRecords", "ListGaps"}
+    reading = {
+        "GetTenant",
+        "ListTenants",
+        "WatchTenants",
+        "ReadRecords",
+        "TailRecords",
+        "ListGaps",
+        "GetRule",
+        "ListRules",
+    }
     assert {verb for name, verb in found.seen if name == f"junior analyst at {OWN.guid}"} >= reading
 
 
@@ -335,6 +385,13 @@ async def test_f37_counts_are_of_what_is_seen(cast: Cast) -> None:
             listing = tenant_service_pb2.ListTenantsRequest(filter=tenant_service_pb2.TenantFilter(text=text))
             found = await call_as(channel, person, "TenantService", "ListTenants", listing)
             assert [one.guid for one in found.tenants] == ([OWN.guid] if text == "canary" else [])
+        for tag in (FOREIGN.word, PRIVATE_WORD, MAIN_WORD, SHARED_WORD, OWN.word):
+            wanted = rule_service_pb2.RuleFilter(tags=[f"tag-{tag}"])
+            rules = await call_as(
+                channel, person, "RuleService", "ListRules", rule_service_pb2.ListRulesRequest(filter=wanted)
+            )
+            expected = [OWN.rule] if tag == OWN.word else []
+            assert ([one.id for one in rules.rules], rules.total_size) == (expected, len(expected))
         streams = await call_as(
             channel, person, "StreamService", "ListStreams", stream_service_pb2.ListStreamsRequest()
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tenantry.master.domain.records import StreamName
-from tenantry.v1 import master_service_pb2, stream_service_pb2, tenant_service_pb2
-from tests.faults.identity.canaries import FOREIGN, MAIN_WORD, OWN, lay_out
+from tenantry.v1 import master_service_pb2, rule_service_pb2, stream_service_pb2, tenant_service_pb2
+from tests.faults.identity.canaries import FOREIGN, MAIN_WORD, OWN, SHARED_WORD, lay_out
 from tests.servers.master import MasterProcess, initialise, running_master
 from tests.servers.people import Person, call_as, make_person
 from tests.servers.postgres import ORDINARY, SUPERUSER, write_private
@@ -39,6 +39,7 @@ async def shown_to(master: MasterProcess, person: Person) -> bytes:
     requests = [
         ("TenantService", "ListTenants", tenant_service_pb2.ListTenantsRequest()),
         ("StreamService", "ListGaps", stream_service_pb2.ListGapsRequest()),
+        ("RuleService", "ListRules", rule_service_pb2.ListRulesRequest()),
         ("MasterService", "GetMaster", master_service_pb2.GetMasterRequest()),
         *(("StreamService", "ReadRecords", stream_service_pb2.ReadRecordsRequest(filter=one)) for one in filters),
     ]
@@ -63,6 +64,7 @@ async def test_f37_a_master_that_forgets_its_filters_shows_nothing_foreign_on_po
         assert OWN.word.encode() in shown
         assert FOREIGN.word.encode() not in shown
         assert MAIN_WORD.encode() not in shown
+        assert SHARED_WORD.encode() not in shown
         assert WARNING not in master.log
 
 
@@ -72,6 +74,7 @@ async def test_on_sqlite_the_same_bug_is_seen(tmp_path: Path) -> None:
         viewer = await make_person(master, "viewer", ("TENANT_ADMINISTRATOR", OWN.guid))
         shown = await shown_to(master, viewer)
         assert FOREIGN.word.encode() in shown
+        assert f"{SHARED_WORD} id".encode() in shown, "a rule"
         assert WARNING not in master.log
 
 
