@@ -2,7 +2,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
+from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.records import NewRecord, StreamName
 from tenantry.master.domain.tenants import TenantFilter, TenantOrder
 from tenantry.master.sql.changes import Changes
@@ -57,6 +59,48 @@ def test_a_transaction_that_raises_changes_nothing(dsn: str) -> None:
             assert transaction.tenants.all() == []
             assert transaction.records.summary(ALERTS).records == 0
     assert not seen
+
+
+def test_a_part_that_raises_is_undone_alone(database: Database) -> None:
+    """What stands before, around and behind it stays; parts lie within each other."""
+    with database.write() as transaction:
+        transaction.records.append([_alert(1)])
+        with transaction.savepoint():
+            transaction.records.append([_alert(2)])
+            with suppress(ZeroDivisionError), transaction.savepoint():
+                transaction.records.append([_alert(3)])
+                with transaction.savepoint():
+                    transaction.records.append([_alert(4)])
+                raise ZeroDivisionError
+            transaction.records.append([_alert(5)])
+        with suppress(ZeroDivisionError), transaction.savepoint():
+            transaction.records.append([_alert(6)])
+            raise ZeroDivisionError
+        transaction.records.append([_alert(7)])
+    with database.read() as transaction:
+        kept = [record.fields["n"] for record in transaction.records.after(ALERTS, 0, 100, EVERYTHING)]
+    assert kept == [1, 2, 5, 7]
+
+
+def test_a_transaction_that_the_database_gave_up_is_not_gone_on_with(tmp_path: Path) -> None:
+    """SQLite may roll all back by itself. What came behind would be committed statement by statement, without what came before."""
+
+    def write(database: Database) -> None:
+        with database.write() as transaction:
+            transaction.records.append([_alert(1)])
+            with transaction.savepoint():
+                transaction.records.append([_alert(2)])
+                transaction.connection.exec_driver_sql("ROLLBACK")
+                raise ZeroDivisionError
+
+    with Database.open(f"sqlite:///{tmp_path}/master.db") as database:
+        with pytest.raises(StoreUnavailable):
+            write(database)
+        with database.write() as transaction:
+            transaction.records.append([_alert(3)])
+        with database.read() as transaction:
+            kept = [record.fields["n"] for record in transaction.records.after(ALERTS, 0, 100, EVERYTHING)]
+    assert kept == [3]
 
 
 def test_followers_are_told_after_the_commit_in_order(dsn: str) -> None:

@@ -21,6 +21,7 @@ from tenantry.master.sql.records import RecordStore
 from tenantry.master.sql.role_bindings import RoleBindingStore
 from tenantry.master.sql.rule_states import RuleStateStore
 from tenantry.master.sql.rules import RuleStore
+from tenantry.master.sql.savepoints import savepoint
 from tenantry.master.sql.segments import SegmentStore
 from tenantry.master.sql.settings import SettingStore
 from tenantry.master.sql.sign_in_sources import SignInSourceStore
@@ -89,10 +90,14 @@ class Transaction:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """A part of the transaction that is undone alone when its block raises."""
+        """A part of the transaction that is undone alone when its block raises.
+
+        Raises StoreUnavailable where the database has given up the whole transaction, as SQLite does on a full disk: whatever
+        came after would be committed without what came before.
+        """
         tip = self.audit.tip
         try:
-            with self._connection.begin_nested():
+            with savepoint(self._connection):
                 yield
         except BaseException:
             self.audit.rewind(tip)
