@@ -9,7 +9,8 @@ from google.protobuf.json_format import MessageToDict
 from tenantry.master.rpc.policy import POLICY, Scope
 from tenantry.v1 import stream_service_pb2, tenant_pb2
 from tenantry.v1 import tenant_service_pb2 as tenants
-from tests.master.rpc.deeds import DEEDS, Deed, perform
+from tests.master.rpc import deeds_at_people, deeds_at_tenants
+from tests.master.rpc.deeds import Deed, perform
 from tests.servers.deadlines import eventually
 from tests.servers.descriptors import Rpc, api_rpcs
 from tests.servers.master import MasterProcess, running_master
@@ -18,6 +19,7 @@ from tests.servers.wire_tenant import create_tenant
 
 RPCS = {rpc.method.name: rpc for rpc in api_rpcs()}
 WRITING = sorted(name for name, rpc in RPCS.items() if POLICY[rpc.path].writes)
+DEEDS = {**deeds_at_tenants.DEEDS, **deeds_at_people.DEEDS}
 
 
 @pytest.fixture(scope="module")
