@@ -19,7 +19,8 @@ from benchmarks.load.generator import Generator
 from benchmarks.load.tenant import LoadTenant
 from benchmarks.stage import QUIET, Stage, pid_of
 from tenantry.protocol.messages import ConfigurationReport, FromDaemon, StateReport, TenantState
-from tenantry.transport.link_messages import STATES, encode_from_daemon
+from tenantry.transport.daemon_messages import encode_from_daemon
+from tenantry.transport.wire_values import STATES
 from tenantry.v1 import link_service_pb2 as pb
 from tests.servers.master import MasterProcess
 

@@ -26,7 +26,8 @@ WINDOW: Final = 8
 PEER_S: Final = 60.0
 """How long a peer is measured: its periodic work (blocks, merges, evaluation of rules, its collector of garbage) is to be in it."""
 NEVER: Final = ("compaction.interval=1d",)
-AT_ONCE: Final = ("compaction.interval=1s", "compaction.age=5s")
+AT_ONCE: Final = ("compaction.interval=1s", "compaction.age=15s")
+"""With 1,000 links and some 8,000 batches a second that is the length of chunks in service: 120 ticks, there of 10 s each."""
 Peer = Callable[[Path, FrameSource, int, float], tuple[machine.Busy, int]]
 PEERS: Final[tuple[tuple[str, str, str, int, Peer], ...]] = (
     ("ingest.vs_prometheus", "Prometheus, remote write", ">= 10", 1_000, measure_prometheus),

@@ -27,7 +27,7 @@ from tenantry.master.timeseries.frames import FrameColumns, FrameTable
 from tenantry.master.timeseries.segments import encode_segment
 from tenantry.protocol.delivery import HighWater
 from tenantry.protocol.messages import Stream, TenantState
-from tenantry.transport.link_messages import decode_from_daemon
+from tenantry.transport.daemon_messages import decode_from_daemon
 from tenantry.transport.records import decode_alert, decode_frame, decode_notification
 from tenantry.v1 import link_service_pb2 as pb
 

@@ -13,7 +13,8 @@ from benchmarks.load.tenant import LoadTenant, Phase
 from tenantry.daemon.link.keeper import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from tenantry.protocol.messages import Begin, LayoutRegistration, Stream
 from tenantry.protocol.names import listener_name
-from tenantry.transport.link_messages import STREAMS, encode_from_daemon
+from tenantry.transport.daemon_messages import encode_from_daemon
+from tenantry.transport.wire_values import STREAMS
 from tenantry.v1 import link_service_pb2 as pb
 
 PATH = "/tenantry.v1.LinkService/Connect"

@@ -19,7 +19,7 @@ import uvloop
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.pki.issuing import issue_server_certificate
 from tenantry.protocol.messages import CHAIN_START, Configuration, Resume, ResumeMark, Stream, TenantState
-from tenantry.transport.link_messages import encode_from_master
+from tenantry.transport.master_messages import encode_from_master
 from tenantry.transport.settings import server_options
 from tenantry.v1 import link_service_pb2 as pb
 from tests.servers.master import TRUST_DOMAIN

@@ -42,9 +42,11 @@ from tenantry.protocol.messages import (
     TenantState,
     TrustReport,
 )
-from tenantry.transport.link_messages import decode_from_daemon, encode_from_master, to_timestamp
+from tenantry.transport.daemon_messages import decode_from_daemon
+from tenantry.transport.master_messages import encode_from_master
 from tenantry.transport.settings import server_options
 from tenantry.transport.statuses import failure_to_status
+from tenantry.transport.wire_values import to_timestamp
 from tenantry.v1 import enrolment_service_pb2 as enrolment_pb
 from tenantry.v1 import link_service_pb2 as link_pb
 from tenantry.v1.enrolment_service_pb2_grpc import EnrolmentServiceServicer, add_EnrolmentServiceServicer_to_server

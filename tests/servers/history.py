@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tenantry.protocol.messages import Stream
-from tenantry.transport.link_messages import STREAMS
+from tenantry.transport.wire_values import STREAMS
 from tenantry.v1 import stream_service_pb2
 from tests.servers.master import MasterProcess
 from tests.servers.operating import read_gaps, read_records

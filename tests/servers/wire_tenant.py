@@ -28,7 +28,8 @@ from tenantry.protocol.messages import (
     Stream,
     StreamMark,
 )
-from tenantry.transport.link_messages import decode_from_master, encode_from_daemon
+from tenantry.transport.daemon_messages import encode_from_daemon
+from tenantry.transport.master_messages import decode_from_master
 from tenantry.transport.records import encode_frame
 from tenantry.v1 import (
     enrolment_service_pb2,

@@ -31,7 +31,8 @@ from tenantry.protocol.messages import (
     Stream,
     TenantState,
 )
-from tenantry.transport.link_messages import decode_from_daemon, encode_from_master
+from tenantry.transport.daemon_messages import decode_from_daemon
+from tenantry.transport.master_messages import encode_from_master
 from tenantry.transport.records import decode_frame
 from tenantry.v1 import link_service_pb2 as pb
 from tests.cli.certificates import ServerIdentity, make_identity

@@ -122,7 +122,7 @@ def _digest(node: Node) -> str:
 
 def _sources() -> Iterator[Path]:
     yield Path(__file__).resolve()
-    yield REPOSITORY / "libs" / "tenantry" / "protocol" / "failures.py"
+    yield from _files((REPOSITORY / "libs" / "tenantry" / "protocol" / "failures").glob("*.py"))
     yield from _files(CONTRACT.glob("tenantry/v1/*.proto"))
     yield from _files(path for path in PROJECT.glob("*"))
     yield from _files(path for path in (PROJECT / "src").rglob("*") if "generated" not in path.parts)

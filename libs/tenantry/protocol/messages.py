@@ -1,4 +1,4 @@
-"""The messages of a link, as values. ``tenantry.transport.link_messages`` writes them on the wire.
+"""The messages of a link, as values; `tenantry.transport` has their form on the wire.
 
 Times are Unix milliseconds (UTC); ``None`` where a time was not given.
 """

@@ -11,7 +11,7 @@ from tenantry.protocol.failures import FieldInvalid, MessageUnreadable
 from tenantry.protocol.layouts import LAYOUT_ID_BYTES, MAX_METRIC_NAME, MAX_TICKS
 from tenantry.protocol.messages import AlertRecord, MetricFrame, NotificationLevel, NotificationRecord, Severity
 from tenantry.protocol.names import MAX_NAME, check_text
-from tenantry.transport.link_messages import MAX_TIMESTAMP_MS, WireEnum
+from tenantry.transport.wire_values import MAX_TIMESTAMP_MS, WireEnum
 from tenantry.v1 import link_service_pb2 as link_pb
 
 MAX_ALERT_MESSAGE = 2_000

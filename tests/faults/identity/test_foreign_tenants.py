@@ -8,7 +8,7 @@ import pytest
 
 from tenantry.protocol.failures import ForeignTenant
 from tenantry.protocol.messages import Begin, Resume, StatePush, Stream
-from tenantry.transport.link_messages import encode_from_daemon
+from tenantry.transport.daemon_messages import encode_from_daemon
 from tenantry.v1 import link_service_pb2
 from tests.servers.descriptors import Path, describe, put, string_fields
 from tests.servers.master import MasterProcess

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from tenantry.protocol.failures import InternalFault, StoreUnavailable
 from tenantry.protocol.messages import Resume
-from tenantry.transport.link_messages import encode_from_daemon
+from tenantry.transport.daemon_messages import encode_from_daemon
 from tenantry.transport.statuses import failure_of
 from tenantry.v1 import link_service_pb2, tenant_pb2
 from tests.servers.descriptors import Path as FieldPath

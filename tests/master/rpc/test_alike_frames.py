@@ -8,8 +8,8 @@ from tenantry.master.rpc.alike_frames import read_alike_frames
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.layouts import pack_values
 from tenantry.protocol.messages import MetricFrame
-from tenantry.transport.link_messages import MAX_TIMESTAMP_MS
 from tenantry.transport.records import decode_frame, encode_frame
+from tenantry.transport.wire_values import MAX_TIMESTAMP_MS
 
 ID = b"layout of sixtee"
 OTHER = b"another of sixte"

@@ -4,7 +4,7 @@ from tenantry.master.domain.access import Role
 from tenantry.master.domain.privacy import OPEN, Deed, Privacy, PrivacyKind, check_privacy
 from tenantry.master.operations.roles import HeldRole, SubjectName
 from tenantry.protocol.failures import FieldInvalid
-from tenantry.transport.link_messages import WireEnum, to_timestamp
+from tenantry.transport.wire_values import WireEnum, to_timestamp
 from tenantry.v1 import access_pb2, role_service_pb2
 
 ROLES = WireEnum(Role, access_pb2.Role.Value, "ROLE")

@@ -12,7 +12,7 @@ import numpy as np
 
 from tenantry.master.operations.deliveries import AlikeFrames
 from tenantry.protocol.layouts import LAYOUT_ID_BYTES
-from tenantry.transport.link_messages import MAX_TIMESTAMP_MS
+from tenantry.transport.wire_values import MAX_TIMESTAMP_MS
 from tenantry.v1 import link_service_pb2 as pb
 
 _FIELDS: Final = pb.MetricFrame.DESCRIPTOR.fields_by_name

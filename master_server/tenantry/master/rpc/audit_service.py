@@ -12,7 +12,7 @@ from tenantry.master.sql.audit_chain import ChainState, Link
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.audit_chain import digest_record
 from tenantry.protocol.failures import AuditErased, CertificateRevoked
-from tenantry.transport.link_messages import to_timestamp
+from tenantry.transport.wire_values import to_timestamp
 from tenantry.v1 import audit_service_pb2 as pb
 from tenantry.v1 import audit_service_pb2_grpc
 from tenantry.v1 import link_service_pb2 as link_pb

@@ -3,7 +3,7 @@
 from tenantry.master.domain.authorities import AuthorityState
 from tenantry.master.operations.authorities import AuthorityReport, TrustKeeper
 from tenantry.master.rpc.callers import ACTOR, Context
-from tenantry.transport.link_messages import WireEnum, to_timestamp
+from tenantry.transport.wire_values import WireEnum, to_timestamp
 from tenantry.v1 import authority_service_pb2 as pb
 from tenantry.v1 import authority_service_pb2_grpc
 

@@ -15,7 +15,7 @@ from tenantry.master.rpc.callers import Context, peer_address, peer_host
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import EnrolmentRefused, Failure, FieldInvalid, LicenceExpired, LicenceMissing
 from tenantry.protocol.names import check_guid
-from tenantry.transport.link_messages import to_timestamp
+from tenantry.transport.wire_values import to_timestamp
 from tenantry.v1 import enrolment_service_pb2 as pb
 from tenantry.v1 import enrolment_service_pb2_grpc
 

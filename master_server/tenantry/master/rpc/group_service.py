@@ -6,7 +6,7 @@ from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
-from tenantry.transport.link_messages import to_timestamp
+from tenantry.transport.wire_values import to_timestamp
 from tenantry.v1 import group_service_pb2 as pb
 from tenantry.v1 import group_service_pb2_grpc
 

@@ -8,7 +8,7 @@ from tenantry.master.operations.licensing import InstalledLicence, LicenceBook
 from tenantry.master.rpc.callers import ACTOR, Context
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.protocol.licences import Licence, LicenceKind, LicenceRequest, encode_request
-from tenantry.transport.link_messages import to_timestamp
+from tenantry.transport.wire_values import to_timestamp
 from tenantry.v1 import licence_service_pb2 as pb
 from tenantry.v1 import licence_service_pb2_grpc
 

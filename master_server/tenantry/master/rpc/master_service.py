@@ -11,7 +11,7 @@ from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.rpc.tenant_messages import CONNECTIVITIES
-from tenantry.transport.link_messages import STATES, to_duration, to_timestamp
+from tenantry.transport.wire_values import STATES, to_duration, to_timestamp
 from tenantry.v1 import master_service_pb2 as pb
 from tenantry.v1 import master_service_pb2_grpc
 

@@ -11,7 +11,7 @@ from tenantry.master.operations.moving import (
 )
 from tenantry.protocol.failures import Failure, FieldInvalid
 from tenantry.protocol.messages import TenantState
-from tenantry.transport.link_messages import STATES, WireEnum, from_duration
+from tenantry.transport.wire_values import STATES, WireEnum, from_duration
 from tenantry.v1 import tenant_service_pb2 as pb
 
 LONGEST_WAIT_MS = 60_000

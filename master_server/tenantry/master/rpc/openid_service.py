@@ -4,7 +4,7 @@ from tenantry.master.operations.openid_flows import OpenIdFlows
 from tenantry.master.operations.sessions import OpenedSession
 from tenantry.master.operations.sign_in_limits import source_of
 from tenantry.master.rpc.callers import ACTOR, Context, peer_host
-from tenantry.transport.link_messages import to_duration, to_timestamp
+from tenantry.transport.wire_values import to_duration, to_timestamp
 from tenantry.v1 import openid_service_pb2 as pb
 from tenantry.v1 import openid_service_pb2_grpc, session_service_pb2
 

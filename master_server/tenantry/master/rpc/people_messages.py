@@ -10,7 +10,7 @@ from tenantry.master.operations.viewers import Viewer
 from tenantry.master.operations.visibility import Visibility
 from tenantry.protocol.failures import FieldInvalid, TenantNotFound
 from tenantry.protocol.names import check_guid
-from tenantry.transport.link_messages import from_duration, to_timestamp
+from tenantry.transport.wire_values import from_duration, to_timestamp
 from tenantry.v1 import token_service_pb2 as token_pb
 from tenantry.v1 import user_service_pb2 as user_pb
 

@@ -13,7 +13,7 @@ from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, NotAllowed
-from tenantry.transport.link_messages import to_timestamp
+from tenantry.transport.wire_values import to_timestamp
 from tenantry.v1 import role_service_pb2 as pb
 from tenantry.v1 import role_service_pb2_grpc
 

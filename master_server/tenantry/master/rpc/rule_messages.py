@@ -20,7 +20,7 @@ from tenantry.master.domain.rules import (
 from tenantry.master.domain.tenants import TenantStanding
 from tenantry.master.rpc.access_messages import decode_privacy, encode_privacy
 from tenantry.protocol.failures import FieldInvalid
-from tenantry.transport.link_messages import WireEnum, from_duration, to_duration, to_timestamp
+from tenantry.transport.wire_values import WireEnum, from_duration, to_duration, to_timestamp
 from tenantry.v1 import rule_service_pb2 as pb
 
 MAX_FILTER_TEXT = 200

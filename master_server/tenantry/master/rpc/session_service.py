@@ -7,7 +7,7 @@ from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.sessions import close_session
 from tenantry.master.operations.signing_in import SignInDesk
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context, peer_address, peer_host
-from tenantry.transport.link_messages import to_duration, to_timestamp
+from tenantry.transport.wire_values import to_duration, to_timestamp
 from tenantry.v1 import session_service_pb2 as pb
 from tenantry.v1 import session_service_pb2_grpc
 

@@ -8,7 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 from tenantry.master.domain.records import JsonValue
 from tenantry.master.operations.following import TailStep
 from tenantry.master.operations.reading import ReadGap, ReadRecord, RecordFilter, StreamDescription, make_filter
-from tenantry.transport.link_messages import LOSSES, STREAMS, from_timestamp, to_duration, to_timestamp
+from tenantry.transport.wire_values import LOSSES, STREAMS, from_timestamp, to_duration, to_timestamp
 from tenantry.v1 import stream_service_pb2 as pb
 
 MAX_MESSAGE_BYTES = 3 << 20

@@ -13,7 +13,7 @@ from tenantry.master.operations.usage import UsageReader
 from tenantry.master.rpc.access_messages import decode_privacy, encode_privacy
 from tenantry.protocol.failures import FieldInvalid, FilterInvalid
 from tenantry.protocol.messages import TenantState
-from tenantry.transport.link_messages import (
+from tenantry.transport.wire_values import (
     GOODBYES,
     STATES,
     WireEnum,

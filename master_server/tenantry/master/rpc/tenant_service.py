@@ -53,7 +53,7 @@ from tenantry.protocol.joining import (
 )
 from tenantry.protocol.messages import TenantState
 from tenantry.protocol.names import check_guid
-from tenantry.transport.link_messages import from_duration, to_timestamp
+from tenantry.transport.wire_values import from_duration, to_timestamp
 from tenantry.v1 import tenant_pb2, tenant_service_pb2, tenant_service_pb2_grpc
 
 DEFAULT_PAGE = 100

@@ -22,8 +22,8 @@ from tenantry.daemon.link.identity import Credential, Identity
 from tenantry.protocol.failures import Failure
 from tenantry.protocol.joining import DEFAULT_API_PORT, split_address
 from tenantry.protocol.names import listener_name
-from tenantry.transport.link_messages import from_timestamp
 from tenantry.transport.pinning import EndpointUnreachable, Obstacle, examine_endpoint
+from tenantry.transport.wire_values import from_timestamp
 from tenantry.v1.enrolment_service_pb2 import GetServerTimeRequest
 from tenantry.v1.enrolment_service_pb2_grpc import EnrolmentServiceStub
 

@@ -59,7 +59,8 @@ from tenantry.protocol.messages import (
     Stream,
     TrustReport,
 )
-from tenantry.transport.link_messages import decode_from_master, encode_from_daemon
+from tenantry.transport.daemon_messages import encode_from_daemon
+from tenantry.transport.master_messages import decode_from_master
 from tenantry.transport.statuses import failure_of
 from tenantry.v1.link_service_pb2 import ConnectRequest, ConnectResponse
 

@@ -130,7 +130,7 @@ def port_shared() -> None:
 
     options = settings.server_options
 
-    def sharing(**arguments: int) -> settings.Options:
+    def sharing(**arguments: Any) -> settings.Options:
         return [option for option in options(**arguments) if option[0] != "grpc.so_reuseport"]
 
     settings.server_options = sharing
