@@ -20,6 +20,16 @@ _MOVING = {"tenants": ("connectivity", "connectivity_since_ms", "leave"), "token
 """Columns that change by themselves: when links end, and when calls are made."""
 
 
+REPORTED = (
+    "confirmed_incarnation",
+    "running_configuration",
+    "failed_configuration",
+    "configuration_failure",
+    "trust_bundle_hash",
+)
+"""Columns of Tenants that daemons' messages change, a moment after they were sent, and no call of the API does."""
+
+
 @contextlib.contextmanager
 def refused(kind: type[Failure], **metadata: str) -> Iterator[None]:
     """The block must be refused with this failure: its code, its reason, its facts, a message and a hint without holes."""
@@ -41,25 +51,27 @@ def check_refusal(error: grpc.RpcError, kind: type[Failure], **metadata: str) ->
     return failure
 
 
-def snapshot(master: MasterProcess, without: Collection[str] = VOLATILE) -> dict[str, list[Any]]:
+def snapshot(
+    master: MasterProcess, without: Collection[str] = VOLATILE, reported: Collection[str] = ()
+) -> dict[str, list[Any]]:
     """Every table of a Master on SQLite, row by row, as committed now.
 
     But not the audit, which grows with each refusal, nor what changes by itself, such as connectivity when a link of an
-    earlier test has ended.
+    earlier test has ended. ``reported``: columns of Tenants to leave out as well, where links of earlier tests may still report.
     """
     connection = sqlite3.connect(f"file:{master.data / 'master.db'}?mode=ro", uri=True)
     with contextlib.closing(connection):
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {
-            name: [row for row in connection.execute(_select(connection, name)).fetchall() if not _moves(row)]
+            name: [row for row in connection.execute(_select(connection, name, reported)).fetchall() if not _moves(row)]
             for name in sorted(names)
             if name not in without and not name.startswith("sqlite_")
         }
 
 
-def _select(connection: sqlite3.Connection, table: str) -> str:
+def _select(connection: sqlite3.Connection, table: str, reported: Collection[str]) -> str:
     columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-    moving = _MOVING.get(table, ())
+    moving = (*_MOVING.get(table, ()), *(reported if table == "tenants" else ()))
     statement = f"SELECT {', '.join(column for column in columns if column not in moving)} FROM {table}"
     return f"{statement} WHERE stream <> 'auditMessages'" if table == "records" else statement
 
