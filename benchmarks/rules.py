@@ -126,9 +126,9 @@ def _measure(
         now_ms = START_MS + tick * TICK_MS
         rows = values.astype("<f8")
         for start in range(0, len(rows), commit):
-            own = rows[start : start + commit]
-            tenant_ids = range(start + 1, start + 1 + len(own))
-            alike = FrameColumns(1, now_ms, tenant_ids, [tick + 1] * len(own), [now_ms] * len(own), own.tobytes())
+            part = rows[start : start + commit]
+            tenant_ids = range(start + 1, start + 1 + len(part))
+            alike = FrameColumns(1, now_ms, tenant_ids, [tick + 1] * len(part), [now_ms] * len(part), part.tobytes())
             with database.write() as transaction:
                 begun = time.process_time()
                 evaluator.evaluate(transaction, [], [alike], now_ms)

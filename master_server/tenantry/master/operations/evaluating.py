@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 import structlog
 
 from tenantry.detection.levels import Level
-from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER
+from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.records import NewRecord
 from tenantry.master.domain.rules import LATE_AFTER_MS, MAX_SERIES, ActionKind, Labels, Rule, SeriesState
 from tenantry.master.operations import journal
 from tenantry.master.operations.findings import Finding, carry_out
-from tenantry.master.operations.watched_layouts import Judge, Reader, WatchedLayout, watch_layout
+from tenantry.master.operations.rule_programs import Part, RuleProgram, RulePrograms
+from tenantry.master.operations.watched_layouts import Reader
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.rule_states import SeriesKey, StoredState
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.frames import Frame, FrameColumns
-from tenantry.protocol.layouts import Layout
 from tenantry.protocol.messages import NotificationLevel
 from tenantry.protocol.names import MAX_REASON, tidy_text
 
@@ -35,25 +35,6 @@ log = structlog.get_logger()
 OwnKey = tuple[int, Labels]
 """A rule's number and the labels of a series, within one Tenant."""
 _NEVER_MS = -1
-
-
-@dataclass(slots=True)
-class _Program:
-    """The active rules of one owner, and what they read of the layouts that were seen since the rules were read."""
-
-    judges: dict[int, Judge]
-    layouts: dict[int, WatchedLayout | None] = field(default_factory=dict)
-    broken: set[int] = field(default_factory=set)
-    full: set[tuple[int, int]] = field(default_factory=set)
-    """Tenants and rules with as many series as a rule keeps in mind."""
-
-    def learn(self, layout_id: int, layout: Layout) -> None:
-        """Work out what the rules read of a layout."""
-        self.layouts[layout_id] = watch_layout(layout, self.judges.values())
-
-
-_Part = tuple[_Program, WatchedLayout]
-"""Rules of one owner, and what they read of a frame."""
 
 
 @dataclass(slots=True)
@@ -74,12 +55,7 @@ class RuleEvaluator:
     def __init__(self, clock_tolerance_ms: int) -> None:
         """A tick further ahead of the Master's clock than this is not judged."""
         self._tolerance_ms = clock_tolerance_ms
-        self._main: _Program | None = None
-        """Rules of the main tenant; None while everything is to be read anew."""
-        self._own: dict[int, _Program | None] = {}
-        """Tenants that have rules of their own, which are read (None) when a frame needs them."""
-        self._stale: set[int] = set()
-        """Owners whose rules were changed since they were read."""
+        self._programs = RulePrograms()
         self._newest: dict[tuple[int, int], int] = {}
         self._states: dict[int, dict[OwnKey, SeriesState]] = {}
         self._busy: set[int] = set()
@@ -88,22 +64,25 @@ class RuleEvaluator:
 
     def note(self, changes: Changes) -> None:
         """A transaction was committed, with or without samples. Called before the next one begins."""
-        self._stale |= changes.rules
+        self._programs.note(changes.rules)
         self._forget(changes.rules_reset)
 
     def evaluate(
         self, transaction: Transaction, frames: Sequence[Frame], columns: Sequence[FrameColumns], received_ms: int
     ) -> None:
         """Judge frames that are being stored, and do what follows. Raises what the stores raise."""
-        main = self._follow(transaction)
+        programs = self._programs
+        self._follow(transaction)
         self._forget(transaction.rule_states.reset)
-        if not (main.judges or self._own):
+        if not (programs.main.judges or programs.own):
             return
-        watched, own = self._watch(transaction, main, frames, columns)
+        main, watched = programs.main, programs.watch(transaction, frames, columns)
+        own = programs.watch_own(transaction, frames, columns) if programs.own else {}
         if not (watched or own):
             return
         pending = self._pending
-        self._judge(main, frames, watched, own, received_ms)
+        if frames:
+            self._judge(main, frames, watched, own, received_ms)
         for one in columns:
             self._judge_columns(main, one, own, received_ms)
         if pending.forgotten:
@@ -131,33 +110,22 @@ class RuleEvaluator:
     def refused(self) -> None:
         """The transaction failed, or nobody knows: the store is read anew before the next frames are judged."""
         self._pending = _Pending()
-        self._main = None
+        self._programs.forget()
 
     # --- rules and states ------------------------------------------------------------------------------------------------
 
-    def _follow(self, transaction: Transaction) -> _Program:
-        """Read what was changed of rules and states since they were read; the rules of the main tenant."""
-        changed = self._stale.union(transaction.rules.changed)
-        self._stale.clear()
-        main = self._main
-        if main is None:
-            changed, self._own = {MAIN_OWNER}, dict.fromkeys(transaction.rules.judging() - {MAIN_OWNER})
-        tenant_ids = changed - {MAIN_OWNER, SHARED_OWNER}
-        for tenant_id in tenant_ids:
-            self._own.pop(tenant_id, None)
-        if tenant_ids:
-            self._own.update(dict.fromkeys(transaction.rules.judging(tenant_ids)))
-        if main is None or MAIN_OWNER in changed:
-            self._main = main = _program(transaction.rules.active([MAIN_OWNER]))
+    def _follow(self, transaction: Transaction) -> None:
+        """Read what was changed of rules since they were read, and where they stand."""
+        changed = self._programs.follow(transaction)
+        if MAIN_OWNER in changed:
             self._states, self._pending.states = {}, {}
             self._busy.clear()
             self._recall(transaction.rule_states.all())
-        elif tenant_ids:
-            self._forget(tenant_ids)
-            for tenant_id in tenant_ids:
+        elif changed:
+            self._forget(changed)
+            for tenant_id in changed:
                 self._pending.states.pop(tenant_id, None)
-            self._recall(transaction.rule_states.of_tenants(tenant_ids))
-        return main
+            self._recall(transaction.rule_states.of_tenants(changed))
 
     def _recall(self, stored: Iterable[StoredState]) -> None:
         states: dict[int, dict[OwnKey, SeriesState]] = {}
@@ -165,42 +133,6 @@ class RuleEvaluator:
             states.setdefault(key.tenant_id, {})[key.rule_id, key.labels] = state
         for tenant_id, own in states.items():
             self._remember(tenant_id, own)
-
-    def _watch(
-        self, transaction: Transaction, main: _Program, frames: Sequence[Frame], columns: Sequence[FrameColumns]
-    ) -> tuple[set[int], dict[tuple[int, int], _Part]]:
-        """The layouts of these frames that rules of the main tenant read; and what Tenants' own rules read, by Tenant and layout."""
-        layout_ids = {*(frame.layout_id for frame in frames), *(one.layout_id for one in columns)}
-        pairs: set[tuple[int, int]] = set()
-        if self._own:
-            pairs.update((frame.tenant_id, frame.layout_id) for frame in frames if frame.tenant_id in self._own)
-            for one in columns:
-                pairs.update((tenant_id, one.layout_id) for tenant_id in self._own.keys() & one.tenant_ids)
-        programs = self._programs(transaction, {tenant_id for tenant_id, _ in pairs}) if pairs else {}
-        unknown = layout_ids - main.layouts.keys()
-        fresh = [(programs[one], layout_id) for one, layout_id in pairs if layout_id not in programs[one].layouts]
-        layouts = transaction.layouts.load(sorted(unknown.union(layout_id for _, layout_id in fresh)))
-        for layout_id in unknown & layouts.keys():
-            main.learn(layout_id, layouts[layout_id])
-        for program, layout_id in fresh:
-            if layout_id in layouts:
-                program.learn(layout_id, layouts[layout_id])
-        own: dict[tuple[int, int], _Part] = {}
-        for tenant_id, layout_id in pairs:
-            watched = programs[tenant_id].layouts.get(layout_id)
-            if watched is not None:
-                own[tenant_id, layout_id] = programs[tenant_id], watched
-        return {layout_id for layout_id in layout_ids if main.layouts.get(layout_id) is not None}, own
-
-    def _programs(self, transaction: Transaction, tenant_ids: set[int]) -> dict[int, _Program]:
-        """The own rules of these Tenants, all of which have some."""
-        unread = [tenant_id for tenant_id in tenant_ids if self._own[tenant_id] is None]
-        if unread:
-            rules: dict[int, list[Rule]] = {tenant_id: [] for tenant_id in unread}
-            for rule in transaction.rules.active(unread):
-                rules[rule.owner].append(rule)
-            self._own.update({tenant_id: _program(own) for tenant_id, own in rules.items()})
-        return {tenant_id: program for tenant_id in tenant_ids if (program := self._own[tenant_id]) is not None}
 
     def _remember(self, tenant_id: int, own: dict[OwnKey, SeriesState]) -> None:
         self._states[tenant_id] = own
@@ -217,7 +149,7 @@ class RuleEvaluator:
     def _held(self, tenant_id: int) -> bool:
         """Whether a finding keeps the Tenant in Alert."""
         own = self._pending.states.get(tenant_id, self._states.get(tenant_id, {}))
-        programs = [program for program in (self._main, self._own.get(tenant_id)) if program is not None]
+        programs = self._programs.of(tenant_id)
         return any(
             state.acted is not Level.CLEARED and program.judges[rule_id].rule.acts(ActionKind.TO_ALERT, state.acted)
             for (rule_id, _), state in own.items()
@@ -242,10 +174,10 @@ class RuleEvaluator:
 
     def _judge(
         self,
-        main: _Program,
+        main: RuleProgram,
         frames: Sequence[Frame],
         watched: set[int],
-        own: dict[tuple[int, int], _Part],
+        own: dict[tuple[int, int], Part],
         received_ms: int,
     ) -> None:
         disquieting = _disquieting(main, frames, watched)
@@ -271,9 +203,9 @@ class RuleEvaluator:
                 newest[key] = timestamp_ms
 
     def _judge_columns(
-        self, main: _Program, columns: FrameColumns, own: dict[tuple[int, int], _Part], received_ms: int
+        self, main: RuleProgram, columns: FrameColumns, own: dict[tuple[int, int], Part], received_ms: int
     ) -> None:
-        layout_id, tenant_ids, times = columns.layout_id, columns.tenant_ids, columns.timestamps
+        layout_id, tenant_ids = columns.layout_id, columns.tenant_ids
         seen = main.layouts.get(layout_id)
         values = memoryview(columns.values).cast("d")
         width = len(values) // len(tenant_ids)
@@ -282,22 +214,30 @@ class RuleEvaluator:
         if not busy.isdisjoint(tenant_ids):
             stirred.update(busy.intersection(tenant_ids))
         stirred.update(self._pending.states.keys() & tenant_ids)
+        rows: Iterable[tuple[int, tuple[int, int]]] = enumerate(zip(tenant_ids, columns.timestamps, strict=True))
+        if own:
+            mine = [(row, own.get((tenant_id, layout_id))) for row, tenant_id in enumerate(tenant_ids)]
+            stirred.update(
+                tenant_ids[row]
+                for row, part in mine
+                if part is not None and part[1].has_disquiet(values[row * width : (row + 1) * width])
+            )
+            if seen is None:
+                rows = [entry for entry, (_, part) in zip(rows, mine, strict=True) if part is not None]
+        elif seen is None:
+            return
         horizon = received_ms + self._tolerance_ms
-        for row, (tenant_id, timestamp_ms) in enumerate(zip(tenant_ids, times, strict=True)):
+        for row, (tenant_id, timestamp_ms) in rows:
             key = (tenant_id, layout_id)
-            part = own.get(key) if own else None
-            if seen is None and part is None:
-                continue
-            start = row * width
-            if tenant_id in stirred or (part is not None and part[1].has_disquiet(values[start : start + width])):
-                parts = _parts(main, part, layout_id)
-                self._step(parts, key, (timestamp_ms,), values[start : start + width], received_ms)
+            if tenant_id in stirred:
+                parts = _parts(main, own.get(key), layout_id)
+                self._step(parts, key, (timestamp_ms,), values[row * width : (row + 1) * width], received_ms)
             elif newest.get(key, _NEVER_MS) < timestamp_ms <= horizon:
                 newest[key] = timestamp_ms
 
     def _step(
         self,
-        parts: Sequence[_Part],
+        parts: Sequence[Part],
         key: tuple[int, int],
         timestamps: Sequence[int],
         values: "memoryview[float]",
@@ -330,7 +270,7 @@ class RuleEvaluator:
 
     def _take(
         self,
-        program: _Program,
+        program: RuleProgram,
         tenant_id: int,
         own: dict[OwnKey, SeriesState],
         reader: Reader,
@@ -375,7 +315,7 @@ class RuleEvaluator:
             return
         self._pending.rows[SeriesKey(tenant_id, rule.id, labels)] = after
 
-    def _has_room(self, program: _Program, tenant_id: int, own: dict[OwnKey, SeriesState], rule: Rule) -> bool:
+    def _has_room(self, program: RuleProgram, tenant_id: int, own: dict[OwnKey, SeriesState], rule: Rule) -> bool:
         """Whether the rule may keep one more series of the Tenant in mind; settled ones make room."""
         if (tenant_id, rule.id) in program.full:
             return False
@@ -395,20 +335,16 @@ class RuleEvaluator:
         return bool(settled)
 
 
-def _program(rules: Iterable[Rule]) -> _Program:
-    return _Program({rule.id: Judge(rule, rule.draft.condition.threshold()) for rule in rules})
-
-
-def _parts(main: _Program, own: _Part | None, layout_id: int) -> list[_Part]:
+def _parts(main: RuleProgram, own: Part | None, layout_id: int) -> list[Part]:
     """Whose rules read a frame of this layout, and what."""
     seen = main.layouts.get(layout_id)
-    parts: list[_Part] = [] if seen is None else [(main, seen)]
+    parts: list[Part] = [] if seen is None else [(main, seen)]
     if own is not None:
         parts.append(own)
     return parts
 
 
-def _disquieting(main: _Program, frames: Sequence[Frame], watched: set[int]) -> set[int]:
+def _disquieting(main: RuleProgram, frames: Sequence[Frame], watched: set[int]) -> set[int]:
     """The places of those frames in which a rule of the main tenant finds a value that is not quiet."""
     groups: dict[int, list[Frame]] = {layout_id: [] for layout_id in watched}
     places: dict[int, list[int]] = {layout_id: [] for layout_id in watched}
