@@ -16,7 +16,7 @@ const { metafile } = await build({
   loader: { ".svg": "copy" },
   bundle: true,
   format: "esm",
-  target: ["chrome120", "firefox121", "safari17"],
+  target: ["chrome123", "firefox124", "safari17.5"],
   jsx: "automatic",
   jsxImportSource: "preact",
   minify: true,

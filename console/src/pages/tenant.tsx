@@ -11,11 +11,12 @@ import { ago, moment, useNow } from "../times";
 import { useTenants } from "../watching";
 import { goodbyeWord } from "../words";
 
+const FIGURES_MS = 1_000;
 const STATES = Object.values(TenantState).filter((state) => typeof state === "number" && state !== TenantState.UNSPECIFIED);
 
 export function TenantPage({ guid }: { guid: string }) {
   // The list and its updates leave out what is missing; why it is missing, only asking for it tells.
-  const watched = useTenants(JSON.stringify({ guids: [guid], states: STATES }));
+  const watched = useTenants(JSON.stringify({ guids: [guid], states: STATES }), FIGURES_MS);
   const [missing, setMissing] = useState<Trouble>();
   const now = useNow();
   const tenant = watched.tenants.get(guid);
