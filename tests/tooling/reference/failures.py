@@ -9,7 +9,11 @@ from tests.tooling.reference.markdown import code, page, table
 def render() -> str:
     """Every failure with what a client branches on and what a person reads."""
     own = [failure for failure in CATALOGUE.values() if failure.__module__ == daemon_failures.__name__]
-    shared = [failure for failure in CATALOGUE.values() if failure.__module__ == Failure.__module__]
+    shared = [
+        failure
+        for failure in CATALOGUE.values()
+        if failure.__module__.startswith(f"{Failure.__module__.rpartition('.')[0]}.")
+    ]
     return page(
         "Failures",
         _INTRODUCTION,
