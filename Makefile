@@ -102,5 +102,5 @@ lock: .venv/.stamp-created
 	  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --output-file requirements.lock
 
 clean:
-	rm -rf .venv .demo .bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .demo .bench build dist master_server/tenantry/master/console/built .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc.aio
+import h2.connection
 import httpx2
 import pytest
 from google.protobuf.message import Message
@@ -241,3 +242,39 @@ async def test_nobody_else_brings_calls_for_others(master: MasterProcess) -> Non
     audit = [str(record) for record in await read_records(master, "auditMessages")]
     assert any(name in record for record in audit)
     assert [record for record in audit if FORGED in record] == []
+
+
+async def test_strangers_who_break_the_rules_disturb_nobody(master: MasterProcess) -> None:
+    """Garbage before and after the handshake, half a request, and streams that are reset as fast as they are opened."""
+    assert master.console_address is not None
+    host, _, port = master.console_address.rpartition(":")
+    tls = ssl.create_default_context(cadata=master.root.decode())
+    for data, protocol in (
+        (b"GET / HTTP/1.1\r\n\r\n", None),
+        (b"\0\xff\r\n\r\n", "http/1.1"),
+        (bytes(300), "h2"),
+        (resets(500), "h2"),
+    ):
+        if protocol is not None:
+            tls.set_alpn_protocols([protocol])
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=None if protocol is None else tls)
+        writer.write(data)
+        await writer.drain()
+        with contextlib.suppress(OSError):
+            await asyncio.wait_for(reader.read(1), 20)
+        writer.transport.abort()
+    async with client(master) as console:
+        assert (await console.get("/console.json")).status_code == 200
+    assert '"level":"error"' not in master.log
+
+
+def resets(count: int) -> bytes:
+    """A connection of HTTP/2 on which so many streams are opened and reset."""
+    connection = h2.connection.H2Connection()
+    connection.initiate_connection()
+    for _ in range(count):
+        stream = connection.get_next_available_stream_id()
+        fields = [(":method", "POST"), (":path", SIGN_IN), (":scheme", "https"), (":authority", "x")]
+        connection.send_headers(stream, fields)
+        connection.reset_stream(stream)
+    return connection.data_to_send()

@@ -108,7 +108,8 @@ async def _serving(config: MasterConfig, clocks: Clocks, store: Opened) -> Async
             None if console is None else console.address,
         )
         _write_endpoints(config, master)
-        log.info("listening", api=master.api_address, link=master.link_address, tenants=len(core.register))
+        addresses = {"api": master.api_address, "link": master.link_address, "console": master.console_address}
+        log.info("listening", **{name: at for name, at in addresses.items() if at}, tenants=len(core.register))
         async with asyncio.TaskGroup() as group:
             jobs = [group.create_task(job) for job in _background_jobs(core, certificates)]
             try:

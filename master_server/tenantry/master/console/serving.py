@@ -51,25 +51,36 @@ class _OneSocket(Config):
         return Sockets([self._bound], [], [])
 
 
-class _CancelledConnections(logging.Filter):
-    """Up to Python 3.11 a connection that is cancelled while it closes is reported as an error of its callback."""
+class _EndsOfConnections(logging.Filter):
+    """What asyncio says about connections that end, in proportion: strangers make them end as often as they like.
+
+    Up to Python 3.11 one that is cancelled while it closes is reported as an error of its callback. One that breaks the rules of
+    HTTP/2 in the midst of things ends with a traceback of the server, where a line is enough. Faults of the console itself never
+    come this way.
+    """
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+        error = None if record.exc_info is None else record.exc_info[1]
+        if isinstance(error, BaseExceptionGroup) and "client_connected_cb" in record.getMessage():
+            causes = ", ".join(sorted({type(cause).__name__ for cause in error.exceptions}))
+            record.msg, record.args, record.exc_info = "connection of a browser broken off: %s", (causes,), None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return not isinstance(error, asyncio.CancelledError)
 
 
-_CANCELLED: Final = _CancelledConnections()
+_ENDS: Final = _EndsOfConnections()
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there soon (port 0: a free one). Raises OSError."""
+    """A socket that listens there (port 0: a free one); who connects waits until somebody serves. Raises OSError."""
     (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound.bind(address)
+        bound.listen(BACKLOG)
         bound.setblocking(False)
     except OSError:
         bound.close()
@@ -83,7 +94,7 @@ async def serving(application: Any, bound: socket.socket, tls: ssl.SSLContext) -
     stopped = asyncio.Event()
     config = _OneSocket(bound, tls)
     # For good: the last of those callbacks are called when all else has ended.
-    logging.getLogger("asyncio").addFilter(_CANCELLED)
+    logging.getLogger("asyncio").addFilter(_ENDS)
     with bound:
         async with asyncio.TaskGroup() as group:
             group.create_task(serve(application, config, shutdown_trigger=stopped.wait, mode="asgi"))
