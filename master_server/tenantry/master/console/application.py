@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
-from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 
 from tenantry.master.console import connect, cookies
@@ -208,11 +207,7 @@ class _Outgoing:
 
 def _take_secret(kind: type[Any], answer: bytes) -> tuple[bytes, str]:
     """The answer of a sign-in without the token of its session, which no script is to see, and the token."""
-    message = kind()
-    try:
-        message.ParseFromString(answer)
-    except DecodeError:
-        return b"", ""
+    message = kind.FromString(answer)
     session = message if isinstance(message, session_service_pb2.SignInResponse) else message.session
     secret = str(session.token)
     if secret:
