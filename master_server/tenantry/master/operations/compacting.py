@@ -36,6 +36,7 @@ from tenantry.master.timeseries.sealing import TimeseriesCorrupt
 from tenantry.master.timeseries.segments import (
     MAX_FRAMES,
     MAX_TICKS,
+    decode_range,
     decode_segment,
     encode_segment,
     read_summary,
@@ -54,7 +55,7 @@ class CompactionPolicy:
     """Age of the oldest segment at which all become chunks: at one tick in 10 s this gives chunks of 120 ticks."""
     window_bytes: int = 1 << 30
     """Volume at which they do so earlier."""
-    step_bytes: int = 32 << 20
+    step_bytes: int = 64 << 20
     """What one step holds in memory, about."""
     fan: int = 32
     """How many neighbours are merged into one."""
@@ -196,7 +197,7 @@ class Compactor:
         if steps <= 1:
             return [_ALL_TENANTS]
         if self._ranges is None or self._ranges[0] != window.through:
-            tenants = sorted(set(itertools.chain.from_iterable(_tenants_of(transaction, one) for one in segments)))
+            tenants = sorted(frozenset[int]().union(*(_tenants_of(transaction, one) for one in segments)))
             cuts = {tenants[len(tenants) * n // steps] for n in range(1, steps)} - {tenants[0]} if tenants else set()
             self._ranges = (window.through, [*(cut - 1 for cut in sorted(cuts)), _ALL_TENANTS])
         return self._ranges[1]
@@ -251,11 +252,7 @@ def _collect(
     for one in segments:
         data = transaction.segments.data(one.id)
         try:
-            if behind == 0 and end == _ALL_TENANTS and one.id not in damaged:
-                tables.append(decode_segment(data))
-            else:
-                tenants = [number for number in read_summary(data).tenant_ids if behind < number <= end]
-                tables.append(decode_segment(data, tenants))
+            tables.append(decode_range(data, behind, end))
         except TimeseriesCorrupt as error:
             tables += _salvage(data, behind, end)
             if one.id not in damaged:

@@ -8,7 +8,7 @@ alone and under a CRC-32 of its own, so that a filtered read opens only the bloc
 import itertools
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -136,19 +136,28 @@ def decode_segment(data: Octets, tenant_ids: Collection[int] | None = None) -> F
     Raises:
         SegmentCorrupt: what was read is damaged, or the length is wrong.
     """
+    if tenant_ids is None:
+        return _decode(data, lambda tenants: np.ones(len(tenants), dtype=np.bool_))
+    wanted = frozenset(tenant_ids)
+    return _decode(data, lambda tenants: np.array([*map(wanted.__contains__, tenants.tolist())], dtype=np.bool_))
+
+
+def decode_range(data: Octets, behind: int, end: int) -> FrameTable:
+    """As `decode_segment` with all Tenants for which ``behind < tenant_id <= end``."""
+    return _decode(data, lambda tenants: (tenants > behind) & (tenants <= end))
+
+
+def _decode(data: Octets, choose: Callable[[_Int64s], NDArray[np.bool_]]) -> FrameTable:
     try:
-        return _decode(memoryview(data), tenant_ids)
+        return _chosen_frames(memoryview(data), choose)
     except TimeseriesCorrupt as error:
         raise SegmentCorrupt(str(error)) from error
 
 
-def _decode(data: memoryview, tenant_ids: Collection[int] | None) -> FrameTable:
+def _chosen_frames(data: memoryview, choose: Callable[[_Int64s], NDArray[np.bool_]]) -> FrameTable:
     index, start = _read_index(data)
     frames, count = index.frames, len(index.frames)
-    if tenant_ids is None:
-        wanted = np.ones(count, dtype=np.bool_)
-    else:
-        wanted = np.array([*map(frozenset(tenant_ids).__contains__, frames.tenant_ids.tolist())], dtype=np.bool_)
+    wanted = choose(frames.tenant_ids)
     ends, block_ends = np.cumsum(frames.sizes), (start + np.cumsum(index.block_sizes)).tolist()
     opened = np.zeros(count, dtype=np.bool_)
     values: list[bytes] = []
