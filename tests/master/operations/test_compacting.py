@@ -131,6 +131,39 @@ def test_what_can_be_read_of_a_damaged_segment_is_kept(database: Database) -> No
     assert {one.tenant_id for one in kept} == {1, 2} and len(kept) == 2 * 3 * 6_000
 
 
+def test_what_makes_full_chunks_waits_no_longer(database: Database) -> None:
+    """Many ticks in a short time become chunks when these are full, and not as short ones before."""
+    compactor = Compactor(CompactionPolicy(step_bytes=1, ticks_per_chunk=5))
+    for tick in range(9):
+        commit(database, [frame(tenant, 1, tick + 1, [(tick, (1.0,))]) for tenant in (1, 2)])
+        run_to_end(compactor, database, 10)
+    with database.read() as transaction:
+        assert [one.ticks for one in transaction.chunks.find(None, None, None, None, False, None, 100)] == [5, 5]
+        assert len(transaction.segments.listing()) == 4
+    # A third Tenant was not there when they were counted: what it brings makes nobody's chunks full.
+    commit(database, [frame(3, 1, 100 + at, [(at, (1.0,))]) for at in range(2)])
+    run_to_end(compactor, database, 110)
+    with database.read() as transaction:
+        assert len(transaction.segments.listing()) == 5
+
+
+def test_what_will_be_chunks_soon_is_not_merged_before(database: Database) -> None:
+    """By age, by volume, or because its chunks will be full; what waits for longer is merged."""
+
+    def segments(policy: CompactionPolicy, now_ms: int) -> int:
+        compactor = Compactor(policy)
+        run_to_end(compactor, database, now_ms)
+        with database.read() as transaction:
+            return len(transaction.segments.listing())
+
+    for tick in range(8):
+        commit(database, [frame(1, 1, 1_000 * (tick + 1), [(tick, (1.0,))])])
+    assert segments(CompactionPolicy(fan=2, window_ms=20_000, worth_ms=15_000), 8_000) == 8
+    assert segments(CompactionPolicy(fan=2, window_bytes=8 * 16, worth_ms=15_000), 8_000) == 8
+    assert segments(CompactionPolicy(fan=2, step_bytes=1, ticks_per_chunk=16, worth_ms=15_000), 8_000) == 8
+    assert segments(CompactionPolicy(fan=2, window_ms=60_000, worth_ms=15_000), 8_000) < 8
+
+
 def test_no_chunk_spans_more_than_readers_assume() -> None:
     """Ticks that lie days apart do not share a chunk, not even when one frame brings them."""
     day = 24 * 3_600_000

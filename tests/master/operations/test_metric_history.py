@@ -58,7 +58,7 @@ class History(RuleBasedStateMachine):
         self.now = 1_000
         self.layouts = LayoutCache()
         self.compactor = Compactor(
-            CompactionPolicy(window_ms=20_000, window_bytes=4_000, step_bytes=200, fan=2, ticks_per_chunk=3)
+            CompactionPolicy(window_ms=20_000, window_bytes=4_000, step_bytes=200, fan=2, ticks_per_chunk=3, worth_ms=0)
         )
         self.tails: list[tuple[Wanted, Tail, list[Sample], list[ReadRecord]]] = []
 

@@ -12,8 +12,7 @@ A segment that is damaged is set aside: what can be read of it goes into chunks,
 `notifications` says so.
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -39,6 +38,7 @@ from tenantry.master.timeseries.segments import (
     decode_range,
     decode_segment,
     encode_segment,
+    read_series,
     read_summary,
 )
 from tenantry.protocol.messages import NotificationLevel
@@ -54,12 +54,14 @@ class CompactionPolicy:
     window_ms: int = 20 * 60_000
     """Age of the oldest segment at which all become chunks: at one tick in 10 s this gives chunks of 120 ticks."""
     window_bytes: int = 1 << 30
-    """Volume at which they do so earlier."""
+    """Volume at which they do so earlier. They do so too when their chunks would be full, from `step_bytes` on."""
     step_bytes: int = 64 << 20
     """What one step holds in memory, about."""
     fan: int = 32
     """How many neighbours are merged into one."""
     ticks_per_chunk: int = TICKS_PER_CHUNK
+    worth_ms: int = 30_000
+    """Segments that will be chunks sooner than this are not merged before: nobody would have much of it."""
 
 
 DEFAULT_POLICY: Final = CompactionPolicy()
@@ -74,6 +76,7 @@ class Compactor:
         self._ranges: tuple[int, list[int]] | None = (
             None  # of the window under way: `through`, last Tenant of each step
         )
+        self._series: int | None = None  # how many Tenants and layouts there were when they were counted last
 
     def step(self, database: Database, now_ms: int) -> bool:
         """Do a small part of what is due; True if there may be more to do now. Raises StoreUnavailable.
@@ -84,22 +87,25 @@ class Compactor:
             window = CompactionWindow.load(transaction)
             damaged = load_damaged(transaction)
             segments = transaction.segments.listing()
+            whole = [one for one in segments if one.id not in damaged]
+            full = window is None and self._are_full(transaction, whole)
         if window is not None:
             covered = [one for one in segments if window.covers(one.received_ms)]
             return self._fill(database, covered, window, window, damaged, now_ms)
-        segments = [one for one in segments if one.id not in damaged]
-        due = self._due(segments, now_ms)
+        segments = whole
+        due = self._due(segments, now_ms, full)
         if due:
             begun = CompactionWindow(due[-1].received_ms, 0)
             return self._fill(database, due, begun, None, damaged, now_ms)
+        if segments and self._due_in_ms(segments, now_ms) < self._policy.worth_ms:
+            return False
         run = find_run([one for one in segments if one.id not in self._unmergeable], self._policy)
         return bool(run) and self._merge(database, run)
 
-    def _due(self, segments: Sequence[SegmentRow], now_ms: int) -> Sequence[SegmentRow]:
+    def _due(self, segments: Sequence[SegmentRow], now_ms: int, full: bool) -> Sequence[SegmentRow]:
         """The segments of the next window; empty when it is not time yet."""
-        volume = sum(one.samples for one in segments) * SAMPLE_BYTES
         aged = bool(segments) and segments[0].received_ms <= now_ms - self._policy.window_ms
-        if not aged and volume < self._policy.window_bytes:
+        if not aged and not full and _volume(segments) < self._policy.window_bytes:
             return []
         limit = segments[0].received_ms + _SPAN_MS
         taken: list[SegmentRow] = []
@@ -110,6 +116,25 @@ class Compactor:
                 break
             taken.append(one)
         return taken
+
+    def _are_full(self, transaction: Transaction, segments: Sequence[SegmentRow]) -> bool:
+        """Whether what waits makes chunks of full length. Tenants and layouts are counted where it looks like that, and at first."""
+        if _volume(segments) < self._policy.step_bytes:
+            return False
+        frames = sum(one.frames for one in segments)
+        if self._series is None or frames >= self._series * self._policy.ticks_per_chunk:
+            self._series = _count_series(transaction, segments)
+        return frames >= self._series * self._policy.ticks_per_chunk
+
+    def _due_in_ms(self, segments: Sequence[SegmentRow], now_ms: int) -> float:
+        """When these segments will be chunks if more come as they have come so far."""
+        age_ms, volume = max(1, now_ms - segments[0].received_ms), max(1, _volume(segments))
+        due_at = float(self._policy.window_bytes)
+        if self._series is not None:
+            frame_bytes = volume / sum(one.frames for one in segments)
+            full = self._series * self._policy.ticks_per_chunk * frame_bytes
+            due_at = min(due_at, max(full, self._policy.step_bytes))
+        return min(self._policy.window_ms - age_ms, age_ms * (due_at / volume - 1))
 
     # --- merging ----------------------------------------------------------------------------------------------------------
 
@@ -192,8 +217,7 @@ class Compactor:
         self, transaction: Transaction, segments: Sequence[SegmentRow], window: CompactionWindow
     ) -> list[int]:
         """Where to cut the Tenants so that each step holds about `step_bytes`; ends with all of them."""
-        volume = sum(one.samples for one in segments) * SAMPLE_BYTES
-        steps = -(-volume // self._policy.step_bytes)
+        steps = -(-_volume(segments) // self._policy.step_bytes)
         if steps <= 1:
             return [_ALL_TENANTS]
         if self._ranges is None or self._ranges[0] != window.through:
@@ -201,6 +225,19 @@ class Compactor:
             cuts = {tenants[len(tenants) * n // steps] for n in range(1, steps)} - {tenants[0]} if tenants else set()
             self._ranges = (window.through, [*(cut - 1 for cut in sorted(cuts)), _ALL_TENANTS])
         return self._ranges[1]
+
+
+def _volume(segments: Iterable[SegmentRow]) -> int:
+    return sum(one.samples for one in segments) * SAMPLE_BYTES
+
+
+def _count_series(transaction: Transaction, segments: Iterable[SegmentRow]) -> int:
+    """How many Tenants and layouts there are in these segments; at least 1."""
+    found: set[tuple[int, int]] = set()
+    for one in segments:
+        with suppress(TimeseriesCorrupt):
+            found |= read_series(transaction.segments.data(one.id))
+    return max(1, len(found))
 
 
 def find_run(segments: Sequence[SegmentRow], policy: CompactionPolicy) -> list[SegmentRow]:

@@ -127,6 +127,19 @@ def read_summary(data: Octets) -> SegmentSummary:
         raise SegmentCorrupt(str(error)) from error
 
 
+def read_series(data: Octets) -> frozenset[tuple[int, int]]:
+    """The Tenants and layouts of a segment, without touching its values.
+
+    Raises:
+        SegmentCorrupt: the head or the index is damaged.
+    """
+    try:
+        frames = _read_index(memoryview(data))[0].frames
+    except TimeseriesCorrupt as error:
+        raise SegmentCorrupt(str(error)) from error
+    return frozenset(zip(frames.tenant_ids.tolist(), frames.layout_ids.tolist(), strict=True))
+
+
 def decode_segment(data: Octets, tenant_ids: Collection[int] | None = None) -> FrameTable:
     """The frames of a segment in the order of the commit, or only those of `tenant_ids`.
 
