@@ -51,7 +51,7 @@ class Compaction:
     age: int = _setting(20 * _MINUTE, duration(_SECOND, 7 * _DAY))
     """Segments older than this are compacted, in milliseconds."""
     size: int = _setting(1 << 30, byte_size(1 << 16, 1 << 40))
-    """Segments are compacted earlier when so many bytes of values wait in them, at 8 bytes a sample before compression."""
+    """Segments are compacted earlier when so many bytes of values wait in them, at 8 bytes a sample, or their chunks would be full."""
     interval: int = _setting(5 * _SECOND, duration(100, _DAY))
     """How often there is a look, in milliseconds."""
     ticks: int = _setting(120, number(1, 10_000))
