@@ -60,6 +60,8 @@ def _clean_environment() -> None:
         if (name.startswith("TENANTRY_") and name not in _SWITCHES) or name in (*_OF_A_SERVICE, *_OF_A_TERMINAL):
             del os.environ[name]
     os.environ["TERM"] = "xterm-256color"
+    # Many daemons run at once; the port that their local console has by default is there once.
+    os.environ["TENANTRY_DAEMON_CONSOLE_LISTEN"] = "127.0.0.1:0"
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.daemon.config import DEFAULT_DATA, load_settings
+from tenantry.daemon.config import DEFAULT_DATA, ListenAddress, load_settings
 from tenantry.daemon.domain.failures import SettingsInvalid
 
 
@@ -53,6 +53,41 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
         load_settings({}, file=file)
     assert named in caught.value.describe()
     assert "daemon.toml" in caught.value.describe()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.0.0.0:7450",
+        "192.0.2.1:7450",
+        "[::]:7450",
+        "[::ffff:127.0.0.1]:7450",
+        "[::1%lo]:7450",
+        "localhost:7450",
+        "2130706433:7450",
+        "127.1:7450",
+        "127.0.0.1",
+        "::1:7450",
+        "[127.0.0.1]:7450",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        ":7450",
+        "",
+        "on",
+    ],
+)
+def test_the_local_console_is_served_on_loopback_alone(text: str) -> None:
+    """Whatever other machines could reach, or reads like it, is refused and named."""
+    with pytest.raises(SettingsInvalid, match="console_listen") as caught:
+        load_settings({"TENANTRY_DAEMON_CONSOLE_LISTEN": text})
+    assert "127.0.0.1:7450" in caught.value.describe() or "loopback" in caught.value.describe()
+
+
+def test_the_local_console_is_on_unless_it_is_turned_off() -> None:
+    """By default on IPv4; on IPv6 when asked."""
+    assert load_settings({}).console_listen == ListenAddress("127.0.0.1", 7450)
+    assert load_settings({"TENANTRY_DAEMON_CONSOLE_LISTEN": "[::1]:80"}).console_listen == ListenAddress("::1", 80)
+    assert load_settings({"TENANTRY_DAEMON_CONSOLE_LISTEN": "off"}).console_listen is None
 
 
 def test_unknown_variables_and_missing_files_are_errors(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ class ReadersShell:
             # Documents name the usual ports, which may be taken here.
             "TENANTRY_MASTER_API_LISTEN": "127.0.0.1:0",
             "TENANTRY_MASTER_LINK_LISTEN": "127.0.0.1:0",
+            "TENANTRY_DAEMON_CONSOLE_LISTEN": "127.0.0.1:0",
         }
 
     def _api_address(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from tenantry.daemon.config import Settings
+from tenantry.daemon.console.console import LocalConsole
 from tenantry.daemon.control.server import serve_control
 from tenantry.daemon.licences.folder import LicenceFolder, describe_kept
 from tenantry.daemon.link.identity import IdentityFolder
@@ -53,6 +54,7 @@ class Daemon:
             on_change=self._tell_status,
             tell=self._tell_verdict,
         )
+        self.console = LocalConsole(settings.console_listen, self._show)
         self._ended: asyncio.Future[bool] | None = None
 
     async def run(self) -> None:
@@ -64,11 +66,12 @@ class Daemon:
             loop.add_signal_handler(number, self.keeper.stop, Goodbye(GoodbyeReason.STOP))
         handlers = {
             "status": self._status,
+            "console": self.console.make_link,
             "leave": self._leave,
             "notify": measuring.notify,
             "records": measuring.read_records,
         }
-        async with self.spool.opened(), serve_control(measuring.folder, handlers):
+        async with self.spool.opened(), serve_control(measuring.folder, handlers), self.console.served():
             version, folder = measuring.software_version, str(measuring.folder)
             _log.info("daemon started", tenant=self.identity.guid, version=version, folder=folder)
             measuring.notifier.ready("started")
@@ -113,6 +116,8 @@ class Daemon:
         return {
             **await self.measuring.describe(),
             "trust_domain": self.identity.trust_domain,
+            "ca_fingerprint": self.identity.ca_fingerprint,
+            "console": self.console.describe(),
             "configuration": {
                 "running_version": conduct.configuration.version,
                 "wanted_version": conduct.wanted_version,
@@ -124,6 +129,10 @@ class Daemon:
             "audit": self._describe_audit(),
             "licence": await asyncio.to_thread(describe_kept, self.licences, time.time_ns() // 1_000_000),
         }
+
+    async def _show(self) -> Mapping[str, Any]:
+        """What the local console shows: the status, and what there is beside it."""
+        return {**await self._status({}), **self.measuring.describe_content()}
 
     def _describe_audit(self) -> dict[str, Any]:
         witness = self.keeper.witness

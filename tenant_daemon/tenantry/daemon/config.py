@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tenantry.daemon.domain.failures import SettingsInvalid
+from tenantry.daemon.domain.loopback import is_loopback_address
 from tenantry.daemon.domain.rule_settings import configure_rules
 from tenantry.daemon.domain.rules import LocalRule
 from tenantry.process.durations import InvalidDuration, parse_milliseconds
@@ -22,6 +23,17 @@ _LEAST_QUOTA = 1 << 20
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
 _UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _PREFIX = "TENANTRY_DAEMON_"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """A loopback address, and a port; 0 takes a free one."""
+
+    host: str
+    port: int
+
+
+DEFAULT_CONSOLE = ListenAddress("127.0.0.1", 7450)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,7 @@ class Settings:
 
     data: Path = DEFAULT_DATA
     log_level: str = "info"
+    console_listen: ListenAddress | None = DEFAULT_CONSOLE
     spool: SpoolSection = field(default_factory=SpoolSection)
     probes: ProbesSection = field(default_factory=ProbesSection)
     rules: tuple[LocalRule, ...] = field(default_factory=lambda: configure_rules(()))
@@ -79,6 +92,7 @@ _Values = dict[str, tuple[object, str]]
 _ENVIRONMENT = {
     "TENANTRY_DAEMON_DATA": "data",
     "TENANTRY_DAEMON_LOG_LEVEL": "log_level",
+    "TENANTRY_DAEMON_CONSOLE_LISTEN": "console_listen",
     "TENANTRY_DAEMON_SPOOL_QUOTA": "spool.quota",
     "TENANTRY_DAEMON_SPOOL_TAIL": "spool.tail",
     "TENANTRY_DAEMON_SPOOL_TAIL_AGE": "spool.tail_age",
@@ -130,6 +144,7 @@ def _build(values: _Values) -> Settings:
     return Settings(
         data=read.get("data", default.data),
         log_level=read.get("log_level", default.log_level),
+        console_listen=read.get("console_listen", default.console_listen),
         spool=SpoolSection(
             read.get("spool.quota", default.spool.quota),
             read.get("spool.tail", default.spool.tail),
@@ -150,6 +165,27 @@ def _read_level(value: object) -> str:
     if not isinstance(value, str) or value not in LOG_LEVELS:
         raise ValueError(f"is {value!r}; possible are {', '.join(LOG_LEVELS)}")
     return value
+
+
+def _read_listen(value: object) -> ListenAddress | None:
+    """Raises ValueError for what other machines could reach."""
+    if value == "off":
+        return None
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    in_brackets = host.startswith("[") and host.endswith("]")
+    address = host[1:-1] if in_brackets else host
+    if (
+        not address
+        or in_brackets is not (":" in address)
+        or not re.fullmatch(r"[0-9]{1,5}", port)
+        or int(port) > 65_535
+    ):
+        raise ValueError(
+            f"is {value!r}; an address with a port is needed, such as 127.0.0.1:7450 or [::1]:7450, or off"
+        )
+    if not is_loopback_address(address):
+        raise ValueError(f"is {value!r}; the local console is for this machine alone: a loopback address is needed")
+    return ListenAddress(address, int(port))
 
 
 def _read_size(value: object) -> int:
@@ -199,6 +235,7 @@ def _read_rules(value: object) -> tuple[LocalRule, ...]:
 _READERS: dict[str, Callable[[object], object]] = {
     "data": _read_path,
     "log_level": _read_level,
+    "console_listen": _read_listen,
     "spool.quota": _read_quota,
     "spool.tail": _read_size,
     "spool.tail_age": _read_duration_ms,

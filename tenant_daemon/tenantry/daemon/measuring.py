@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from tenantry.daemon.operations.collecting import Collector
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.newest import read_newest
 from tenantry.daemon.operations.notifying import notify, parse_level
+from tenantry.daemon.operations.showing import describe_metrics, describe_rules, describe_settings
 from tenantry.daemon.probes.contract import Probe, measure
 from tenantry.daemon.probes.discovery import discover_probes
 from tenantry.daemon.spool.keeping import SpoolSettings
@@ -32,6 +34,7 @@ from tenantry.process.notify import ServiceNotifier
 
 _log = structlog.get_logger(__name__)
 
+_LOSSES = 20
 WORKERS = 4  # for probes and files; each thread costs memory
 
 
@@ -77,6 +80,8 @@ class Measuring:
         self, guid: str, settings: Settings, folder: Path, sizes: SpoolSettings, software_version: str
     ) -> None:
         self.guid = guid
+        self.settings = settings
+        self.rules = LocalRules(settings.rules)
         self.folder = folder
         self.software_version = software_version
         self.started_ms = time.time_ns() // 1_000_000
@@ -96,7 +101,7 @@ class Measuring:
             [ProbeSource(probe) for probe in discovery.probes],
             settings.probes.intervals_s,
             settings.probes.disabled,
-            LocalRules(settings.rules),
+            self.rules,
             self.conduct,
             self.spool,
         )
@@ -124,13 +129,16 @@ class Measuring:
     async def describe(self) -> dict[str, Any]:
         """What `status` says about any daemon."""
         spool = await self.spool.status()
+        losses, newest = await self.spool.losses(_LOSSES)
         return {
             "running": True,
             "pid": os.getpid(),
             "version": self.software_version,
             "started_ms": self.started_ms,
             "guid": self.guid,
+            "host": socket.gethostname(),
             "state": self.conduct.present.state.value,
+            "state_since_ms": self.conduct.present.since_ms,
             "spool": {
                 "unacknowledged_records": spool.unacknowledged_records,
                 "bytes": spool.bytes,
@@ -139,6 +147,17 @@ class Measuring:
                 "epoch": self.spool.epoch.hex(),
                 "next_seq": {stream.value: seq for stream, seq in self.spool.ends.items()},
                 "refused_records": self.collector.refused,
+                "gaps": losses,
+                "newest_gaps": [
+                    {
+                        "stream": one.stream.value,
+                        "first": one.first_seq,
+                        "last": one.last_seq,
+                        "reason": one.reason.value,
+                        "detail": one.detail,
+                    }
+                    for one in newest
+                ],
             },
             "probes": {
                 name: {
@@ -149,6 +168,15 @@ class Measuring:
                 }
                 for name, report in sorted(self.collector.reports.items())
             },
+        }
+
+    def describe_content(self) -> dict[str, Any]:
+        """What the console shows beside the status of any daemon."""
+        return {
+            "now_ms": time.time_ns() // 1_000_000,
+            "metrics": describe_metrics(self.collector.reports),
+            "rules": describe_rules(self.settings.rules, self.rules),
+            "settings": describe_settings(self.settings, self.conduct.present.configuration),
         }
 
     async def notify(self, request: Mapping[str, Any]) -> Mapping[str, Any]:

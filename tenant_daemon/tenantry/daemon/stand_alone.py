@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from tenantry.daemon.config import Settings
+from tenantry.daemon.console.console import LocalConsole
 from tenantry.daemon.control.server import serve_control
 from tenantry.daemon.domain.failures import AlreadyJoined, NotJoined
 from tenantry.daemon.licences.checking import licence_in_force
@@ -42,6 +43,7 @@ class StandAloneDaemon:
         self.watch = LicenceWatch(
             self.measuring.spool, lambda: licence_in_force(data, LicenceKind.STAND_ALONE), licence
         )
+        self.console = LocalConsole(settings.console_listen, self._show)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -52,12 +54,13 @@ class StandAloneDaemon:
             loop.add_signal_handler(number, self._stopping.set)
         handlers = {
             "status": self._status,
+            "console": self.console.make_link,
             "leave": self._leave,
             "notify": measuring.notify,
             "records": measuring.read_records,
         }
         await measuring.conduct.enter_state(TenantState.ACTIVE, "stand-alone")
-        async with measuring.spool.opened(), serve_control(self.data, handlers):
+        async with measuring.spool.opened(), serve_control(self.data, handlers), self.console.served():
             _log.info("daemon started", mode="stand-alone", version=measuring.software_version, folder=str(self.data))
             measuring.notifier.ready("running stand-alone")
             async with asyncio.TaskGroup() as tasks:
@@ -79,6 +82,7 @@ class StandAloneDaemon:
         return {
             **await self.measuring.describe(),
             "stand_alone": True,
+            "console": self.console.describe(),
             "link": None,
             "licence": {
                 "origin": "own",
@@ -90,6 +94,10 @@ class StandAloneDaemon:
                 "evaluation": licence.evaluation,
             },
         }
+
+    async def _show(self) -> Mapping[str, Any]:
+        """What the local console shows: the status, and what there is beside it."""
+        return {**await self._status({}), **self.measuring.describe_content()}
 
     async def _leave(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:
         self._stopping.set()

@@ -2,16 +2,22 @@
 
 import dataclasses
 
-from tenantry.daemon.config import DEFAULT_FILE, Settings
+from tenantry.daemon.config import DEFAULT_CONSOLE, DEFAULT_FILE, Settings
 from tenantry.daemon.domain.rule_settings import BUILT_IN_RULES
 from tenantry.daemon.domain.rules import LocalRule
 from tenantry.daemon.probes.discovery import discover_probes
+from tenantry.protocol.joining import join_address
 from tenantry.protocol.messages import SpoolStatus
 from tests.tooling.reference.markdown import code, page, table
 
 SETTINGS: dict[str, tuple[str, str, str]] = {
     "data": ("the data folder: identity, spool, control socket", "an absolute path", "TENANTRY_DAEMON_DATA"),
     "log_level": ("how much is logged", "debug, info, warning, error", "TENANTRY_DAEMON_LOG_LEVEL"),
+    "console_listen": (
+        "where the local console is served; `off`: nowhere",
+        "a loopback address with a port (0 takes a free one): 127.0.0.1:7450, [::1]:7450; or off",
+        "TENANTRY_DAEMON_CONSOLE_LISTEN",
+    ),
     "spool.quota": ("how large the spool may become", "a size, at least 1MiB", "TENANTRY_DAEMON_SPOOL_QUOTA"),
     "spool.tail": (
         "how much of what was acknowledged is kept for a Master that is restored from a backup",
@@ -93,6 +99,7 @@ def _settings() -> list[list[str]]:
     defaults = {
         "data": str(default.data),
         "log_level": default.log_level,
+        "console_listen": join_address(DEFAULT_CONSOLE.host, DEFAULT_CONSOLE.port),
         "spool.quota": f"{default.spool.quota >> 20}MiB",
         "spool.tail": f"{default.spool.tail >> 20}MiB",
         "spool.tail_age": f"{default.spool.tail_age_ms // 60_000}m",

@@ -35,6 +35,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     status = commands.add_parser("status", help="show how the daemon is", description="Show how the daemon is.")
     status.add_argument("--json", action="store_true", help="as one JSON object")
+    console = commands.add_parser(
+        "console",
+        help="print a link that opens the local console in a browser",
+        description="Print a link that opens the running daemon's local console once, within five minutes, in a browser on this "
+        "machine (or at the other end of a tunnel to its port: then put that port into the link).",
+    )
+    console.add_argument("--json", action="store_true", help="as one JSON object")
     _add_leave(commands)
     probe = commands.add_parser(
         "probe", help="read the probes once and print what they say", description="Read the probes once, here and now."

@@ -76,6 +76,12 @@ def _lines(report: dict[str, Any]) -> list[str]:
     if licence is not None:
         lines.append(_line("licence", _describe_licence(licence)))
     lines.append(_line("history" if alone else "spool", _describe_spool(report["spool"], alone=alone)))
+    console = report.get("console")
+    if console is not None and console["enabled"]:
+        where = (
+            "open it with `tenantry-daemon console`" if console["trouble"] is None else f"none: {console['trouble']}"
+        )
+        lines.append(_line("console", where))
     for name, probe in report.get("probes", {}).items():
         when = "not read yet" if probe["read_ms"] is None else f"{probe['readings']} readings {_ago(probe['read_ms'])}"
         lines.append(_line(f"probe {name}", f"every {probe['interval_s']:g} s, {when}"))

@@ -104,6 +104,18 @@ class DaemonNotRunning(Failure):
     exit_code = EXIT_UNREACHABLE
 
 
+class ConsoleNotServed(Failure):
+    """The running daemon has no local console. Metadata: ``cause``."""
+
+    reason = "CONSOLE_NOT_SERVED"
+    code = "FAILED_PRECONDITION"
+    message = "there is no local console: {cause}"
+    hint = (
+        "Set console_listen to a loopback address with a free port, such as 127.0.0.1:7450, and start the daemon again."
+    )
+    exit_code = EXIT_WRONG_STATE
+
+
 class SettingsInvalid(Failure):
     """A setting is wrong or unknown. Metadata: ``origin``, ``problem``."""
 

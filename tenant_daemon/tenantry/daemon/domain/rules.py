@@ -164,6 +164,18 @@ class _Watched:
     unit: str
 
 
+@dataclass(frozen=True, slots=True)
+class WatchedSeries:
+    """How a rule stands with one series. ``since_ms``: since when it is in this phase."""
+
+    rule: str
+    labels: Labels
+    phase: Phase
+    since_ms: int
+    value: float
+    unit: str
+
+
 class LocalRules:
     """The rules at work: readings go in, alerts that begin and end come out.
 
@@ -252,6 +264,14 @@ class LocalRules:
                     alerts.append(
                         _alert(rule, labels, watched, timestamp_ms, firing=False, why="it is not measured any more")
                     )
+
+    def standing(self) -> list[WatchedSeries]:
+        """How each rule stands with each series that it watches."""
+        return [
+            WatchedSeries(name, labels, one.state.phase, one.state.since_ms, one.value, one.unit)
+            for name, series in self._series.items()
+            for labels, one in series.items()
+        ]
 
     # --- across restarts and changes of the rules
 

@@ -52,6 +52,7 @@ class SourceReport:
     read_ms: int | None = None
     readings: int = 0
     notes: tuple[str, ...] = ()
+    latest: tuple[Reading, ...] = ()
 
 
 @dataclass(slots=True)
@@ -194,6 +195,7 @@ class Collector:
         report = self.reports.get(name)
         if report is not None:
             report.read_ms, report.readings, report.notes = timestamp_ms, len(readings), tuple(notes)
+            report.latest = tuple(readings)
         return readings
 
     def _frame(self, interval: float, readings: Sequence[Reading], timestamp_ms: int) -> Iterable[tuple[Layout, Entry]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,13 +24,16 @@ LONGEST_HEARTBEAT_MS = 300_000
 
 @dataclass(frozen=True, slots=True)
 class Conduct:
-    """The state, the configuration that runs, and the one that was refused last with the reason."""
+    """The state and since when (Unix ms; None: never told), the configuration that runs, and the one that was refused last with
+    the reason.
+    """
 
     state: TenantState = TenantState.MAINTENANCE
     configuration: Configuration = field(default_factory=Configuration)
     wanted_version: int = 0
     failed_version: int = 0
     failure: str = ""
+    since_ms: int | None = None
 
 
 class ConductKeeper:
@@ -50,7 +54,7 @@ class ConductKeeper:
         if state is self.present.state:
             return
         _log.info("state changed", state=state.value, before=self.present.state.value, reason=reason)
-        await self._become(replace(self.present, state=state))
+        await self._become(replace(self.present, state=state, since_ms=time.time_ns() // 1_000_000))
 
     async def apply(self, wanted: Configuration) -> ConfigurationReport | None:
         """Run this configuration, or stay with the one before; None when its outcome has been reported already.
@@ -105,6 +109,7 @@ def _encode(conduct: Conduct) -> bytes:
     return json.dumps(
         {
             "state": conduct.state.value,
+            "since_ms": conduct.since_ms,
             "version": configuration.version,
             "heartbeat_interval_ms": configuration.heartbeat_interval_ms,
             "probe_intervals_ms": dict(configuration.probe_intervals_ms),
@@ -122,7 +127,13 @@ def _load(path: Path) -> Conduct:
             {str(name): int(interval) for name, interval in content["probe_intervals_ms"].items()},
             tuple(content["disabled_probes"]),
         )
-        return Conduct(TenantState(content["state"]), configuration, configuration.version)
+        since_ms = content.get("since_ms")
+        return Conduct(
+            TenantState(content["state"]),
+            configuration,
+            configuration.version,
+            since_ms=None if since_ms is None else int(since_ms),
+        )
     except FileNotFoundError:
         return Conduct()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, FileExposed) as error:

@@ -25,7 +25,7 @@ from tenantry.daemon.spool.store import SpoolFile
 from tenantry.protocol.daemon_link import Fetch
 from tenantry.protocol.failures import Failure
 from tenantry.protocol.layouts import Layout
-from tenantry.protocol.messages import LossReason, SpoolStatus, Stream
+from tenantry.protocol.messages import Loss, LossReason, SpoolStatus, Stream
 
 _log = structlog.get_logger(__name__)
 _R = TypeVar("_R")
@@ -120,6 +120,10 @@ class Spool:
     async def status(self) -> SpoolStatus:
         """What waits."""
         return await self._call(lambda file: file.status())
+
+    async def losses(self, limit: int) -> tuple[int, tuple[Loss, ...]]:
+        """How many losses are declared here, and the newest ``limit`` of each stream."""
+        return await self._call(lambda file: file.losses(limit))
 
     async def fetch(self, wanted: Fetch) -> Slice:
         """What stands at this place."""

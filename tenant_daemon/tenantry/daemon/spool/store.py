@@ -231,6 +231,22 @@ class SpoolFile:
             raise SpoolDamaged(f"a declared loss of {stream.value} has changed")
         return (found[0], found[1], found[2], found[3], found[4])
 
+    def losses(self, limit: int) -> tuple[int, tuple[Loss, ...]]:
+        """How many declared losses are kept, and the ``limit`` newest of each stream, the newest first."""
+        (total,) = self.connection.execute("SELECT count(*) FROM losses").fetchone()
+        found = []
+        for stream, one in self.book.streams.items():
+            seq = one.next_seq - 1
+            rows = self.connection.execute(
+                "SELECT last_id FROM losses WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?",
+                (row_id(stream, 0), row_id(stream, seq), limit),
+            )
+            for (last,) in rows.fetchall():
+                loss = self._loss_over(stream, seq_of(last))
+                if loss is not None:
+                    found.append(Loss(stream, seq_of(loss[0]), seq_of(last), LossReason(loss[2]), loss[3], loss[4]))
+        return total, tuple(found)
+
     def layouts(self, ids: Iterable[bytes]) -> tuple[Layout, ...]:
         """The layouts with these ids."""
         found = []
