@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +81,21 @@ async def joined(tmp_path: Path, master: FakeMaster) -> Path:
     return tmp_path / "d"
 
 
+async def look_at_console(folder: Path) -> dict[str, Any]:
+    """What the local console shows to who has opened the link that the command prints."""
+    code, output = await call("console", "--json", "--data", str(folder))
+    assert code == 0, output
+    address, ticket = json.loads(output)["link"].split("/#ticket=")
+
+    def read(method: str, path: str, credential: str) -> dict[str, Any]:
+        request = urllib.request.Request(address + path, method=method, headers={"authorization": credential})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310 - our own address
+            return dict(json.load(answer))
+
+    session = (await asyncio.to_thread(read, "POST", "/session", f"Ticket {ticket}"))["session"]
+    return await asyncio.to_thread(read, "GET", "/status.json", f"Bearer {session}")
+
+
 async def test_a_life_from_join_to_leave(tmp_path: Path, master: FakeMaster) -> None:
     """Join, run, real metrics, a notification, status, and a dated goodbye that the Master hears."""
     folder = await joined(tmp_path, master)
@@ -95,6 +112,11 @@ async def test_a_life_from_join_to_leave(tmp_path: Path, master: FakeMaster) -> 
         report = json.loads(output)
         assert (code, report["running"], report["state"], report["link"]["connected"]) == (0, True, "active", True)
         assert report["probes"]["cpu"]["interval_s"] == 1
+        shown = await look_at_console(folder)
+        assert shown.keys() > report.keys() and shown["link"]["connected"] and shown["guid"] == report["guid"]
+        assert {one["probe"] for one in shown["metrics"]["values"]} >= {"cpu", "memory", "load"}
+        assert shown["settings"]["pushed"]["probe_intervals"] == "cpu: 1 s, load: 1 s, memory: 1 s"
+        assert KEY not in json.dumps(shown) and "PRIVATE" not in json.dumps(shown)
         assert (await call("join", "--data", str(folder), stdin=master.join_string()))[0] == EXIT_CONFLICT
         code, output = await call("leave", "--for", "30m", "--reason", "upgrade", "--note", "v2", "--data", str(folder))
         assert code == 0, output

@@ -135,7 +135,7 @@ async def test_the_link_opens_the_page_once_and_it_lives(alone: Alone) -> None:
         await expect(page.locator("#state")).to_contain_text("stand-alone")
         await expect(page.locator("#licence")).to_contain_text("in force")
         await expect(page.locator("#rules")).to_contain_text(HOSTILE)
-        await expect(page.locator("#rules")).to_contain_text("fires since")
+        await expect(page.locator("#rules")).to_contain_text("fires for")
         assert await page.locator("img").count() == 0
         await _see_change(page)
         await page.reload()

@@ -24,7 +24,7 @@ from tenantry.daemon.operations.collecting import Collector
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.newest import read_newest
 from tenantry.daemon.operations.notifying import notify, parse_level
-from tenantry.daemon.operations.showing import describe_metrics, describe_rules, describe_settings
+from tenantry.daemon.operations.showing import describe_losses, describe_metrics, describe_rules, describe_settings
 from tenantry.daemon.probes.contract import Probe, measure
 from tenantry.daemon.probes.discovery import discover_probes
 from tenantry.daemon.spool.keeping import SpoolSettings
@@ -34,7 +34,7 @@ from tenantry.process.notify import ServiceNotifier
 
 _log = structlog.get_logger(__name__)
 
-_LOSSES = 20
+_LOSSES = 20  # of each stream
 WORKERS = 4  # for probes and files; each thread costs memory
 
 
@@ -129,7 +129,6 @@ class Measuring:
     async def describe(self) -> dict[str, Any]:
         """What `status` says about any daemon."""
         spool = await self.spool.status()
-        losses, newest = await self.spool.losses(_LOSSES)
         return {
             "running": True,
             "pid": os.getpid(),
@@ -147,17 +146,7 @@ class Measuring:
                 "epoch": self.spool.epoch.hex(),
                 "next_seq": {stream.value: seq for stream, seq in self.spool.ends.items()},
                 "refused_records": self.collector.refused,
-                "gaps": losses,
-                "newest_gaps": [
-                    {
-                        "stream": one.stream.value,
-                        "first": one.first_seq,
-                        "last": one.last_seq,
-                        "reason": one.reason.value,
-                        "detail": one.detail,
-                    }
-                    for one in newest
-                ],
+                **describe_losses(await self.spool.losses(_LOSSES)),
             },
             "probes": {
                 name: {

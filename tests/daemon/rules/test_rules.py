@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tenantry.daemon.domain.readings import Reading
 from tenantry.daemon.domain.rules import ASLEEP_MS, LocalRule, LocalRules, write_value
+from tenantry.detection.thresholds import Phase
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.layouts import SeriesKind
 from tenantry.protocol.messages import AlertRecord, Severity
@@ -73,6 +74,17 @@ def test_only_matching_series_count() -> None:
     bare = Reading("system.filesystem.utilization", "1", SeriesKind.GAUGE, (), 1.0)
     for index in range(5):
         assert rules.evaluate([other, bare, disk(1.0, state="free")], START + index * STEP) == []
+
+
+def test_how_rules_stand_is_told() -> None:
+    """Each series with its phase, since when it is in it, and its last value."""
+    rules = LocalRules([DISK])
+    feed(rules, [0.95, 0.95, 0.96])
+    feed(rules, [0.1], START + 3 * STEP, "/home")
+    stands = {dict(one.labels)["system.filesystem.mountpoint"]: one for one in rules.standing()}
+    assert (stands["/"].rule, stands["/"].phase, stands["/"].value) == ("disk", Phase.FIRING, 0.96)
+    assert stands["/"].since_ms == START + 2 * STEP
+    assert stands["/home"].phase is Phase.OK
 
 
 def test_series_are_independent() -> None:

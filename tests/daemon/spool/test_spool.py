@@ -156,6 +156,9 @@ async def test_a_poisoned_record_becomes_a_loss_and_the_chain_goes_on(tmp_path: 
         await spool.accept(deposit(b"e"))
         after = (await spool.fetch(all_of(Stream.METRICS, 5))).message
         assert after.chain == extend_chain(CHAIN_START, [b"a", b"poison", b"c", b"e"])
+        losses = await spool.losses(1)
+        (newest,) = losses.newest
+        assert (losses.gaps, newest.first_seq, newest.last_seq, newest.reason) == (2, 4, 4, LossReason.CLOCK_JUMP)
 
 
 async def test_a_record_larger_than_a_batch_is_refused(tmp_path: Path) -> None:

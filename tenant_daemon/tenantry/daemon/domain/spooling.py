@@ -41,6 +41,15 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredLosses:
+    """What is missing here and declared: how many gaps, the newest of them, and spools that are gone as a whole (oldest first)."""
+
+    gaps: int
+    newest: tuple[Loss, ...]
+    spools: tuple[EpochLoss, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolStanding:
     """All that a Hello says about the spool."""
 

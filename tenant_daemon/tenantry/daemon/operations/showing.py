@@ -8,6 +8,7 @@ from typing import Any
 
 from tenantry.daemon.config import Settings
 from tenantry.daemon.domain.rules import LocalRule, LocalRules, write_value
+from tenantry.daemon.domain.spooling import DeclaredLosses
 from tenantry.daemon.operations.collecting import SourceReport
 from tenantry.detection.thresholds import Phase
 from tenantry.protocol.joining import join_address
@@ -36,6 +37,25 @@ def describe_metrics(reports: Mapping[str, SourceReport]) -> dict[str, Any]:
     }
 
 
+def describe_losses(losses: DeclaredLosses) -> dict[str, Any]:
+    """How many gaps there are, and the newest; of a spool that is gone as a whole nobody knows which records it held."""
+    gaps: list[dict[str, Any]] = [
+        {
+            "stream": one.stream.value,
+            "first": one.first_seq,
+            "last": one.last_seq,
+            "reason": one.reason.value,
+            "detail": one.detail,
+        }
+        for one in losses.newest
+    ]
+    gaps += [
+        {"stream": "all", "first": None, "last": None, "reason": one.reason.value, "detail": one.detail}
+        for one in reversed(losses.spools)
+    ]
+    return {"gaps": losses.gaps + len(losses.spools), "newest_gaps": gaps}
+
+
 def describe_rules(rules: Sequence[LocalRule], at_work: LocalRules) -> list[dict[str, Any]]:
     """Each rule, and the series for which it fires or waits."""
     standing: dict[str, list[dict[str, Any]]] = {}
@@ -46,6 +66,7 @@ def describe_rules(rules: Sequence[LocalRule], at_work: LocalRules) -> list[dict
             {
                 "labels": dict(one.labels),
                 "firing": one.phase.firing,
+                "ending": one.phase is Phase.CLEARING,
                 "since_ms": one.since_ms,
                 "text": write_value(one.value, one.unit),
             }
@@ -96,4 +117,4 @@ def _mebibytes(size: int) -> str:
 
 
 def _list(values: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}: {text}" for name, text in values.items()) or "none"
+    return ", ".join(f"{name}: {text}" for name, text in sorted(values.items())) or "none"

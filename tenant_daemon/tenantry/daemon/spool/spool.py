@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import structlog
 
 from tenantry.daemon.domain.failures import SpoolFull, SpoolReplaced, SpoolUnavailable
-from tenantry.daemon.domain.spooling import Deposit, Slice, SpoolStanding
+from tenantry.daemon.domain.spooling import DeclaredLosses, Deposit, Slice, SpoolStanding
 from tenantry.daemon.spool import database
 from tenantry.daemon.spool.database import Connect, SpoolDamaged
 from tenantry.daemon.spool.keeping import SpoolKeeper, SpoolSettings
@@ -25,7 +25,7 @@ from tenantry.daemon.spool.store import SpoolFile
 from tenantry.protocol.daemon_link import Fetch
 from tenantry.protocol.failures import Failure
 from tenantry.protocol.layouts import Layout
-from tenantry.protocol.messages import Loss, LossReason, SpoolStatus, Stream
+from tenantry.protocol.messages import LossReason, SpoolStatus, Stream
 
 _log = structlog.get_logger(__name__)
 _R = TypeVar("_R")
@@ -121,9 +121,14 @@ class Spool:
         """What waits."""
         return await self._call(lambda file: file.status())
 
-    async def losses(self, limit: int) -> tuple[int, tuple[Loss, ...]]:
-        """How many losses are declared here, and the newest ``limit`` of each stream."""
-        return await self._call(lambda file: file.losses(limit))
+    async def losses(self, limit: int) -> DeclaredLosses:
+        """What is declared lost here, with the newest ``limit`` gaps of each stream."""
+
+        def read(file: SpoolFile) -> DeclaredLosses:
+            spools = {one.epoch: one for one in self._keeper.witness.declared()}
+            return DeclaredLosses(*file.losses(limit), tuple(spools.values()))
+
+        return await self._call(read)
 
     async def fetch(self, wanted: Fetch) -> Slice:
         """What stands at this place."""

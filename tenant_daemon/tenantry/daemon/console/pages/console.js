@@ -145,12 +145,17 @@
     const only = Object.keys(rule.labels).length > 0 ? ` (${labels(rule.labels)})` : "";
     const firing = rule.standing.filter((one) => one.firing);
     const waiting = rule.standing.length - firing.length;
-    const standing = firing.map((one) => `fires since ${span(now - one.since_ms)}: ${[labels(one.labels), one.text].filter(Boolean).join(", ")}`);
+    const standing = firing.map((one) => `${one.ending ? "fires, better for" : "fires for"} ${span(now - one.since_ms)}: ${[labels(one.labels), one.text].filter(Boolean).join(", ")}`);
     let state = ["quiet", "good"];
     if (!rule.enabled) state = "off";
     else if (standing.length > 0) state = [standing.join("; "), "bad"];
     else if (waiting > 0) state = [`waits: ${waiting} beyond the threshold`, "wait"];
     return [rule.name, state, limits + only, rule.severity];
+  }
+
+  function numbers(gap) {
+    if (gap.first === null) return "a whole spool";
+    return gap.first === gap.last ? `${gap.first}` : `${gap.first} to ${gap.last}`;
   }
 
   function showMetrics(all) {
@@ -180,7 +185,7 @@
     const few = gaps.length < all.spool.gaps ? ` These are the newest ${gaps.length}.` : "";
     setText(byId("gaps-none"), gaps.length === 0 ? "Nothing that was measured is missing here." : `${all.spool.gaps} declared.${few}`);
     byId("gaps-table").hidden = gaps.length === 0;
-    fillTable("gaps", gaps.map((one) => [one.stream, one.first === one.last ? `${one.first}` : `${one.first} to ${one.last}`, one.reason, one.detail]));
+    fillTable("gaps", gaps.map((one) => [one.stream, numbers(one), one.reason, one.detail]));
     const probes = Object.entries(all.probes);
     fillTable("probes", probes.map(([name, one]) => [name, `${one.interval_s} s`, [`${one.readings}`, "number"], ago(one.read_ms, all.now_ms) ?? "not yet", one.notes.join("; ")]));
     fillList("own", Object.entries(all.settings.own));
