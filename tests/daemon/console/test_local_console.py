@@ -223,6 +223,34 @@ async def test_what_cannot_be_told_is_said() -> None:
         assert status == 503 and "the disk is gone" in answer
 
 
+async def test_a_disk_that_hangs_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for it is let go after a while, one at a time asks for it, and the page is still there."""
+    monkeypatch.setattr(connections, "ANSWER_S", 0.2)
+    inside = most = 0
+
+    async def hang() -> Mapping[str, Any]:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            inside -= 1
+        return FACTS
+
+    async with (served := LocalConsole(ListenAddress("127.0.0.1", 0), hang)).served():
+        bearer = await session_of(served)
+        head = f"GET /status.json HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {bearer}\r\n\r\n".encode()
+        waiting = [await connected(served) for _ in range(3)]
+        for _, writer in waiting:
+            writer.write(head)
+        assert (await ask(served, "GET /"))[0] == 200
+        assert all([await has_ended(reader) for reader, _ in waiting])
+        assert most == 1
+        for _, writer in waiting:
+            writer.close()
+
+
 async def test_without_a_port_there_are_no_links() -> None:
     """Where it is off, where its port is taken, and after its end: no link that would lead somebody else's way."""
     off = LocalConsole(None, tell)

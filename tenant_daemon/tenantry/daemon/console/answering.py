@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Answering:
     def __init__(self, facts: Facts, access: Access) -> None:
         self._facts = facts
         self._access = access
+        self._telling = asyncio.Lock()
         self._pages = {path: ((_FOLDER / name).read_bytes(), kind) for path, (name, kind) in _PAGES.items()}
 
     async def answer(self, request: Request) -> Answer:
@@ -58,7 +60,9 @@ class Answering:
         if not is_called_on_loopback(request.headers):
             return Answer(421, b"The console answers to localhost and to loopback addresses alone.\n")
         if not is_own_call(request.headers):
-            return Answer(403, b"Other sites may not call the console.\n")
+            return Answer(
+                403, b"Other sites may not call the console. Put its link into the address line of the browser.\n"
+            )
         path = request.target.partition("?")[0]
         if path == "/session":
             return self._open_session(request)
@@ -83,7 +87,8 @@ class Answering:
         if not self._access.admits(_credential(request, "Bearer")):
             return _not_admitted()
         try:
-            facts = await self._facts()
+            async with self._telling:  # where the disk hangs, one waits for it and not every open page
+                facts = await self._facts()
         except Failure as failure:
             return Answer(503, json.dumps({"problem": failure.describe()}).encode(), _JSON)
         return Answer(200, json.dumps(facts).encode(), _JSON)

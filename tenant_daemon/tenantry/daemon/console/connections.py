@@ -18,6 +18,7 @@ MOST_HEADERS = 16 * 1024
 REQUEST_S = 10.0
 """For a whole request to come, and as long may a connection stay without one: a page that is open asks every 2 s."""
 ANSWER_S = 10.0
+"""For an answer to be found, and as long for it to be taken."""
 _READ = 8 * 1024
 
 
@@ -31,7 +32,9 @@ class Connections:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer on a connection until it ends, or has to."""
         if len(self._open) >= MOST_CONNECTIONS:
-            next(iter(self._open)).transport.abort()
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
         self._open[writer] = None
         try:
             await self._converse(reader, writer)
@@ -57,7 +60,8 @@ class Connections:
                     request = await _read_request(connection, reader)
                 if request is None:
                     return
-                answer, closing = await self._answer(request), False
+                async with asyncio.timeout(ANSWER_S):
+                    answer, closing = await self._answer(request), False
             except h11.RemoteProtocolError as error:
                 request, answer, closing = None, Answer(error.error_status_hint, b""), True
             async with asyncio.timeout(ANSWER_S):

@@ -210,15 +210,22 @@
       sessionStorage.removeItem(KEPT);
       return false;
     }
-    if (!answer.ok) throw new Error(`it answers with ${answer.status}`);
+    if (answer.status === 503) throw new Error((await answer.json()).problem);
+    if (!answer.ok) throw new Error();
     newest = await answer.json();
     show(newest);
     return true;
   }
 
-  function tellFreshness(problem) {
+  function tellFreshness() {
+    setText(byId("freshness"), "Live, every 2 s");
+  }
+
+  // What the network says is in the browser's words; what the daemon says has a message.
+  function tellTrouble(error) {
+    const said = error instanceof TypeError || error instanceof DOMException ? "" : error.message;
     const since = newest === null ? "" : ` What you see is of ${moment(newest.now_ms)}.`;
-    setText(byId("freshness"), problem ? `The daemon does not answer.${since}` : "Live, every 2 s", problem ? "stale" : "");
+    setText(byId("freshness"), `${said ? `The daemon cannot tell: ${said}.` : "The daemon does not answer."}${since}`, "stale");
   }
 
   async function goOn() {
@@ -230,9 +237,9 @@
           setText(byId("freshness"), "");
           return;
         }
-        tellFreshness(false);
-      } catch {
-        tellFreshness(true);
+        tellFreshness();
+      } catch (error) {
+        tellTrouble(error);
       }
       await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
       while (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
@@ -242,8 +249,8 @@
   async function begin() {
     try {
       await enter();
-    } catch {
-      tellFreshness(true);
+    } catch (error) {
+      tellTrouble(error);
     }
     await goOn();
   }
