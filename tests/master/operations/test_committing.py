@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from tenantry.master.domain.records import StreamName
+from tenantry.master.operations import committing as committing_module
 from tenantry.master.operations import journal
 from tenantry.master.operations.committing import MAX_QUEUED_BYTES, Committer
 from tenantry.master.operations.deliveries import DataItem, Decoders, LayoutDirectory
@@ -153,6 +154,22 @@ async def test_what_waits_together_is_committed_together(database: Database) -> 
             assert await answers(session, 1) == [Ack(Stream.NOTIFICATIONS, 1, 1)]
     assert rounds.committed == [(1, 0), (3, 2)]
     assert said(database) == ["a", "b", "c"] and rounds.acknowledged == 1
+
+
+async def test_what_daemons_ask_for_waits_for_others(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a round of theirs the next begins a moment later, with all that came meanwhile; behind a person's work at once."""
+    monkeypatch.setattr(committing_module, "ROUND_PACE_S", DEADLINE_S)
+    rounds = Rounds(database)
+    async with committing(rounds) as committer:
+        await committer.run(say("a person"))
+        await committer.run(say("another person"))
+        monkeypatch.setattr(committing_module, "ROUND_PACE_S", 0.5)
+        await committer.run(say("a daemon"), patient=True)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(committer.run(say("another daemon"), patient=True))
+            await asyncio.sleep(0.05)  # alone it would have been committed by now
+            group.create_task(committer.run(say("a third daemon"), patient=True))
+    assert rounds.committed == [(1, 0), (1, 0), (1, 0), (2, 0)]
 
 
 async def test_work_that_fails_undoes_itself_alone(database: Database) -> None:

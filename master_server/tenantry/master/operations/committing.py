@@ -31,8 +31,8 @@ MAX_ROUND_DATA = 8_192
 MAX_ROUND_WORKS = 256
 """In a storm of opening links the first ones shall not wait for the last."""
 ROUND_PACE_S = 0.02
-"""Least time from the begin of a round of batches to the begin of the next: a commit costs much the same for one record and for
-hundreds. Who comes after a pause is served at once, and work of operators is never paced."""
+"""Least time from the begin of a round of what daemons send to the begin of the next: a commit costs much the same for one record and
+for hundreds. Who comes after a pause is served at once, and so is what comes behind the work of an operator."""
 CROWDED_PACE_S = 0.06
 """The same while batches come by thousands a second: what a commit costs in any case is then shared by three times as many."""
 CROWDED_ROUND = 128
@@ -65,6 +65,7 @@ class CommitObserver(Protocol):
 class _Work(Generic[T]):
     function: Callable[[Transaction], T]
     future: "asyncio.Future[T]"
+    patient: bool
     result: T | None = None
     error: BaseException | None = None
 
@@ -137,16 +138,17 @@ class Committer:
             self._queue.put(_Stop())
             await asyncio.to_thread(self._thread.join)
 
-    async def run(self, function: Callable[[Transaction], T]) -> T:
+    async def run(self, function: Callable[[Transaction], T], *, patient: bool = False) -> T:
         """Run ``function`` in a transaction that is shared with what else is pending; its result, after COMMIT.
 
+        ``patient``: a daemon asks and no person waits, so that it may be kept for a moment until others come.
         Raises what it raises (its own writes are undone then), StoreUnavailable, or MasterStopping. The function may be
         run twice when a shared transaction had to be repeated: it must have no effects but those on the transaction.
         """
         if self._stopping:
             raise MasterStopping
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Work(function, future))
+        self._queue.put(_Work(function, future, patient))
         return await future
 
     def submit(self, item: DataItem) -> None:
@@ -173,7 +175,7 @@ class Committer:
                 return
             pace = CROWDED_PACE_S if len(data) >= CROWDED_ROUND else ROUND_PACE_S
             rest = begun + pace - time.monotonic()
-            if rest > 0 and not works:
+            if rest > 0 and all(work.patient for work in works):
                 time.sleep(rest)
 
     def _gather(self, entry: "_Work[Any] | DataItem | _Stop") -> tuple[list[_Work[Any]], list[DataItem], bool]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -55,6 +55,8 @@ from tenantry.transport.daemon_messages import decode_from_daemon
 from tenantry.transport.master_messages import encode_from_master
 from tenantry.v1 import link_service_pb2 as pb
 from tenantry.v1 import link_service_pb2_grpc
+
+T = TypeVar("T")
 
 HELLO_S = 10.0
 MAX_LAYOUTS_PER_LINK = 1_024
@@ -148,7 +150,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
             fingerprint, own = request.machine_fingerprint, request.licence
             return chain, self._licences.admit_again(transaction, caller.guid, fingerprint, own, now_ms)
 
-        chain, handed = await self._committer.run(work)
+        chain, handed = await self._commit(work)
         self._metrics.certificate_renewed()
         return pb.RenewCertificateResponse(
             certificate_chain=chain,
@@ -215,7 +217,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
             case Hello():
                 await self._open(session, caller, message)
             case Begin(incarnation):
-                await self._committer.run(
+                await self._commit(
                     lambda transaction: opening.confirm_link(
                         transaction, session.tenant_id, incarnation, chosen=session.chosen
                     )
@@ -228,14 +230,14 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
                     raise LinkProtocolViolated(problem=f"more than {MAX_LAYOUTS_PER_LINK} layouts on one link")
                 await self._register_layouts(layouts)
             case ConfigurationReport(version, failure):
-                await self._committer.run(
+                await self._commit(
                     lambda transaction: registering.report_configuration(
                         transaction, session.tenant_id, version, failure
                     )
                 )
             case TrustReport(bundle_hash):
                 session.bundle_hash = bundle_hash
-                await self._committer.run(
+                await self._commit(
                     lambda transaction: registering.report_trust(transaction, session.tenant_id, bundle_hash)
                 )
             case StateReport(state):
@@ -250,7 +252,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         now_ms, adoption = self._clocks.wall_ms(), self._adoption()
         kept = self._links.of_guid(caller.guid)
         kept_peer = kept.peer if kept is not None else ""
-        opened = await self._committer.run(
+        opened = await self._commit(
             lambda transaction: opening.open_link(
                 transaction,
                 caller,
@@ -301,7 +303,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         log.info("link opened", tenant=session.guid, peer=session.peer, incarnation=session.incarnation)
 
     async def _register_layouts(self, layouts: tuple[Layout, ...]) -> None:
-        numbers = await self._committer.run(lambda transaction: transaction.layouts.insert_missing(layouts))
+        numbers = await self._commit(lambda transaction: transaction.layouts.insert_missing(layouts))
         self._layouts.learn((layout.id, numbers[layout.id], len(layout.series)) for layout in layouts)
         self._usage.learn({numbers[layout.id]: layout for layout in layouts})
 
@@ -333,13 +335,17 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         now_ms = self._clocks.wall_ms()
         heard_ms = now_ms - (self._clocks.steady_ms() - session.heard_ms)
         try:
-            await self._committer.run(
+            await self._commit(
                 lambda transaction: supervising.end_link(
                     transaction, session.tenant_id, session.goodbye, heard_ms=heard_ms, now_ms=now_ms
                 )
             )
         except Failure as failure:
             log.warning("end of link not recorded", tenant=session.guid, reason=failure.reason)
+
+    async def _commit(self, function: Callable[[Transaction], T]) -> T:
+        """What a daemon asks for may wait a moment for others: in a storm a commit for each would be most of the work."""
+        return await self._committer.run(function, patient=True)
 
     def _adoption(self) -> AdoptionRule:
         return AdoptionRule(self._restored_ms, self._keeper.trust.issuing.id)
