@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tooling.wheel import build_wheel
+from tests.tooling.wheel import REPOSITORY, build_wheel
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,13 @@ def test_only_the_namespace_lands_in_site_packages(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"tenantry", "-".join(wheel.name.split("-")[:2]) + ".dist-info"}
     assert "tenantry/__init__.py" not in names
+
+
+def test_the_pages_of_the_local_console_are_in_it(wheel: Path) -> None:
+    """They are no modules: who imports everything does not miss them."""
+    names = zipfile.ZipFile(wheel).namelist()
+    pages = (REPOSITORY / "tenant_daemon/tenantry/daemon/console/pages").iterdir()
+    assert {f"tenantry/daemon/console/pages/{page.name}" for page in pages} <= set(names)
 
 
 def test_the_wheel_is_clean(wheel: Path) -> None:
