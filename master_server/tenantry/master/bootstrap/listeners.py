@@ -91,7 +91,7 @@ class Listeners:
             self.of_api.append(machines)
         self.console: ConsoleListener | None = None
         if config.console_listen is not None:
-            services = serve([_gate(core, Door(*people), brought=True)], CONSOLE_STREAMS)
+            services = serve([_gate(core, Door(*people), brought=True)], CONSOLE_STREAMS, own=True)
             self.console = _console(core, config.console_listen, services, certificates.console)
             self.of_api.append(services)
         self.api_address = join_address(split_listen(config.api_listen)[0], self.api_port)

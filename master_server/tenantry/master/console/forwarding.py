@@ -10,7 +10,7 @@ from grpc_status import rpc_status
 
 from tenantry.master.console.connect import Call, Ending, code_of
 from tenantry.master.rpc.callers import BROUGHT_FOR
-from tenantry.transport.settings import client_options
+from tenantry.transport.settings import client_options, without_pings
 
 UNARY_S: Final = 60.0
 """How long a call may take that answers once, whatever its caller says."""
@@ -41,7 +41,7 @@ class Forwarder:
     def __init__(self, target: str) -> None:
         """``target`` is a socket of this machine, in gRPC's notation."""
         credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
-        self._channel = grpc.aio.secure_channel(target, credentials, options=client_options())
+        self._channel = grpc.aio.secure_channel(target, credentials, options=without_pings(client_options()))
 
     async def close(self) -> None:
         """End what is open."""
@@ -52,14 +52,15 @@ class Forwarder:
         timeout = min(UNARY_S, call.timeout_s or UNARY_S)
         send: Any = self._channel.unary_unary(call.method)
         try:
-            return cast("bytes", await send(call.message, metadata=_metadata(token, browser), timeout=timeout))
+            answer = send(call.message, metadata=_metadata(token, browser), timeout=timeout, wait_for_ready=True)
+            return cast("bytes", await answer)
         except grpc.aio.AioRpcError as error:
             raise CallFailed(_ending(error)) from None
 
     async def stream(self, call: Call, token: str | None, browser: str) -> AsyncGenerator[bytes, None]:
         """The answers of a call that has many, as they come. Raises CallFailed."""
         send: Any = self._channel.unary_stream(call.method)
-        answers = send(call.message, metadata=_metadata(token, browser), timeout=call.timeout_s)
+        answers = send(call.message, metadata=_metadata(token, browser), timeout=call.timeout_s, wait_for_ready=True)
         try:
             async for answer in answers:
                 yield answer

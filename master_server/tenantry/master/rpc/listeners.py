@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
-from tenantry.transport.settings import server_options
+from tenantry.transport.settings import server_options, without_pings
 
 # A call that is over counts until its objects are collected: busy clients must not be refused for what they have finished.
 API_STREAMS = 1_000
@@ -91,16 +91,18 @@ def _configuration(identity: ServerIdentity) -> grpc.ServerCertificateConfigurat
 
 
 def make_server(
-    interceptors: Sequence[grpc.aio.ServerInterceptor], streams_per_connection: int, *, channelz: bool
+    interceptors: Sequence[grpc.aio.ServerInterceptor],
+    streams_per_connection: int,
+    *,
+    channelz: bool,
+    own: bool = False,
 ) -> grpc.aio.Server:
-    """A server with our settings; ``channelz``: its connections can be looked at."""
+    """A server with our settings; ``channelz``: its connections can be looked at; ``own``: they come from this process alone."""
     file_descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return grpc.aio.server(
-        interceptors=list(interceptors),
-        options=server_options(
-            file_descriptors=file_descriptors, max_streams_per_connection=streams_per_connection, channelz=channelz
-        ),
+    options = server_options(
+        file_descriptors=file_descriptors, max_streams_per_connection=streams_per_connection, channelz=channelz
     )
+    return grpc.aio.server(interceptors=list(interceptors), options=without_pings(options) if own else options)
 
 
 async def add_health(server: grpc.aio.Server, services: Sequence[str]) -> health.HealthServicer:
