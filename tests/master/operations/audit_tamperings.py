@@ -90,6 +90,15 @@ def delete_some(connection: Connection, chance: random.Random, _scene: Scene) ->
         mend_total(connection, -gone)
 
 
+def hide(connection: Connection, chance: random.Random, _scene: Scene) -> None:
+    """A record is put into another stream, where nobody who reads the audit meets it."""
+    stream = chance.choice(["alerts", "notifications", "hidden"])
+    number = chance.randint(1, RECORDS)
+    connection.execute(text("UPDATE records SET stream = :s WHERE chain_sequence = :n"), {"s": stream, "n": number})
+    if chance.random() < 0.5:
+        mend_total(connection, -1)
+
+
 def reorder(connection: Connection, chance: random.Random, _scene: Scene) -> None:
     """Two records change places: all of them but the numbers, or only the numbers."""
     one, other = chance.sample(range(1, RECORDS + 1), 2)
@@ -227,6 +236,7 @@ def _set_total(connection: Connection, number: int, octets: int) -> None:
 TAMPERINGS: Sequence[Callable[[Connection, random.Random, Scene], None]] = (
     flip,
     delete_some,
+    hide,
     reorder,
     truncate,
     insert,

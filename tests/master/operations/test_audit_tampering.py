@@ -86,7 +86,7 @@ def test_what_nobody_touched_is_sound(scene: Scene) -> None:
 
 
 def test_f39_a_thousand_random_cases_are_found(scene: Scene) -> None:
-    """Flip, delete, reorder, truncate, insert, another head, yesterday's database, a second history: all of them, always."""
+    """Flip, delete, hide, reorder, truncate, insert, another head, yesterday's database, a second history: all of them, always."""
     seed = random.randrange(1 << 32)
     tried, missed = try_cases(scene, CASES, seed)
     print(f"seed {seed}: {dict(tried)}")

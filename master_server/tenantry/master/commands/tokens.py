@@ -57,13 +57,20 @@ def create(config: MasterConfig, name: str, token_file: Path | None) -> None:
 @token.command("list")
 @configured
 def list_tokens(config: MasterConfig) -> None:
-    """List the tokens: id, name, when made, when revoked. Never the tokens themselves."""
+    """List the tokens: id, name, when made, when revoked or at an end. Never the tokens themselves."""
     from tenantry.master.commands.stores import stopped_master
+    from tenantry.master.operations.clocks import wall_ms
 
     with stopped_master(config) as database, database.read() as transaction:
         known = transaction.tokens.all()
+    now_ms = wall_ms()
     for entry in known:
-        state = "valid" if entry.revoked_ms is None else f"revoked {_moment(entry.revoked_ms)}"
+        if entry.revoked_ms is not None:
+            state = f"revoked {_moment(entry.revoked_ms)}"
+        elif entry.expires_ms is not None and entry.expires_ms <= now_ms:
+            state = f"ended {_moment(entry.expires_ms)}"
+        else:
+            state = "valid"
         click.echo(f"{entry.id}  {_moment(entry.created_ms)}  {state:32}  {entry.name}")
 
 

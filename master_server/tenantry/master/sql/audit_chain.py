@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 
 from tenantry.master.domain.records import NewRecord, StreamName
 from tenantry.master.sql.conditions import any_of
@@ -38,6 +38,12 @@ _newest: Final = (
     .order_by(records.c.chain_sequence.desc())
     .limit(1)
 )
+# A link that somebody has moved into another stream is missing: nobody who reads the audit would see it.
+_kept: Final = and_(
+    records.c.stream == StreamName.AUDIT_MESSAGES.value,
+    records.c.chain_sequence > bindparam("after"),
+    records.c.chain_sequence <= bindparam("last"),
+)
 _guid: Final = select(tenants.c.guid).where(tenants.c.id == bindparam("wanted"))
 _stored: Final = (
     select(
@@ -50,7 +56,7 @@ _stored: Final = (
         records.c.chain_hash,
     )
     .select_from(records.outerjoin(tenants, tenants.c.id == records.c.tenant_id))
-    .where(records.c.chain_sequence > bindparam("after"), records.c.chain_sequence <= bindparam("last"))
+    .where(_kept)
     .order_by(records.c.chain_sequence)
     .limit(bindparam("most"))
 )
@@ -64,7 +70,7 @@ _raw: Final = (
         records.c.timestamp_ms,
         records.c.chain_hash,
     )
-    .where(records.c.chain_sequence > bindparam("after"), records.c.chain_sequence <= bindparam("last"))
+    .where(_kept)
     .order_by(records.c.chain_sequence)
     .limit(bindparam("most"))
 )
