@@ -48,6 +48,8 @@ class Rule:
     name: Callable[[Any], str] = str
     own_affair: bool = False
     """Changes something that needs no right, because it is the caller's own."""
+    whole: bool = False
+    """Not for a session that is good for enrolling a second factor alone."""
     only_asks: Callable[[Any], bool] = lambda _: False
     """Whether this request asks what the call would do, and changes nothing."""
 
@@ -78,7 +80,8 @@ class Rule:
             case Scope.OWNER:
                 visibility.require_at(viewer, self.permissions[0], self.name(request), self.deed)
             case Scope.SIGNED_IN:
-                pass
+                if self.whole and viewer.permissions is not None and not viewer.permissions:
+                    raise NotAllowed(permission="of a whole sign-in")
             case _:
                 raise NotAllowed(permission=self.scope)
 
@@ -87,6 +90,7 @@ ANYBODY: Final = Rule(Scope.ANYBODY)
 DAEMON: Final = Rule(Scope.DAEMON)
 SIGNED_IN: Final = Rule(Scope.SIGNED_IN)
 OWN_AFFAIR: Final = Rule(Scope.SIGNED_IN, own_affair=True)
+OWN_TOKENS: Final = Rule(Scope.SIGNED_IN, own_affair=True, whole=True)
 
 
 def at_main(permission: Permission) -> Rule:
@@ -202,9 +206,9 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.UserService/IssueCertificate": at_main(_P.USER_WRITE),
     "/tenantry.v1.UserService/ListCertificates": at_main(_P.USER_READ),
     "/tenantry.v1.UserService/RevokeCertificate": at_main(_P.USER_WRITE),
-    "/tenantry.v1.TokenService/CreateToken": OWN_AFFAIR,
-    "/tenantry.v1.TokenService/ListTokens": SIGNED_IN,
-    "/tenantry.v1.TokenService/RevokeToken": OWN_AFFAIR,
+    "/tenantry.v1.TokenService/CreateToken": OWN_TOKENS,
+    "/tenantry.v1.TokenService/ListTokens": Rule(Scope.SIGNED_IN, whole=True),
+    "/tenantry.v1.TokenService/RevokeToken": OWN_TOKENS,
     "/tenantry.v1.RoleService/GrantRole": at_owner(_P.ROLE_WRITE),
     "/tenantry.v1.RoleService/RevokeRole": at_owner(_P.ROLE_WRITE),
     "/tenantry.v1.RoleService/ListRoles": view(_P.ROLE_READ),
