@@ -156,6 +156,7 @@ async def test_a_licence_that_runs_out_stops_nothing(tmp_path: Path) -> None:
             await until_refused(master, LicenceExpired.reason)
             with refused(LicenceExpired):
                 await create_tenant(master, "too late")
+            await until_noted(master, "ended at")  # before it counts for nothing, for another reason
             await running.acknowledged(3)
             serial = running.status()["link"]["certificate"]["serial"]
             await eventually(lambda: running.status()["link"]["certificate"]["serial"] != serial, "a renewal")
@@ -172,7 +173,6 @@ async def test_a_licence_that_runs_out_stops_nothing(tmp_path: Path) -> None:
             await running.acknowledged(3)
             tenant = await tenant_of(master, running.guid)
             assert tenant.state == 3, tenant
-            await until_noted(master, "ended at")
             await running.checked(master)
 
 
