@@ -7,6 +7,9 @@ import pytest
 from tenantry.daemon.spool import database, keeping
 from tests.faults.power_cut.spool_trial import run_trial
 
+# The disk that has lost its power refuses whatever is still asked of it, also where SQLite has nobody to tell.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 LONG = os.environ.get("TENANTRY_FAULTS") == "long"
 SEEDS = [secrets.randbits(32) for _ in range(10)] if LONG else [1, 2]
 CUTS = 120 if LONG else 10
