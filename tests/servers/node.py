@@ -72,6 +72,24 @@ def check_out_example(node: Node, folder: Path) -> Path:
     return folder / EXAMPLE
 
 
+def run_with_node(node: Node, folder: Path, seconds: float, *command: str | Path) -> None:
+    """Run a program of Node's in ``folder``. Raises subprocess.CalledProcessError with what it printed, and TimeoutExpired."""
+    words = [str(word) for word in command]
+    done = subprocess.run(
+        words,
+        cwd=folder,
+        env=node.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    if done.returncode:
+        sys.stderr.write(done.stdout)
+        raise subprocess.CalledProcessError(done.returncode, words, done.stdout)
+
+
 def install_packages(node: Node, project: Path) -> Path:
     """The packages of a project's lock, installed by `npm ci`; kept for the next run, until the lock or Node changes.
 
@@ -87,20 +105,7 @@ def install_packages(node: Node, project: Path) -> Path:
             unfinished.mkdir()
             for source in sources:
                 shutil.copy(source, unfinished)
-            command = [*node.npm, "ci"]
-            done = subprocess.run(
-                command,
-                cwd=unfinished,
-                env=node.environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=INSTALL_S,
-                check=False,
-            )
-            if done.returncode:
-                sys.stderr.write(done.stdout)
-                raise subprocess.CalledProcessError(done.returncode, command, done.stdout)
+            run_with_node(node, unfinished, INSTALL_S, *node.npm, "ci")
             _keep(unfinished, installed)
     return installed / "node_modules"
 

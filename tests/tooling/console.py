@@ -18,7 +18,7 @@ from typing import Final
 
 from tenantry.master.console.pages import BUILT
 from tenantry.protocol.failures import CATALOGUE
-from tests.servers.node import REPOSITORY, Node, find_node, install_packages
+from tests.servers.node import REPOSITORY, Node, find_node, install_packages, run_with_node
 
 PROJECT: Final = REPOSITORY / "console"
 CONTRACT: Final = REPOSITORY / "protos"
@@ -35,7 +35,7 @@ def main() -> int:
     try:
         built = build_console(node)
     except subprocess.CalledProcessError as error:
-        sys.stderr.write(f"console: {error.cmd[0]} failed\n{error.output or ''}")
+        sys.stderr.write(f"console: {error.cmd[0]} failed\n")
         return 1
     sys.stdout.write(f"console: {built.relative_to(REPOSITORY)}\n")
     return 0
@@ -61,9 +61,9 @@ def _build(node: Node, packages: Path, folder: Path) -> Path:
     shutil.copytree(PROJECT, work, ignore=shutil.ignore_patterns("node_modules", "generated"))
     (work / "node_modules").symlink_to(packages)
     _generate(node, packages, work / "src" / "generated")
-    _run(node, work, packages / ".bin" / "tsc")
+    run_with_node(node, work, BUNDLE_S, packages / ".bin" / "tsc")
     finished = folder / "finished"
-    _run(node, work, node.programs / "node", "build.mjs", finished)
+    run_with_node(node, work, BUNDLE_S, node.programs / "node", "build.mjs", finished)
     return finished
 
 
@@ -72,9 +72,10 @@ def _generate(node: Node, packages: Path, output: Path) -> None:
     output.mkdir()
     google = importlib.util.find_spec("google.rpc")
     assert google is not None and google.submodule_search_locations is not None
-    _run(
+    run_with_node(
         node,
         CONTRACT,
+        BUNDLE_S,
         sys.executable,
         "-m",
         "grpc_tools.protoc",
@@ -88,22 +89,6 @@ def _generate(node: Node, packages: Path, output: Path) -> None:
     )
     hints = {reason: failure.hint for reason, failure in sorted(CATALOGUE.items())}
     (output / "hints.ts").write_text(f"export const HINTS: Record<string, string> = {json.dumps(hints, indent=2)};\n")
-
-
-def _run(node: Node, folder: Path, *command: str | Path) -> None:
-    words = [str(word) for word in command]
-    done = subprocess.run(
-        words,
-        cwd=folder,
-        env=node.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=BUNDLE_S,
-        check=False,
-    )
-    if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, words, done.stdout)
 
 
 def _put_in_place(finished: Path) -> None:
