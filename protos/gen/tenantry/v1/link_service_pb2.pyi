@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tenantry.v1 import tenant_pb2 as _tenant_pb2
+from tenantry.v1 import tunnel_pb2 as _tunnel_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -194,6 +195,8 @@ class ConnectRequest(_message.Message):
     TRUST_REPORT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     STATE_REPORT_FIELD_NUMBER: _builtins.int
+    TUNNEL_REPORT_FIELD_NUMBER: _builtins.int
+    TUNNELS_HELD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First message of the stream."""
@@ -234,6 +237,14 @@ class ConnectRequest(_message.Message):
     def state_report(self) -> Global___StateReport:
         """The daemon works by a pushed state."""
 
+    @_builtins.property
+    def tunnel_report(self) -> Global___TunnelReport:
+        """How a tunnel, or a connection through one, stands at the Tenant."""
+
+    @_builtins.property
+    def tunnels_held(self) -> Global___TunnelsHeld:
+        """Which tunnels the daemon holds."""
+
     def __init__(
         self,
         *,
@@ -247,12 +258,14 @@ class ConnectRequest(_message.Message):
         trust_report: Global___TrustReport | None = ...,
         goodbye: Global___Goodbye | None = ...,
         state_report: Global___StateReport | None = ...,
+        tunnel_report: Global___TunnelReport | None = ...,
+        tunnels_held: Global___TunnelsHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begin", b"begin", "configuration_report", b"configuration_report", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "layouts", b"layouts", "loss", b"loss", "message", b"message", "state_report", b"state_report", "trust_report", b"trust_report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begin", b"begin", "configuration_report", b"configuration_report", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "layouts", b"layouts", "loss", b"loss", "message", b"message", "state_report", b"state_report", "trust_report", b"trust_report", "tunnel_report", b"tunnel_report", "tunnels_held", b"tunnels_held"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begin", b"begin", "configuration_report", b"configuration_report", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "layouts", b"layouts", "loss", b"loss", "message", b"message", "state_report", b"state_report", "trust_report", b"trust_report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begin", b"begin", "configuration_report", b"configuration_report", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "layouts", b"layouts", "loss", b"loss", "message", b"message", "state_report", b"state_report", "trust_report", b"trust_report", "tunnel_report", b"tunnel_report", "tunnels_held", b"tunnels_held"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "begin", "layouts", "batch", "loss", "heartbeat", "configuration_report", "trust_report", "goodbye", "state_report"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "begin", "layouts", "batch", "loss", "heartbeat", "configuration_report", "trust_report", "goodbye", "state_report", "tunnel_report", "tunnels_held"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -273,6 +286,10 @@ class ConnectResponse(_message.Message):
     RENEW_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     AUDIT_HEAD_FIELD_NUMBER: _builtins.int
+    TUNNEL_OFFER_FIELD_NUMBER: _builtins.int
+    TUNNEL_DIAL_FIELD_NUMBER: _builtins.int
+    TUNNEL_CLOSE_FIELD_NUMBER: _builtins.int
+    TUNNELS_HELD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def resume(self) -> Global___Resume:
         """Answer to `hello`."""
@@ -309,6 +326,22 @@ class ConnectResponse(_message.Message):
     def audit_head(self) -> Global___AuditHead:
         """Where the audit stands. Only to a daemon that witnesses the audit."""
 
+    @_builtins.property
+    def tunnel_offer(self) -> Global___TunnelOffer:
+        """An operator asks for a tunnel."""
+
+    @_builtins.property
+    def tunnel_dial(self) -> Global___TunnelDial:
+        """An operator opens a connection through a tunnel."""
+
+    @_builtins.property
+    def tunnel_close(self) -> Global___TunnelClose:
+        """A tunnel is over."""
+
+    @_builtins.property
+    def tunnels_held(self) -> Global___TunnelsHeld:
+        """Which tunnels the Master holds with this Tenant."""
+
     def __init__(
         self,
         *,
@@ -321,12 +354,16 @@ class ConnectResponse(_message.Message):
         renew: Global___RenewPush | None = ...,
         goodbye: Global___Goodbye | None = ...,
         audit_head: Global___AuditHead | None = ...,
+        tunnel_offer: Global___TunnelOffer | None = ...,
+        tunnel_dial: Global___TunnelDial | None = ...,
+        tunnel_close: Global___TunnelClose | None = ...,
+        tunnels_held: Global___TunnelsHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit_head", b"audit_head", "configuration", b"configuration", "goodbye", b"goodbye", "message", b"message", "nack", b"nack", "renew", b"renew", "resume", b"resume", "state", b"state", "trust_bundle", b"trust_bundle"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit_head", b"audit_head", "configuration", b"configuration", "goodbye", b"goodbye", "message", b"message", "nack", b"nack", "renew", b"renew", "resume", b"resume", "state", b"state", "trust_bundle", b"trust_bundle", "tunnel_close", b"tunnel_close", "tunnel_dial", b"tunnel_dial", "tunnel_offer", b"tunnel_offer", "tunnels_held", b"tunnels_held"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit_head", b"audit_head", "configuration", b"configuration", "goodbye", b"goodbye", "message", b"message", "nack", b"nack", "renew", b"renew", "resume", b"resume", "state", b"state", "trust_bundle", b"trust_bundle"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "audit_head", b"audit_head", "configuration", b"configuration", "goodbye", b"goodbye", "message", b"message", "nack", b"nack", "renew", b"renew", "resume", b"resume", "state", b"state", "trust_bundle", b"trust_bundle", "tunnel_close", b"tunnel_close", "tunnel_dial", b"tunnel_dial", "tunnel_offer", b"tunnel_offer", "tunnels_held", b"tunnels_held"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["resume", "ack", "nack", "state", "configuration", "trust_bundle", "renew", "goodbye", "audit_head"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["resume", "ack", "nack", "state", "configuration", "trust_bundle", "renew", "goodbye", "audit_head", "tunnel_offer", "tunnel_dial", "tunnel_close", "tunnels_held"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -392,6 +429,7 @@ class Hello(_message.Message):
     LOST_EPOCHS_FIELD_NUMBER: _builtins.int
     WITNESSES_AUDIT_FIELD_NUMBER: _builtins.int
     AUDIT_HEAD_FIELD_NUMBER: _builtins.int
+    TAKES_TUNNELS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol: 1."""
     guid: _builtins.str
@@ -412,6 +450,8 @@ class Hello(_message.Message):
     """The daemon keeps heads of the Master's audit chain and takes `audit_head`."""
     audit_head: _builtins.str
     """The newest of them, as it came; empty for none. A Master whose audit does not contain it says so to its operators."""
+    takes_tunnels: _builtins.bool
+    """The daemon takes tunnels. Without it none are offered."""
     @_builtins.property
     def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamMark]:
         """One for each stream."""
@@ -445,10 +485,11 @@ class Hello(_message.Message):
         lost_epochs: _abc.Iterable[Global___EpochLoss] | None = ...,
         witnesses_audit: _builtins.bool = ...,
         audit_head: _builtins.str = ...,
+        takes_tunnels: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_head", b"audit_head", "clock", b"clock", "configuration_version", b"configuration_version", "epoch", b"epoch", "guid", b"guid", "host_name", b"host_name", "incarnation", b"incarnation", "layout_ids", b"layout_ids", "lost_epochs", b"lost_epochs", "marks", b"marks", "protocol_version", b"protocol_version", "software_version", b"software_version", "trust_bundle_hash", b"trust_bundle_hash", "witnesses_audit", b"witnesses_audit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_head", b"audit_head", "clock", b"clock", "configuration_version", b"configuration_version", "epoch", b"epoch", "guid", b"guid", "host_name", b"host_name", "incarnation", b"incarnation", "layout_ids", b"layout_ids", "lost_epochs", b"lost_epochs", "marks", b"marks", "protocol_version", b"protocol_version", "software_version", b"software_version", "takes_tunnels", b"takes_tunnels", "trust_bundle_hash", b"trust_bundle_hash", "witnesses_audit", b"witnesses_audit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1254,6 +1295,161 @@ class AuditHead(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditHead: _TypeAlias = AuditHead  # noqa: Y015
+
+@_typing.final
+class TunnelOffer(_message.Message):
+    """An operator asks for a tunnel. The daemon answers with a `TunnelReport`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    RELAY_PORT_FIELD_NUMBER: _builtins.int
+    grant: _builtins.str
+    """A compact JWS (Ed25519) like that of `AuditHead`, of type "tenantry-tunnel-grant". Its payload is canonical JSON: `tunnel`, `tenant`,
+    `operator`, `address`, `targets` (a list of [host, port]), `reason`, `issued_ms`, `expires_ms` (of this offer), `until_ms` (of the
+    tunnel), `idle_ms`.
+    """
+    relay_port: _builtins.int
+    """The port of the Master's listener `relay`, on the host that the daemon dials for its link."""
+    def __init__(
+        self,
+        *,
+        grant: _builtins.str = ...,
+        relay_port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "relay_port", b"relay_port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelOffer: _TypeAlias = TunnelOffer  # noqa: Y015
+
+@_typing.final
+class TunnelDial(_message.Message):
+    """A connection through an open tunnel. The daemon dials the target, then the Master (`TunnelRelayService.Answer`)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_FIELD_NUMBER: _builtins.int
+    ticket: _builtins.str
+    """A compact JWS of type "tenantry-tunnel-ticket". Its payload is canonical JSON: `tunnel`, `tenant`, `operator`, `host`, `port`, `nonce`
+    (32 lower-case hexadecimal digits), `issued_ms`, `expires_ms`. Good for one use within 30 s.
+    """
+    def __init__(
+        self,
+        *,
+        ticket: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelDial: _TypeAlias = TunnelDial  # noqa: Y015
+
+@_typing.final
+class TunnelClose(_message.Message):
+    """The Master ends a tunnel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TUNNEL_ID_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    tunnel_id: _builtins.str
+    """Which."""
+    end: _tunnel_pb2.TunnelEnd.ValueType
+    """Why."""
+    detail: _builtins.str
+    """For people, at most 500 characters."""
+    def __init__(
+        self,
+        *,
+        tunnel_id: _builtins.str = ...,
+        end: _tunnel_pb2.TunnelEnd.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "end", b"end", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelClose: _TypeAlias = TunnelClose  # noqa: Y015
+
+@_typing.final
+class TunnelReport(_message.Message):
+    """How a tunnel, or a connection through one, stands at the Tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TUNNEL_ID_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    CONSOLE_PATH_FIELD_NUMBER: _builtins.int
+    tunnel_id: _builtins.str
+    """Which tunnel."""
+    nonce: _builtins.bytes
+    """Of a connection: the ticket's nonce, 16 bytes. Empty: of the tunnel."""
+    state: _tunnel_pb2.TunnelState.ValueType
+    """WAITING_FOR_CONSENT, OPEN or CLOSED."""
+    end: _tunnel_pb2.TunnelEnd.ValueType
+    """Why it is CLOSED."""
+    detail: _builtins.str
+    """For the operator, at most 500 characters. Never tells what the policy would allow."""
+    console_path: _builtins.str
+    """OPEN, with the target "console": path and query with which the local console lets a browser in, one time."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """OPEN: when the Tenant ends the tunnel at the latest."""
+
+    def __init__(
+        self,
+        *,
+        tunnel_id: _builtins.str = ...,
+        nonce: _builtins.bytes = ...,
+        state: _tunnel_pb2.TunnelState.ValueType = ...,
+        end: _tunnel_pb2.TunnelEnd.ValueType = ...,
+        detail: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        console_path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["console_path", b"console_path", "detail", b"detail", "end", b"end", "nonce", b"nonce", "state", b"state", "tunnel_id", b"tunnel_id", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelReport: _TypeAlias = TunnelReport  # noqa: Y015
+
+@_typing.final
+class TunnelsHeld(_message.Message):
+    """The tunnels that an end holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TUNNEL_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tunnel_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids, at most 1,024."""
+
+    def __init__(
+        self,
+        *,
+        tunnel_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tunnel_ids", b"tunnel_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelsHeld: _TypeAlias = TunnelsHeld  # noqa: Y015
 
 @_typing.final
 class ReadAuditProofRequest(_message.Message):

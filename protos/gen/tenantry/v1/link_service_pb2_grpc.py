@@ -73,7 +73,10 @@ class LinkServiceServicer:
         6. Any message counts as a heartbeat; with nothing to say for one heartbeat interval the daemon sends `heartbeat`.
         7. The Master pushes `state`, `configuration`, `trust_bundle` and `renew` at any time; the daemon obeys at once, and says so
         where there is a report for it. `begin` says that it works by what `resume` told.
-        8. Either end says `goodbye` before it ends the stream on purpose. A stream that ends without one was lost.
+        8. With a daemon that takes tunnels the Master sends `tunnel_offer`, `tunnel_dial` and `tunnel_close`; the daemon answers each offer, and a
+        dial that came to nothing, with `tunnel_report`. Behind `begin` each end says once which tunnels it holds (`tunnels_held`); what the
+        other does not hold is over.
+        9. Either end says `goodbye` before it ends the stream on purpose. A stream that ends without one was lost.
         Tenants. Fails with UNAUTHENTICATED (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED, PEER_CERTIFICATE_INVALID),
         PERMISSION_DENIED (TENANT_QUARANTINED, FOREIGN_TENANT), INVALID_ARGUMENT (LINK_PROTOCOL_VIOLATED).
         """
