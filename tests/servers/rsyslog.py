@@ -1,11 +1,9 @@
 """A private rsyslog for tests: UDP, TCP and TLS on free ports, and what it understood of each message as a line of JSON.
 
-Programs come from the system. `install` gets them from Debian's packages, without starting a service.
+It comes from the system; `install` gets it from Debian's packages.
 """
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.cli.certificates import make_identity
+from tests.servers import packages
 from tests.servers.deadlines import eventually
 from tests.servers.ports import steady_port
 
@@ -102,22 +101,14 @@ class Rsyslog:
 
 def find_program() -> Path | None:
     """rsyslogd with all modules that are needed, or None."""
-    program = shutil.which("rsyslogd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    program = packages.find_program("rsyslogd")
     modules = {path.stem for folder in _FOLDERS for path in folder.glob("**/rsyslog/*.so")}
-    return Path(program) if program is not None and modules.issuperset(_MODULES) else None
+    return program if program is not None and modules.issuperset(_MODULES) else None
 
 
 def install() -> str:
-    """Install it from Debian's packages; why that did not succeed, or nothing."""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return "only root can install it, on Debian"
-    # RUNLEVEL=1 keeps the package's own service from starting.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (("update",), ("install", "--yes", "--no-install-recommends", *PACKAGES)):
-        done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return f"apt-get {command[0]} ended with {done.returncode}: {done.stderr[-400:]}"
-    return ""
+    """Install it; why that did not succeed, or nothing."""
+    return packages.install(*PACKAGES)
 
 
 @contextmanager
