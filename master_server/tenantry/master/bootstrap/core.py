@@ -11,8 +11,8 @@ from tenantry.licensing.signing import IssuerKey, generate_issuer, load_issuer_k
 from tenantry.master.config import MasterConfig
 from tenantry.master.domain.connectivity import Thresholds
 from tenantry.master.monitoring.figures import CertificateRole, MasterMetrics
+from tenantry.master.operations.audit_calls import CallLedger
 from tenantry.master.operations.audit_heads import AuditSealer, History
-from tenantry.master.operations.audit_reads import ReadLedger
 from tenantry.master.operations.authorities import TrustKeeper, standings
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -71,7 +71,7 @@ class Core:
     licences: LicenceBook
     history: History
     sealer: AuditSealer
-    reads: ReadLedger
+    calls: CallLedger
     terms: SessionTerms
     uses: TokenUses
     hub: StreamHub = field(default_factory=StreamHub)
@@ -143,7 +143,7 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
         licences=LicenceBook(TrustFile(config.issuers_file).read, _licence_key(config, instance_id)),
         history=history,
         sealer=sealer,
-        reads=ReadLedger(committer, clocks),
+        calls=CallLedger(committer, clocks, register),
         terms=terms,
         uses=TokenUses(terms),
     )

@@ -116,10 +116,8 @@ def _gate(
     return Gate(
         door=door,
         certificates=certificates,
-        committer=core.committer,
-        clocks=core.clocks,
         metrics=core.metrics,
-        reads=core.reads,
+        calls=core.calls,
         brought=brought,
     )
 

@@ -132,7 +132,7 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.retain(config, store.database, clocks)
     yield background.count(core.register, core.metrics)
     yield core.sealer.run()
-    yield core.reads.run()
+    yield core.calls.run()
     yield background.note_trust(lambda: trust_of(core.licences.issuers(), config.openid), committer, clocks)
     yield background.watch_licences(core.licences, core.reader, committer, clocks, core.metrics)
 
@@ -147,7 +147,7 @@ async def _stop(core: Core, listeners: Listeners, services: Services, jobs: list
     for job in jobs:
         job.cancel()
     await background.write_uses(core.committer, core.uses, core.clocks)
-    await core.reads.finish()
+    await core.calls.finish()
     await core.sealer.seal()
     await core.committer.stop()
     core.reader.close()

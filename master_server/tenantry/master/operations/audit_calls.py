@@ -1,65 +1,113 @@
-"""Reads in the audit: who read what, without a record for each poll of a console.
+"""Calls in the audit that leave no deed: reads, without a record for each poll of a console, and refusals, bounded in number.
 
-The first call of a kind by somebody from somewhere is written at once, in the commit that is due; what follows within a minute is
-counted, and the count is written when the minute is over. Nobody waits for these records: a Master that dies within milliseconds of
-a read may lose its record; one of a change never.
+The first read of a kind by somebody from somewhere at a Tenant is written at once, in the commit that is due; what follows within a
+minute is counted, and the count is written when the minute is over. Nobody waits for these records: a Master that dies within
+milliseconds of a read may lose its record; one of a change never.
+
+A refused change is written down before the caller is answered, as long as its caller has not been refused too often; what is
+beyond is counted like reads. A Master that dies loses at most the counts of its last minute.
 """
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
-from tenantry.master.domain.records import NewRecord
-from tenantry.master.operations import journal
+from tenantry.master.domain.records import JsonValue, NewRecord
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.audit_tallies import Call, Tallies
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
-from tenantry.protocol.failures import Failure
+from tenantry.master.operations.register import TenantRegister
+from tenantry.master.operations.throttling import TokenBuckets
+from tenantry.master.sql.transaction import Transaction
+from tenantry.protocol.failures import Failure, RuleNotFound, StoreUnavailable
 
-WINDOW_MS = 60_000
-MOST_KINDS = 10_000
-_LOOK_S = 5.0
+WINDOW_MS: Final = 60_000
+REFUSALS_PER_MINUTE: Final = 60
+"""Records of refused changes that one caller can cause; strangers share theirs."""
+MOST_WAITING: Final = 20_000
+"""Records that are kept while the store cannot write."""
+_LOOK_S: Final = 5.0
 
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _Window:
-    actor: Actor
-    action: str
-    failure: Failure | None
-    begun_ms: int
-    repeats: int = 0
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a request names: ``guids`` that may be of Tenants, ids of ``rules``, and a bounded ``text`` of all that.
+
+    ``total``: how many there are, where ``guids`` are the first of more.
+    """
+
+    guids: Sequence[str] = ()
+    rules: Sequence[str] = ()
+    text: str = ""
+    total: int = 0
+
+    def facts(self) -> dict[str, JsonValue]:
+        """For a record about it."""
+        facts: dict[str, JsonValue] = {}
+        if self.text:
+            facts["target"] = self.text
+        if self.total > 1:
+            facts["named"] = self.total
+        return facts
 
 
-class ReadLedger:
-    """Takes note of calls that change nothing. Lives on the event loop."""
+NOTHING: Final = Named()
 
-    def __init__(self, committer: Committer, clocks: Clocks) -> None:
+
+class CallLedger:
+    """Takes note of calls. Lives on the event loop."""
+
+    def __init__(self, committer: Committer, clocks: Clocks, register: TenantRegister) -> None:
         self._committer = committer
         self._clocks = clocks
-        self._windows: dict[tuple[str, str, str, str], _Window] = {}
+        self._register = register
+        self._tallies = Tallies()
+        self._refusals = TokenBuckets(REFUSALS_PER_MINUTE, per_minute=REFUSALS_PER_MINUTE)
         self._due: list[NewRecord] = []
         self._came = asyncio.Event()
 
-    def note(self, actor: Actor, action: str, failure: Failure | None = None) -> None:
-        """Somebody has made a call, or was refused with ``failure``. Returns at once."""
-        host = actor.address.rpartition(":")[0]
-        key = (str(actor), host, action, failure.reason if failure is not None else "")
-        window = self._windows.get(key)
-        if window is None and len(self._windows) >= MOST_KINDS:
-            # So many kinds within a minute are no people any more: they share a window for each action.
-            key = ("", "", action, key[3])
-            window = self._windows.get(key)
-        if window is not None:
-            window.repeats += 1
-            return
+    def note_read(self, actor: Actor, action: str, named: Named = NOTHING, failure: Failure | None = None) -> None:
+        """Somebody has made a call that changes nothing, or was refused it with ``failure``. Returns at once."""
         now_ms = self._clocks.wall_ms()
-        self._windows[key] = _Window(actor, action, failure, now_ms)
-        self._due.append(journal.audit(actor, action, now_ms, None, failure, read=True))
-        self._came.set()
+        for tenant_id in self._owners(named):
+            call = Call(actor, action, tenant_id, failure, read=True)
+            if self._tallies.count(call, now_ms, written=True):
+                self._write_soon([call.to_record(now_ms, **(named.facts() if failure is not None else {}))])
+
+    async def note_refusal(self, actor: Actor, action: str, named: Named, failure: Failure) -> None:
+        """Write down that a change was refused, at each Tenant that the request names and that exists, else at the main tenant.
+
+        What is named and does not exist costs and leaves as much as what does: one record, which the caller waits for.
+        """
+        calls = [Call(actor, action, owner, failure) for owner in self._owners(named)]
+        who, steady_ms, now_ms = str(actor), self._clocks.steady_ms(), self._clocks.wall_ms()
+        if self._refusals.wait_ms(who, steady_ms) > 0:
+            for call in calls:
+                self._tallies.count(call, now_ms)
+            return
+        for _ in calls:
+            self._refusals.take(who, steady_ms)
+        if len(calls) > 1:
+            # How many of them exist shall not be told by how long it takes.
+            self._write_soon([call.to_record(now_ms, **named.facts()) for call in calls])
+            return
+
+        def write(transaction: Transaction) -> None:
+            owner = calls[0].tenant_id or _owner_of_rule(transaction, named.rules)
+            record = Call(actor, action, owner, failure).to_record(now_ms, **named.facts())
+            transaction.records.append([record])
+
+        try:
+            await self._committer.run(write)
+        except Failure as error:
+            log.error("refusal not audited", reason=error.reason, request_id=actor.request_id)
 
     async def run(self) -> None:
         """Write what came, for as long as the Master runs."""
@@ -68,35 +116,28 @@ class ReadLedger:
                 async with asyncio.timeout(_LOOK_S):
                     await self._came.wait()
             self._came.clear()
-            self._close_windows(self._clocks.wall_ms() - WINDOW_MS)
+            now_ms = self._clocks.wall_ms()
+            self._due += self._tallies.close(now_ms - WINDOW_MS, now_ms)
             await self._write()
 
     async def finish(self) -> None:
         """Write everything that is known: the Master stops."""
-        self._close_windows(None)
+        self._due += self._tallies.close(None, self._clocks.wall_ms())
         await self._write()
 
-    def _close_windows(self, begun_before_ms: int | None) -> None:
-        now_ms = self._clocks.wall_ms()
-        for key, window in list(self._windows.items()):
-            if begun_before_ms is not None and begun_before_ms < window.begun_ms <= now_ms:
-                continue
-            del self._windows[key]
-            if window.repeats:
-                # Several calls have several ids.
-                actor = replace(window.actor, request_id="")
-                self._due.append(
-                    journal.audit(
-                        actor,
-                        window.action,
-                        now_ms,
-                        None,
-                        window.failure,
-                        read=True,
-                        calls=window.repeats,
-                        since_ms=window.begun_ms,
-                    )
-                )
+    def _owners(self, named: Named) -> list[int | None]:
+        """The Tenants that are named and exist; None, for the main tenant, where one is named that does not, or none at all."""
+        owners: dict[int | None, None] = {}
+        for guid in named.guids:
+            tenant = self._register.by_guid(guid)
+            owners[None if tenant is None else tenant.id] = None
+        if not owners or named.total > len(named.guids):
+            owners[None] = None
+        return list(owners)
+
+    def _write_soon(self, records: Sequence[NewRecord]) -> None:
+        self._due += records
+        self._came.set()
 
     async def _write(self) -> None:
         due, self._due = self._due, []
@@ -105,4 +146,16 @@ class ReadLedger:
         try:
             await self._committer.run(lambda transaction: transaction.records.append(due))
         except Failure as failure:
-            log.error("reads not audited", records=len(due), reason=failure.reason)
+            log.error("calls not audited", records=len(due), reason=failure.reason)
+            if isinstance(failure, StoreUnavailable):
+                # Tried again at the next look.
+                self._due = [*due, *self._due][:MOST_WAITING]
+
+
+def _owner_of_rule(transaction: Transaction, rules: Sequence[str]) -> int | None:
+    """The Tenant whose rule this is; None for a rule of the main or the shared tenant, and for none."""
+    for uid in rules:
+        with contextlib.suppress(RuleNotFound):
+            owner = transaction.rules.get(uid).owner
+            return owner if owner > 0 else None
+    return None

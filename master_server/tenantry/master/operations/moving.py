@@ -93,7 +93,10 @@ def make_order(targets: Sequence[MoveTarget], state: TenantState, reason: str, s
 
 def foresee(transaction: Transaction, order: MoveOrder) -> list[MoveOutcome]:
     """What `move_tenants` would do now, in the order of the targets."""
-    standings = transaction.tenants.standings([target.guid for target in order.targets])
+    return _foresee(order, transaction.tenants.standings([target.guid for target in order.targets]))
+
+
+def _foresee(order: MoveOrder, standings: Mapping[str, TenantStanding]) -> list[MoveOutcome]:
     return [
         MoveOutcome(target.guid, MoveResult.REFUSED, failure=order.refused[target.guid])
         if target.guid in order.refused
@@ -107,7 +110,8 @@ def move_tenants(transaction: Transaction, actor: Actor, order: MoveOrder, now_m
 
     A Tenant that is in the wanted state already is left as it is, so that a repeated order changes nothing.
     """
-    outcomes = foresee(transaction, order)
+    standings = transaction.tenants.standings([target.guid for target in order.targets])
+    outcomes = _foresee(order, standings)
     records: list[NewRecord] = []
     moved: list[tuple[int, TenantState]] = []
     for outcome in outcomes:
@@ -115,7 +119,8 @@ def move_tenants(transaction: Transaction, actor: Actor, order: MoveOrder, now_m
         if outcome.result is MoveResult.MOVED and before is not None and after is not None:
             moved.append((after.id, before.state))
             records.append(journal.state_changed(before, before.state, after.state, actor, order.reason, now_ms))
-        records.append(_audit(outcome, actor, order, now_ms))
+        # Also where the caller is told that there is none: who administers the Tenant shall see who tried.
+        records.append(_audit(outcome, standings.get(outcome.guid), actor, order, now_ms))
     follow_moves(transaction, moved, order.state, now_ms)
     transaction.tenants.move([tenant_id for tenant_id, _ in moved], order.state, order.reason, now_ms)
     transaction.records.append(records)
@@ -136,12 +141,14 @@ def _decide(target: MoveTarget, standing: TenantStanding | None, state: TenantSt
     return MoveOutcome(target.guid, MoveResult.MOVED, standing, changed)
 
 
-def _audit(outcome: MoveOutcome, actor: Actor, order: MoveOrder, now_ms: int) -> NewRecord:
+def _audit(
+    outcome: MoveOutcome, standing: TenantStanding | None, actor: Actor, order: MoveOrder, now_ms: int
+) -> NewRecord:
     return journal.audit(
         actor,
         "tenant.move",
         now_ms,
-        outcome.before.id if outcome.before is not None else None,
+        None if standing is None else standing.id,
         outcome.failure,
         guid=outcome.guid,
         to=order.state.value,

@@ -11,13 +11,10 @@ import grpc.aio
 import structlog
 
 from tenantry.master.monitoring.figures import MasterMetrics
-from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
-from tenantry.master.operations.audit_reads import ReadLedger
+from tenantry.master.operations.audit_calls import CallLedger
 from tenantry.master.operations.clocks import Clocks
-from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.sessions import TokenUses
-from tenantry.master.operations.throttling import AttemptLimit
 from tenantry.master.operations.viewers import Viewer, ViewerDirectory
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.callers import (
@@ -32,6 +29,8 @@ from tenantry.master.rpc.callers import (
     peer_host,
 )
 from tenantry.master.rpc.policy import POLICY, Rule, Scope
+from tenantry.master.rpc.refusal_lines import RefusalLines
+from tenantry.master.rpc.targets import named_in
 from tenantry.master.rpc.texts import check_texts
 from tenantry.protocol.failures import (
     Failure,
@@ -39,11 +38,8 @@ from tenantry.protocol.failures import (
     NotAllowed,
     NotSignedIn,
     RightsChanged,
-    TooManyAttempts,
 )
 from tenantry.transport.statuses import failure_to_status
-
-AUDITED_STRANGERS = 60
 
 log = structlog.get_logger()
 
@@ -127,24 +123,20 @@ class Gate(grpc.aio.ServerInterceptor):
         *,
         door: Door | None,
         certificates: CertificateReader | None,
-        committer: Committer,
-        clocks: Clocks,
         metrics: MasterMetrics,
-        reads: ReadLedger,
+        calls: CallLedger,
         brought: bool = False,
     ) -> None:
-        """``door`` on the `api` listener, ``certificates`` on the `link` listener. ``reads``: told of calls that change nothing.
+        """``door`` on the `api` listener, ``certificates`` on the `link` listener. ``calls``: told of what leaves no deed.
 
         ``brought``: this listener is the console's own, whose callers are browsers.
         """
         self._door = door
         self._certificates = certificates
-        self._committer = committer
-        self._clocks = clocks
         self._metrics = metrics
-        self._reads = reads
+        self._calls = calls
         self._brought = brought
-        self._strangers = AttemptLimit(per_minute=AUDITED_STRANGERS, all_per_minute=AUDITED_STRANGERS)
+        self._lines = RefusalLines()
 
     async def intercept_service(
         self,
@@ -260,7 +252,7 @@ class Gate(grpc.aio.ServerInterceptor):
             raise error
         if isinstance(error, Failure):
             failure = error
-            log.info("call refused", method=method, reason=failure.reason, request_id=request_id)
+            self._lines.write(method, failure.reason, request_id)
         else:
             failure = InternalFault(request_id=request_id)
             log.error("call failed", method=method, request_id=request_id, exc_info=error)
@@ -268,8 +260,9 @@ class Gate(grpc.aio.ServerInterceptor):
         worth = rule is not None and (rule.audited or isinstance(failure, NotAllowed))
         if not worth:
             self._note_read(method, request, failure)
-        elif not isinstance(failure, InternalFault) and self._may_audit(failure):
-            await self._audit_refusal(method, failure, peer_address(context), request_id)
+        elif not isinstance(failure, InternalFault):
+            actor = ACTOR.get(None) or Actor("anybody", "", peer_address(context), request_id)
+            await self._calls.note_refusal(actor, _action(method), named_in(request), failure)
         self._metrics.call_ended(method, failure.code)
         status = failure_to_status(failure)
         await context.abort(status.code, status.details, status.trailing_metadata)
@@ -280,27 +273,12 @@ class Gate(grpc.aio.ServerInterceptor):
         if rule is None or actor is None or rule.scope in (Scope.ANYBODY, Scope.DAEMON):
             return
         if failure is not None or not rule.writes or rule.only_asks(request):
-            self._reads.note(actor, method.rpartition("/")[2], failure)
+            self._calls.note_read(actor, _action(method), named_in(request), failure)
 
-    def _may_audit(self, failure: Failure) -> bool:
-        """Strangers can make calls fail as often as they like: of theirs, only so many a minute are written down."""
-        if not isinstance(failure, NotSignedIn):
-            return True
-        now_ms = self._clocks.steady_ms()
-        try:
-            self._strangers.check("", now_ms)
-        except TooManyAttempts:
-            return False
-        self._strangers.failed("", now_ms)
-        return True
 
-    async def _audit_refusal(self, method: str, failure: Failure, address: str, request_id: str) -> None:
-        actor = ACTOR.get(None) or Actor("anybody", "", address, request_id)
-        record = journal.audit(actor, method.rpartition("/")[2], self._clocks.wall_ms(), None, failure)
-        try:
-            await self._committer.run(lambda transaction: transaction.records.append([record]))
-        except Failure as error:
-            log.error("refusal not audited", reason=error.reason, request_id=request_id)
+def _action(method: str) -> str:
+    """What a call is named in the audit."""
+    return method.rpartition("/")[2]
 
 
 async def _serve_stream(behaviour: Behaviour, request: Any, context: Context) -> None:
