@@ -18,7 +18,7 @@ import structlog
 
 from tenantry.master.domain.records import JsonValue, NewRecord
 from tenantry.master.operations.actors import Actor
-from tenantry.master.operations.audit_tallies import Call, Tallies
+from tenantry.master.operations.audit_tallies import Call, Tallies, caller_of
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.register import TenantRegister
@@ -28,7 +28,7 @@ from tenantry.protocol.failures import Failure, RuleNotFound, StoreUnavailable
 
 WINDOW_MS: Final = 60_000
 REFUSALS_PER_MINUTE: Final = 60
-"""Records of refused changes that one caller can cause; strangers share theirs."""
+"""Records of refused changes that one caller can cause, with whichever token; strangers share theirs."""
 MOST_WAITING: Final = 20_000
 """Records that are kept while the store cannot write."""
 _LOOK_S: Final = 5.0
@@ -87,7 +87,7 @@ class CallLedger:
         What is named and does not exist costs and leaves as much as what does: one record, which the caller waits for.
         """
         calls = [Call(actor, action, owner, failure) for owner in self._owners(named)]
-        who, steady_ms, now_ms = str(actor), self._clocks.steady_ms(), self._clocks.wall_ms()
+        who, steady_ms, now_ms = caller_of(actor), self._clocks.steady_ms(), self._clocks.wall_ms()
         if self._refusals.wait_ms(who, steady_ms) > 0:
             for call in calls:
                 self._tallies.count(call, now_ms)

@@ -15,6 +15,12 @@ MOST_KINDS_OF_ONE: Final = 500
 """So many of one caller; what is beyond shares one for each action and outcome of theirs, without addresses and Tenants."""
 MANY: Final = Actor("anybody", "many callers")
 
+
+def caller_of(actor: Actor) -> str:
+    """Who is behind it, with whichever token: what limits count by."""
+    return str(actor).partition("/")[0]
+
+
 _Key = tuple[str, str, str, str, int | None]
 
 
@@ -43,6 +49,7 @@ class _Window:
     call: Call
     begun_ms: int
     calls: int
+    caller: str
 
 
 class Tallies:
@@ -62,8 +69,8 @@ class Tallies:
         if window is not None:
             window.calls += 1
             return False
-        self._windows[key] = _Window(shared, now_ms, 0 if written else 1)
-        self._kinds[key[0]] += 1
+        self._windows[key] = _Window(shared, now_ms, 0 if written else 1, caller_of(call.actor))
+        self._kinds[caller_of(call.actor)] += 1
         return True
 
     def close(self, begun_before_ms: int | None, now_ms: int) -> list[NewRecord]:
@@ -73,9 +80,9 @@ class Tallies:
             if begun_before_ms is not None and begun_before_ms < window.begun_ms <= now_ms:
                 continue
             del self._windows[key]
-            self._kinds[key[0]] -= 1
-            if not self._kinds[key[0]]:
-                del self._kinds[key[0]]
+            self._kinds[window.caller] -= 1
+            if not self._kinds[window.caller]:
+                del self._kinds[window.caller]
             if window.calls:
                 due.append(window.call.to_record(now_ms, calls=window.calls, since_ms=window.begun_ms))
         return due
@@ -90,7 +97,7 @@ class Tallies:
         if len(self._windows) >= MOST_KINDS:
             # So many kinds within a minute are no people any more.
             return ("", "", call.action, reason, None), replace(call, actor=MANY, tenant_id=None)
-        if self._kinds[name] >= MOST_KINDS_OF_ONE:
+        if self._kinds[caller_of(actor)] >= MOST_KINDS_OF_ONE:
             return (name, "", call.action, reason, None), replace(
                 call, actor=replace(actor, address="", request_id=""), tenant_id=None
             )
