@@ -26,6 +26,8 @@ from benchmarks.load.generator import LoadStalled
 from benchmarks.peers import installing
 from benchmarks.reporting import Report
 from benchmarks.stage import Stage
+from benchmarks.tunnels import load as tunnel_load
+from benchmarks.tunnels import speed as tunnel_speed
 from tests.servers.master import ProgramFailed
 
 BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
@@ -41,6 +43,8 @@ BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "authorisation": authorisation.run,
     "audit": audit.run,
     "daemon": daemon.run,
+    "tunnels": tunnel_speed.run,
+    "tunnel_load": tunnel_load.run,
 }
 FOLDER: Final = Path(__file__).parents[1] / ".bench"
 

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from typing import Final
 
-PACKAGES: Final = ("prometheus", "victoria-metrics", "zabbix-server-pgsql", "postgresql")
+PACKAGES: Final = ("prometheus", "victoria-metrics", "zabbix-server-pgsql", "postgresql", "openssh-server")
 APT: Final = f"apt-get update && RUNLEVEL=1 apt-get install --yes --no-install-recommends {' '.join(PACKAGES)}"
 
 

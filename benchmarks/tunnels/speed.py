@@ -1,0 +1,122 @@
+"""U1 to U4: throughput, the first byte, a round trip, one beside bulk. Ways take turns; medians are compared."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Final
+
+from benchmarks.reporting import percentile
+from benchmarks.stage import QUIET, Stage
+from benchmarks.tunnels import work
+from benchmarks.tunnels.ways import Way, WayMissing, listening, raw_way, ssh_way, target, tenantry
+from tests.servers.master import running_master
+
+GCM: Final = "aes128-gcm@openssh.com"
+SEVERAL: Final = (1, 8, 32)
+BESIDE: Final = 8
+
+
+def run(stage: Stage) -> None:
+    """Print the rows and targets of U1 to U4."""
+    report = stage.report
+    report.title(
+        "U1-U4 tunnels over mutual TLS, two hops on loopback, beside ssh -L through ssh -R and three raw relays"
+    )
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(stage.place("tunnels"))
+        port = stack.enter_context(target())
+        ways = [stack.enter_context(raw_way(port))]
+        if stage.peers:
+            try:
+                ways.append(stack.enter_context(ssh_way(port, folder / "ssh")))
+                ways.append(stack.enter_context(ssh_way(port, folder / "gcm", GCM)))
+            except WayMissing as error:
+                report.loud(f"ssh is not measured: {error}")
+        master = stack.enter_context(running_master(folder, *QUIET, *listening()))
+        ours = stack.enter_context(stack.enter_context(tenantry(master, folder / "ours")).forward(port))
+        _measure(stage, [*ways, ours])
+
+
+def _measure(stage: Stage, ways: Sequence[Way]) -> None:
+    down, up = _throughput(stage, ways, work.download), _throughput(stage, ways, work.upload)
+    first = _first_byte(stage, ways)
+    trips = _round_trips(stage, ways)
+    beside = _beside_bulk(stage, ways)
+    gcm = f"ssh {GCM}"
+    worst = {way.name: min(_ratio(down, way.name), _ratio(up, way.name)) for way in ways}
+    for name, other, bound in (("ssh", "ssh", 1.4), ("raw", "raw", 0.36), ("ssh_gcm", gcm, 1)):
+        _target(stage, f"tunnels.throughput_vs_{name}", worst.get(other), f">= {bound}")
+    _target(stage, "tunnels.first_byte_vs_ssh", _times(first, "ssh"), "<= 0.15")
+    _target(stage, "tunnels.round_trip_vs_ssh", _times(trips, "ssh"), "<= 3")
+    _target(stage, "tunnels.p99_beside_bulk_vs_ssh", _times(beside, "ssh"), "<= 1")
+
+
+def _target(stage: Stage, name: str, value: float | None, bound: str) -> None:
+    stage.report.target(name, value, "ratio", bound, reason="not measured here" if value is None else None)
+
+
+def _ratio(speeds: dict[str, float], other: str) -> float:
+    return speeds["tenantry"] / speeds[other]
+
+
+def _times(seconds: dict[str, float], other: str) -> float | None:
+    return seconds["tenantry"] / seconds[other] if other in seconds else None
+
+
+def _throughput(stage: Stage, ways: Sequence[Way], transfer: Callable[[int, int], float]) -> dict[str, float]:
+    """MiB/s of one connection, and beside it of several at once with what a GiB costs."""
+    amount = (8 if stage.short else 512) << 20
+    rounds = 1 if stage.short else 5
+    stage.report.row(f"{transfer.__name__}, MiB/s", *(f"{count} at once" for count in SEVERAL), "CPU s a GiB")
+    speeds: dict[str, dict[int, list[float]]] = {way.name: {count: [] for count in SEVERAL} for way in ways}
+    costs: dict[str, list[float]] = {way.name: [] for way in ways}
+    for _ in range(rounds):
+        for count in SEVERAL:
+            for way in ways:
+                before = way.cpu_seconds()
+                seconds = work.together(transfer, way.port, amount, count)
+                speeds[way.name][count].append((amount >> 20) / seconds)
+                if count == 1:
+                    costs[way.name].append((way.cpu_seconds() - before) * (1 << 30) / amount)
+    for way in ways:
+        middles = [median(speeds[way.name][count]) for count in SEVERAL]
+        stage.report.row(way.name, *middles, median(costs[way.name]))
+    return {way.name: median(speeds[way.name][1]) for way in ways}
+
+
+def _first_byte(stage: Stage, ways: Sequence[Way]) -> dict[str, float]:
+    """Milliseconds until the first byte of a new connection; the medians."""
+    times: dict[str, list[float]] = {way.name: [] for way in ways}
+    for _ in range(5 if stage.short else 100):
+        for way in ways:
+            times[way.name].append(1000 * work.first_byte(way.port))
+    stage.report.row("first byte of a new connection, ms", "p50", "p99")
+    return _rows(stage, ways, times)
+
+
+def _round_trips(stage: Stage, ways: Sequence[Way]) -> dict[str, float]:
+    """Milliseconds that 64 bytes take there and back; the medians."""
+    times: dict[str, list[float]] = {way.name: [] for way in ways}
+    for _ in range(1 if stage.short else 5):
+        for way in ways:
+            times[way.name] += [1000 * taken for taken in work.round_trips(way.port, stage.seconds(1.0, 0.2))]
+    stage.report.row("64 bytes there and back, ms", "p50", "p99")
+    return _rows(stage, ways, times)
+
+
+def _beside_bulk(stage: Stage, ways: Sequence[Way]) -> dict[str, float]:
+    """The same beside bulk transfers; the 99th percentiles."""
+    times: dict[str, list[float]] = {way.name: [] for way in ways}
+    for _ in range(1 if stage.short else 3):
+        for way in ways:
+            with work.bulk(way.port, BESIDE):
+                times[way.name] += [1000 * taken for taken in work.round_trips(way.port, stage.seconds(4.0, 0.3))]
+    stage.report.row(f"the same beside {BESIDE} downloads, ms", "p50", "p99")
+    _rows(stage, ways, times)
+    return {way.name: percentile(times[way.name], 0.99) for way in ways}
+
+
+def _rows(stage: Stage, ways: Sequence[Way], times: dict[str, list[float]]) -> dict[str, float]:
+    for way in ways:
+        stage.report.row(way.name, percentile(times[way.name], 0.5), percentile(times[way.name], 0.99))
+    return {way.name: percentile(times[way.name], 0.5) for way in ways}
