@@ -42,7 +42,13 @@ from tenantry.protocol.messages import (
     TenantState,
     TrustBundlePush,
     TrustReport,
+    TunnelClose,
+    TunnelDial,
+    TunnelOffer,
+    TunnelReport,
+    TunnelsHeld,
 )
+from tenantry.protocol.tunnels.ends import TunnelEnd
 
 
 class Phase(Enum):
@@ -57,6 +63,12 @@ class Phase(Enum):
 
 
 _PUSHES = (StatePush, ConfigurationPush, TrustBundlePush, RenewPush, AuditHeadPush)
+_TUNNELS = (
+    TunnelOffer,
+    TunnelDial,
+    TunnelClose,
+    TunnelsHeld,
+)  # behind Begin alone: before it nothing could be answered
 
 # The truth about what may be received when, and what may be sent when.
 RECEIVE: dict[tuple[Phase, type], Phase] = {
@@ -66,11 +78,11 @@ RECEIVE: dict[tuple[Phase, type], Phase] = {
     (Phase.PREPARING, Goodbye): Phase.ENDED,
     (Phase.OPEN, Ack): Phase.OPEN,
     (Phase.OPEN, Nack): Phase.OPEN,
-    **{(Phase.OPEN, push): Phase.OPEN for push in _PUSHES},
+    **{(Phase.OPEN, push): Phase.OPEN for push in (*_PUSHES, *_TUNNELS)},
     (Phase.OPEN, Goodbye): Phase.ENDED,
     (Phase.LEAVING, Ack): Phase.LEAVING,
     (Phase.LEAVING, Nack): Phase.LEAVING,
-    **{(Phase.LEAVING, push): Phase.LEAVING for push in _PUSHES},
+    **{(Phase.LEAVING, push): Phase.LEAVING for push in (*_PUSHES, *_TUNNELS)},
     (Phase.LEAVING, Goodbye): Phase.ENDED,
 }
 SEND: dict[tuple[Phase, type], Phase] = {
@@ -84,6 +96,8 @@ SEND: dict[tuple[Phase, type], Phase] = {
     (Phase.OPEN, ConfigurationReport): Phase.OPEN,
     (Phase.OPEN, TrustReport): Phase.OPEN,
     (Phase.OPEN, StateReport): Phase.OPEN,
+    (Phase.OPEN, TunnelReport): Phase.OPEN,
+    (Phase.OPEN, TunnelsHeld): Phase.OPEN,
     (Phase.OPEN, Goodbye): Phase.LEAVING,
 }
 
@@ -179,6 +193,37 @@ class HeadShown:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelOffered:
+    """An operator asks for a tunnel. To do: prove the grant, judge it by the Tenant's policy, report."""
+
+    grant: str
+    relay_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class DialAsked:
+    """An operator opens a connection. To do: prove the ticket, dial the target, then the Master; report a failure."""
+
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelEnded:
+    """The Master ended a tunnel. To do: reset its connections."""
+
+    tunnel_id: str
+    end: TunnelEnd
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelsKept:
+    """The Master holds these tunnels. To do: end all others."""
+
+    tunnel_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MasterLeft:
     """The Master ends the link on purpose."""
 
@@ -196,6 +241,10 @@ Event = (
     | TrustChanged
     | RenewalAsked
     | HeadShown
+    | TunnelOffered
+    | DialAsked
+    | TunnelEnded
+    | TunnelsKept
     | MasterLeft
 )
 
@@ -400,6 +449,8 @@ class DaemonLink:
                 return (HeadShown(message.token),)
             case Goodbye():
                 return (MasterLeft(message),)
+            case _:
+                return (_tunnel_event(message),)
 
     def work_by(self, configuration: Configuration, now: float) -> None:
         """Beat at the interval of ``configuration``, at once where it is shorter than before."""
@@ -484,6 +535,18 @@ class DaemonLink:
             return 0.0
         growing = min(LONGEST_PAUSE_S, LEAST_PAUSE_S * 2.0 ** min(lane.setbacks - 1, 10))
         return max(growing, nack.retry_after_ms / 1000)
+
+
+def _tunnel_event(message: TunnelOffer | TunnelDial | TunnelClose | TunnelsHeld) -> Event:
+    match message:
+        case TunnelOffer():
+            return TunnelOffered(message.grant, message.relay_port)
+        case TunnelDial():
+            return DialAsked(message.ticket)
+        case TunnelClose():
+            return TunnelEnded(message.tunnel_id, message.end, message.detail)
+        case TunnelsHeld():
+            return TunnelsKept(message.tunnel_ids)
 
 
 def split_registrations(layouts: tuple[Layout, ...]) -> tuple[LayoutRegistration, ...]:

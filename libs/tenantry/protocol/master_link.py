@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from tenantry.protocol.failures import ForeignTenant, LinkProtocolViolated
+from tenantry.protocol.failures import FieldInvalid, ForeignTenant, LinkProtocolViolated
 from tenantry.protocol.layouts import LAYOUT_ID_BYTES
 from tenantry.protocol.messages import (
     CHAIN_BYTES,
@@ -25,7 +25,12 @@ from tenantry.protocol.messages import (
     StateReport,
     Stream,
     TrustReport,
+    TunnelReport,
+    TunnelsHeld,
 )
+from tenantry.protocol.names import MAX_REASON, check_guid, check_text
+from tenantry.protocol.tunnels.ends import TunnelState
+from tenantry.protocol.tunnels.papers import NONCE_BYTES
 
 
 class Phase(Enum):
@@ -52,6 +57,8 @@ RECEIVE: dict[tuple[Phase, type], Phase] = {
     (Phase.OPEN, ConfigurationReport): Phase.OPEN,
     (Phase.OPEN, TrustReport): Phase.OPEN,
     (Phase.OPEN, StateReport): Phase.OPEN,
+    (Phase.OPEN, TunnelReport): Phase.OPEN,
+    (Phase.OPEN, TunnelsHeld): Phase.OPEN,
     (Phase.OPEN, Goodbye): Phase.ENDED,
 }
 
@@ -63,6 +70,8 @@ MAX_LOST_EPOCHS = 1_024
 MAX_NUMBER = 1 << 62
 HASH_BYTES = 32
 MAX_AUDIT_HEAD = 16 * 1024
+MAX_TUNNELS_HELD = 1_024
+MAX_CONSOLE_PATH = 500
 
 
 class MasterLink:
@@ -178,3 +187,24 @@ def _check_rare(message: FromDaemon) -> None:
         raise LinkProtocolViolated(problem="the number of a configuration is too large")
     if isinstance(message, TrustReport) and len(message.bundle_hash) != HASH_BYTES:
         raise LinkProtocolViolated(problem=f"the hash of a trust bundle has {HASH_BYTES} bytes")
+    if isinstance(message, TunnelsHeld) and len(message.tunnel_ids) > MAX_TUNNELS_HELD:
+        raise LinkProtocolViolated(problem=f"more than {MAX_TUNNELS_HELD} tunnels held")
+    if isinstance(message, TunnelReport):
+        _check_tunnel_report(message)
+
+
+def _check_tunnel_report(report: TunnelReport) -> None:
+    closed = report.state is TunnelState.CLOSED
+    of_tunnel = not report.nonce
+    try:
+        check_guid(report.tunnel_id, "tunnel_id")
+        check_text(report.detail, "detail", MAX_REASON)
+        check_text(report.console_path, "console_path", MAX_CONSOLE_PATH)
+    except FieldInvalid as error:
+        raise LinkProtocolViolated(problem=f"the report of a tunnel: {error.describe()}") from None
+    if (
+        report.state is TunnelState.ASKED
+        or closed is not (report.end is not None)
+        or not (of_tunnel or (closed and len(report.nonce) == NONCE_BYTES))
+    ):
+        raise LinkProtocolViolated(problem="the report of a tunnel contradicts itself")

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from tenantry.protocol.layouts import Layout
+from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 
 PROTOCOL_VERSION = 1
 EPOCH_BYTES = 16
@@ -212,6 +213,7 @@ class Hello:
     lost_epochs: tuple[EpochLoss, ...] = ()
     witnesses_audit: bool = False
     audit_head: str = ""
+    takes_tunnels: bool = False
     protocol_version: int = PROTOCOL_VERSION
 
 
@@ -283,6 +285,26 @@ class StateReport:
     """The daemon works by a state that was pushed; one for each `StatePush`, in their order."""
 
     state: TenantState
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelReport:
+    """How a tunnel (``nonce`` empty) or a connection through one stands at the Tenant. CLOSED has an ``end``."""
+
+    tunnel_id: str
+    state: TunnelState
+    nonce: bytes = b""
+    end: TunnelEnd | None = None
+    detail: str = ""
+    until_ms: int | None = None
+    console_path: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelsHeld:
+    """The tunnels that an end holds; both ends say it."""
+
+    tunnel_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +390,30 @@ class RenewPush:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TunnelOffer:
+    """An operator asks for a tunnel: a signed grant, and the port of the Master's listener `relay`."""
+
+    grant: str
+    relay_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelDial:
+    """An operator opens a connection through a tunnel: a signed ticket."""
+
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelClose:
+    """The Master ends a tunnel."""
+
+    tunnel_id: str
+    end: TunnelEnd
+    detail: str = ""
+
+
 FromDaemon = (
     Hello
     | Begin
@@ -378,6 +424,22 @@ FromDaemon = (
     | ConfigurationReport
     | TrustReport
     | StateReport
+    | TunnelReport
+    | TunnelsHeld
     | Goodbye
 )
-FromMaster = Resume | Ack | Nack | StatePush | ConfigurationPush | TrustBundlePush | RenewPush | AuditHeadPush | Goodbye
+FromMaster = (
+    Resume
+    | Ack
+    | Nack
+    | StatePush
+    | ConfigurationPush
+    | TrustBundlePush
+    | RenewPush
+    | AuditHeadPush
+    | TunnelOffer
+    | TunnelDial
+    | TunnelClose
+    | TunnelsHeld
+    | Goodbye
+)

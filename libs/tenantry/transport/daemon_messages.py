@@ -5,7 +5,7 @@ What cannot be read raises MessageUnreadable or FieldInvalid; nothing else leave
 
 from __future__ import annotations
 
-from tenantry.protocol.failures import FieldInvalid, MessageUnreadable
+from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.layouts import Layout, Series, SeriesKind, make_layout
 from tenantry.protocol.messages import (
     Batch,
@@ -25,6 +25,7 @@ from tenantry.protocol.messages import (
     TenantState,
     TrustReport,
 )
+from tenantry.transport.tunnel_messages import decode_tunnel_news, encode_tunnel_news
 from tenantry.transport.wire_values import (
     KINDS,
     LOSSES,
@@ -49,9 +50,8 @@ def encode_from_daemon(message: FromDaemon) -> link_pb.ConnectRequest:
                 first_seq=message.first_seq,
                 records=message.records,
                 chain=message.chain,
+                spool=encode_spool(message.spool) if message.spool is not None else None,
             )
-            if message.spool is not None:
-                batch.spool.CopyFrom(encode_spool(message.spool))
             return link_pb.ConnectRequest(batch=batch)
         case Heartbeat():
             spool = encode_spool(message.spool) if message.spool is not None else None
@@ -83,6 +83,8 @@ def encode_from_daemon(message: FromDaemon) -> link_pb.ConnectRequest:
             return link_pb.ConnectRequest(state_report=link_pb.StateReport(state=STATES.number(message.state)))
         case Goodbye():
             return link_pb.ConnectRequest(goodbye=encode_goodbye(message))
+        case _:
+            return encode_tunnel_news(message)
 
 
 def decode_from_daemon(request: link_pb.ConnectRequest) -> FromDaemon:
@@ -121,7 +123,7 @@ def decode_from_daemon(request: link_pb.ConnectRequest) -> FromDaemon:
         case "goodbye":
             return decode_goodbye(request.goodbye)
         case _:
-            raise MessageUnreadable(problem="a ConnectRequest without one of the known messages")
+            return decode_tunnel_news(request)
 
 
 def _encode_hello(hello: Hello) -> link_pb.Hello:
@@ -157,6 +159,7 @@ def _encode_hello(hello: Hello) -> link_pb.Hello:
         ],
         witnesses_audit=hello.witnesses_audit,
         audit_head=hello.audit_head,
+        takes_tunnels=hello.takes_tunnels,
     )
 
 
@@ -190,6 +193,7 @@ def _decode_hello(hello: link_pb.Hello) -> Hello:
         protocol_version=hello.protocol_version,
         witnesses_audit=hello.witnesses_audit,
         audit_head=hello.audit_head,
+        takes_tunnels=hello.takes_tunnels,
     )
 
 

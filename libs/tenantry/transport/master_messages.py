@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from tenantry.protocol.failures import MessageUnreadable
 from tenantry.protocol.messages import (
     Ack,
     AuditHeadPush,
@@ -24,6 +23,7 @@ from tenantry.protocol.messages import (
     TenantState,
     TrustBundlePush,
 )
+from tenantry.transport.tunnel_messages import decode_tunnel_push, encode_tunnel_push
 from tenantry.transport.wire_values import (
     NACKS,
     STATES,
@@ -76,6 +76,8 @@ def encode_from_master(message: FromMaster) -> link_pb.ConnectResponse:
             return _encode_audit_head(message)
         case Goodbye():
             return link_pb.ConnectResponse(goodbye=encode_goodbye(message))
+        case _:
+            return encode_tunnel_push(message)
 
 
 @lru_cache(maxsize=2)
@@ -120,7 +122,7 @@ def decode_from_master(response: link_pb.ConnectResponse) -> FromMaster:
         case "goodbye":
             return decode_goodbye(response.goodbye)
         case _:
-            raise MessageUnreadable(problem="a ConnectResponse without one of the known messages")
+            return decode_tunnel_push(response)
 
 
 def _encode_resume(resume: Resume) -> link_pb.Resume:

@@ -24,8 +24,9 @@ from tenantry.protocol.messages import (
     Stream,
     TenantState,
 )
+from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 from tenantry.v1 import link_service_pb2 as link_pb
-from tenantry.v1 import tenant_pb2
+from tenantry.v1 import tenant_pb2, tunnel_pb2
 
 _E = TypeVar("_E", bound=Enum)
 
@@ -60,6 +61,8 @@ GOODBYES = WireEnum(GoodbyeReason, tenant_pb2.GoodbyeReason.Value, "GOODBYE_REAS
 LOSSES = WireEnum(LossReason, link_pb.LossReason.Value, "LOSS_REASON")
 NACKS = WireEnum(NackCause, link_pb.Nack.Cause.Value, "CAUSE")
 KINDS = WireEnum(SeriesKind, link_pb.SeriesKind.Value, "SERIES_KIND")
+TUNNEL_STATES = WireEnum(TunnelState, tunnel_pb2.TunnelState.Value, "TUNNEL_STATE")
+TUNNEL_ENDS = WireEnum(TunnelEnd, tunnel_pb2.TunnelEnd.Value, "TUNNEL_END")
 
 
 def to_timestamp(milliseconds: int) -> Timestamp:
