@@ -145,7 +145,7 @@ def forged(counts: tuple[int, int, int], index: Sequence[int], blocks: bytes = b
     shuffled = b"".join(raw[place::8] for place in range(8))
     packed = zstandard.ZstdCompressor().compress(shuffled if claim is None else bytes(claim))
     body = struct.pack("<4I", *counts, len(packed)) + packed
-    return b"TSG\x01" + struct.pack("<I", zlib.crc32(body)) + body + blocks
+    return b"TSG\x02" + struct.pack("<I", zlib.crc32(body)) + body + blocks
 
 
 GOOD_BLOCK = zstandard.ZstdCompressor().compress(bytes(8))
