@@ -3,9 +3,12 @@
 import signal
 import sys
 
+from tenantry.process.starting import prepare_start
+
 
 def main() -> None:
     """Run the program; never returns."""
+    prepare_start()
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal's encoding lacks must not end the program.
         if hasattr(stream, "reconfigure"):

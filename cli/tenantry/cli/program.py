@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 import click
@@ -100,7 +99,7 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="\b\nExit codes (`tenantry help exit-codes` has the reasons):\n" + "\n".join(exit_code_lines()),
 )
-@click.version_option(version("tenantry"), prog_name=PROGRAM)
+@click.version_option(package_name="tenantry", prog_name=PROGRAM)
 def program() -> None:
     """Operate a Master and its Tenants.
 

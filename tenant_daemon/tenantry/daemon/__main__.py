@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from tenantry.daemon.commands.parser import make_parser
+from tenantry.process.starting import prepare_start
 
 _EXIT_INTERRUPTED = 130
 _EXIT_READER_GONE = 141
@@ -15,6 +16,8 @@ _EXIT_READER_GONE = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    # structlog would load it: 5 MB and a tenth of a second for coloured tracebacks that no log shows.
+    prepare_start("rich")
     parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.version:

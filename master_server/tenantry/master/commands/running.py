@@ -34,10 +34,12 @@ def run(config: MasterConfig) -> None:
     from tenantry.master.commands.checks import check_machine
     from tenantry.master.commands.findings import FAILED
     from tenantry.process.logs import configure_logging
+    from tenantry.process.starting import settle
 
     failed = [finding for finding in check_machine(config) if finding.result == FAILED]
     if failed:
         lines = "\n".join(f"{finding.subject}: {finding.detail}" for finding in failed)
         raise CommandRefused(lines, failed[0].hint, failed[0].exit_code or EXIT_LOCAL)
     configure_logging(config.log_level)
+    settle()
     bootstrap.run(config)
