@@ -25,6 +25,7 @@ from tenantry.master.pki.audit_key import AuditSigner, HeadProver, load_audit_ke
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
+from tenantry.protocol.audit_chain import FIRST_ACTION
 from tenantry.protocol.messages import Configuration, TenantState
 from tenantry.v1 import tenant_pb2, tenant_service_pb2
 from tests.servers.master import running_master
@@ -145,7 +146,14 @@ def _verification(stage: Stage, folder: Path) -> None:
             with database.write() as transaction:
                 transaction.records.append(
                     [
-                        audit(ACTOR, "tenant.maintain", NOW + number, tenants[number % 10], None, reason="planned work")
+                        audit(
+                            ACTOR,
+                            FIRST_ACTION if number == 0 else "tenant.maintain",
+                            NOW + number,
+                            tenants[number % 10],
+                            None,
+                            reason="planned work",
+                        )
                         for number in range(start, min(start + 5_000, count))
                     ]
                 )

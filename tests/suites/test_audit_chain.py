@@ -34,7 +34,9 @@ def walk(database: Database) -> Walker:
     with database.read() as transaction:
         state = transaction.audit.state()
         walker = Walker(state.anchor.sequence, state.anchor.hash)
-        walker.take(*transaction.audit.read(state.anchor.sequence, state.tip.sequence, 100_000))
+        links = transaction.audit.read(state.anchor.sequence, state.tip.sequence, 100_000)
+        walker.take(links.records, links.hashes)
+        assert links.positions == sorted(set(links.positions))
         walker.end(state.tip.sequence, state.tip.hash)
     return walker
 
@@ -48,7 +50,7 @@ def test_every_audit_record_is_a_link(database: Database, register: Register) ->
     with database.write() as transaction:
         transaction.records.append([audited(3)])
     with database.read() as transaction:
-        records, hashes = transaction.audit.read(0, 99, 100)
+        records, hashes, _ = transaction.audit.read(0, 99, 100)
         state = transaction.audit.state()
         outside = transaction.audit.unchained()
     assert [place_of(record) for record in records] == [(1, None), (2, tenant.guid), (3, None)]

@@ -24,6 +24,8 @@ CHAIN_START: Final = bytes(HASH_BYTES)
 MAX_SEQUENCE: Final = 1 << 62
 _MAX_TIME_MS: Final = 253_402_300_799_999
 _MAX_INSTANCE: Final = 64
+FIRST_ACTION: Final = "master.init"
+"""The deed of the first record of every chain: a Master begins with it."""
 
 _sha256 = hashlib.sha256
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False).encode
@@ -72,6 +74,34 @@ def place_of(record: bytes) -> tuple[int, str | None]:
     if match is None or not record.startswith(b'{"fields":{'):
         raise ValueError("it is no canonical record of an audit chain")
     return int(match[1]), match[2].decode() if match[2] is not None else None
+
+
+def check_beginning(records: Sequence[bytes]) -> Finding | None:
+    """What is wrong with the begin of a chain that nothing was erased of, or None: its first record is that of the Master's making.
+
+    ``records``: the first of the chain, or nothing where there are none.
+    """
+    if not records:
+        return Finding(Fault.BEGINNING, 1, "there are no records, although the making of a Master leaves some")
+    try:
+        action = json.loads(records[0])["fields"].get("action")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        action = None
+    if action == FIRST_ACTION:
+        return None
+    return Finding(Fault.BEGINNING, 1, "the first record is not that of the Master's making: what was before is gone")
+
+
+def check_order(first: int, before: int, positions: Sequence[int]) -> Finding | None:
+    """What is wrong with the places of records in their stream, or None: they ascend as the numbers do.
+
+    ``first`` is the number of the first record, ``before`` the position of the one before it.
+    """
+    for place, position in enumerate(positions):
+        if position <= before:
+            return Finding(Fault.ORDER, first + place, "in its stream it stands before a record that came before it")
+        before = position
+    return None
 
 
 # --- heads ----------------------------------------------------------------------------------------------------------------
@@ -142,6 +172,8 @@ class Fault(Enum):
     HEAD = "signed head contradicts"
     CUT = "end missing"
     SURPLUS = "end unknown"
+    BEGINNING = "beginning missing"
+    ORDER = "out of order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +294,35 @@ class Walker:
         if self.finding is None:
             self.finding = Finding(fault, self.sequence + 1, detail)
         return False
+
+
+class Vouching(Enum):
+    """Who says that a chain that fits together is also complete."""
+
+    SHOWN = "heads that were shown"
+    OWN = "the Master's own heads"
+    NOBODY = "nobody"
+
+    @classmethod
+    def of(cls, *, kept: int, met: int, shown: int) -> Vouching:
+        """By the numbers of records that are kept, of heads that they contain, and of those heads that came from outside."""
+        if not kept or not met:
+            return cls.NOBODY
+        return cls.SHOWN if shown else cls.OWN
+
+    def describe(self) -> str:
+        """What a sound chain is worth, for people."""
+        if self is Vouching.SHOWN:
+            return "the audit is whole: it contains what was witnessed elsewhere"
+        if self is Vouching.OWN:
+            return (
+                "the audit fits together and the heads that this Master keeps; no head from elsewhere was shown, so it is not proven"
+                " that nothing was cut off or told anew"
+            )
+        return (
+            "the audit fits together, but NOTHING vouches that it is complete: it contains no signed head; show one that a Tenant"
+            " has witnessed"
+        )
 
 
 # --- witnessing -------------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
     """The audit of a stopped Master, oldest first."""
     with Database.open(f"sqlite:///{folder / 'master.db'}") as database, database.read() as transaction:
         state = transaction.audit.state()
-        records, _ = transaction.audit.read(0, state.tip.sequence, 10_000)
+        records = transaction.audit.read(0, state.tip.sequence, 10_000).records
     return [json.loads(record)["fields"] for record in records]
 
 
@@ -130,7 +130,12 @@ def test_who_disabled_the_administrator_is_told_that_a_token_enabled_it_again(fo
 
 async def test_what_changes_in_the_files_of_a_running_master_is_audited_once(folder: Path, tmp_path: Path) -> None:
     """A command beside it, an editor, another provider in the configuration; what was noted is not noted again."""
-    listen = {"data_dir": str(folder), "api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0"}
+    listen = {
+        "data_dir": str(folder),
+        "api_listen": "127.0.0.1:0",
+        "link_listen": "127.0.0.1:0",
+        "tunnels_listen": "off",
+    }
     config = load(listen)
     seen = len(records_of(folder))
     other = generate_issuer("Another issuer").issuer

@@ -20,7 +20,7 @@ from tenantry.master.pki.audit_key import AuditSigner
 from tenantry.master.pki.authority import Authority
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.audit_chain import Head, canonical_record, extend
+from tenantry.protocol.audit_chain import FIRST_ACTION, Head, canonical_record, extend
 from tenantry.transport.signed_heads import read_unproven
 from tests.suites.conftest import NOW
 
@@ -46,7 +46,7 @@ def audit_record(number: int, about: int | None) -> NewRecord:
     """A record of the audit, about a Tenant or nobody."""
     fields: dict[str, JsonValue] = {
         "actor": "operator:a",
-        "action": "tenant.maintain",
+        "action": FIRST_ACTION if number == 1 else "tenant.maintain",
         "outcome": "done",
         "reason": f"work {number}",
         "n": number,
@@ -103,7 +103,12 @@ def reorder(connection: Connection, chance: random.Random, _scene: Scene) -> Non
     """Two records change places: all of them but the numbers, or only the numbers."""
     one, other = chance.sample(range(1, RECORDS + 1), 2)
     columns = chance.choice(
-        [["chain_sequence"], ["fields", "chain_salt", "timestamp_ms", "received_ms", "tenant_id"], ["fields"]]
+        [
+            ["chain_sequence"],
+            ["position"],
+            ["fields", "chain_salt", "timestamp_ms", "received_ms", "tenant_id"],
+            ["fields"],
+        ]
     )
     rows = {
         number: connection.execute(
@@ -111,6 +116,9 @@ def reorder(connection: Connection, chance: random.Random, _scene: Scene) -> Non
         ).one()
         for number in (one, other)
     }
+    if columns == ["position"]:
+        swap_positions(connection, rows[one][0], rows[other][0])
+        return
     if columns == ["chain_sequence"]:
         connection.execute(text("UPDATE records SET chain_sequence = -1 WHERE position = :p"), {"p": rows[one][0]})
     for target, source in ((other, one), (one, other)):
@@ -119,6 +127,30 @@ def reorder(connection: Connection, chance: random.Random, _scene: Scene) -> Non
         connection.execute(
             text(f"UPDATE records SET {assignments} WHERE position = :p"), {**values, "p": rows[target][0]}
         )
+
+
+def swap_positions(connection: Connection, one: int, other: int) -> None:
+    """Two records change places in the stream as its readers see it; the chain stays as it is."""
+    for before, after in ((one, -1), (other, one), (-1, other)):
+        connection.execute(text("UPDATE records SET position = :a WHERE position = :b"), {"a": after, "b": before})
+
+
+def erase(connection: Connection, chance: random.Random, scene: Scene) -> None:
+    """Everything is erased, counts and heads too; perhaps a Master that runs has begun again since."""
+    for statement in ("records WHERE stream = 'auditMessages'", "audit_heads", "totals WHERE name = 'auditMessages'"):
+        connection.execute(text(f"DELETE FROM {statement}"))
+    transaction = Transaction(connection, ChangeLog())
+    for number in range(chance.choice([0, 1, 20])):
+        transaction.records.append([audit_record(2 + number, None)])
+        seal(transaction, HISTORY, lambda head: scene.signer.sign(head, scene.authority), NOW + number)
+
+
+def misfile_head(connection: Connection, chance: random.Random, _scene: Scene) -> None:
+    """A head is kept under the number of another record."""
+    numbers = connection.execute(text("SELECT sequence FROM audit_heads")).scalars().all()
+    number = chance.choice(numbers)
+    free = chance.choice([one for one in range(1, RECORDS) if one not in numbers])
+    connection.execute(text("UPDATE audit_heads SET sequence = :f WHERE sequence = :n"), {"f": free, "n": number})
 
 
 def truncate(connection: Connection, chance: random.Random, _scene: Scene) -> None:
@@ -239,8 +271,10 @@ TAMPERINGS: Sequence[Callable[[Connection, random.Random, Scene], None]] = (
     hide,
     reorder,
     truncate,
+    erase,
     insert,
     exchange_head,
+    misfile_head,
     go_back,
     write_second_history,
     go_back_and_on,

@@ -23,7 +23,7 @@ from tenantry.master.sql.database import Database
 from tenantry.master.sql.engines import make_engine, parse_dsn
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol import audit_chain
-from tenantry.protocol.audit_chain import Head, Judgement, canonical_record, extend, judge_head
+from tenantry.protocol.audit_chain import Head, Judgement, Vouching, canonical_record, extend, judge_head
 from tenantry.transport.signed_heads import read_unproven
 from tests.master.operations.audit_tamperings import (
     DOMAIN,
@@ -141,7 +141,7 @@ def test_a_head_that_the_chain_contains_says_nothing(scene: Scene) -> None:
         assert transaction.audit.contradictions() == []
 
 
-@pytest.mark.parametrize("kind", ["flip", "reorder", "delete_some", "truncate"])
+@pytest.mark.parametrize("kind", ["flip", "reorder", "delete_some", "truncate", "erase", "misfile_head"])
 def test_each_kind_is_found_without_a_witness_where_the_store_alone_can_tell(scene: Scene, kind: str) -> None:
     """Whoever only changes rows is found by the store itself."""
     bare = Scene(scene.engine, scene.signer, scene.authority, scene.prove, (), scene.states)
@@ -217,6 +217,38 @@ def test_seeded_a_witness_that_is_not_asked_misses_cases(scene: Scene) -> None:
     bare = Scene(scene.engine, scene.signer, scene.authority, scene.prove, (), scene.states)
     _, missed = try_cases(bare, 90, 7)
     assert {"go_back", "write_second_history", "go_back_and_on"} <= set(missed)
+
+
+@pytest.mark.parametrize(("check", "missed"), [("check_beginning", "erase"), ("check_order", "reorder")])
+def test_seeded_a_check_that_is_left_out_misses_cases(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, check: str, missed: str
+) -> None:
+    """What was erased as a whole, and records that change places for readers alone, are found by a check each."""
+    tampering = next(one for one in TAMPERINGS if one.__name__ == missed)
+    bare = Scene(scene.engine, scene.signer, scene.authority, scene.prove, (), scene.states)
+    monkeypatch.setattr(audit_verification, check, lambda *_: None)
+    found = []
+    for number in range(30):
+        with scene.engine.connect() as connection:
+            tampering(connection, random.Random(number), scene)
+            found.append(is_found(bare, connection))
+            connection.rollback()
+    assert not all(found)
+
+
+def test_what_nobody_vouches_for_is_said(scene: Scene) -> None:
+    """Without a head that is contained a sound chain is not whole; with the Master's own it fits; with a Tenant's it is whole."""
+    with scene.engine.connect() as connection:
+        transaction = Transaction(connection, ChangeLog())
+        shown = verify_chain(transaction, HISTORY, scene.prove, shown=scene.witnessed[:2])
+        own = verify_chain(transaction, HISTORY, scene.prove)
+        connection.execute(text("DELETE FROM audit_heads"))
+        alone = verify_chain(transaction, HISTORY, scene.prove)
+        connection.rollback()
+    assert [one.vouching for one in (shown, own, alone)] == [Vouching.SHOWN, Vouching.OWN, Vouching.NOBODY]
+    assert shown.sound
+    assert alone.sound
+    assert (shown.shown_to, shown.proven_to) == (scene.states[1][0], scene.states[-1][0])
 
 
 def test_a_witness_judges_as_its_rules_say() -> None:

@@ -202,7 +202,7 @@ async def test_a_flood_of_refusals_is_counted_and_nothing_of_it_is_lost(tmp_path
     kinds = [(one["method"], one["reason"]) for one in lines]
     assert len(kinds) == 2 * LINES_PER_MINUTE
     with Database.open(store) as database, database.read() as transaction:
-        records, _ = transaction.audit.read(0, transaction.audit.state().tip.sequence, 10_000)
+        records = transaction.audit.read(0, transaction.audit.state().tip.sequence, 10_000).records
     said = [json.loads(record) for record in records]
     for at, actor in ((guid, actor_of(stranger)), (other, "anybody:")):
         about = [one for one in said if one["fields"]["actor"] == actor and one["fields"]["outcome"] == "refused"]

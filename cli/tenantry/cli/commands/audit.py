@@ -13,7 +13,7 @@ from tenantry.cli.commands.choices import tenant_option
 from tenantry.cli.commands.stream import read_stream, tail_stream
 from tenantry.cli.invocation import Invocation, Noun, pass_invocation
 from tenantry.cli.troubles import InputInvalid
-from tenantry.protocol.failures import EXIT_CONFLICT
+from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_UNPROVEN
 
 if TYPE_CHECKING:
     from tenantry.cli.commands.audit_chain import Verified
@@ -96,13 +96,15 @@ def show_audit(invocation: Invocation, sequence: int) -> None:
 def verify_audit(
     context: click.Context, invocation: Invocation, head_files: tuple[Path, ...], roots: Path | None
 ) -> None:
-    """Recompute the whole chain here, and compare it with all signed heads. Ends with 4 when something is wrong.
+    """Recompute the whole chain here, and compare it with all signed heads. Ends with 4 when something is wrong, with 10 when the
+    audit contains no signed head at all, so that nothing vouches that it is complete.
 
     Without --head it proves that the records fit each other and the heads that the Master keeps; with heads that Tenants have
     witnessed also that nothing was cut off or rewritten since.
     """
     from tenantry.cli.commands.audit_chain import read_head_file, verify
     from tenantry.cli.progress import Progression
+    from tenantry.protocol.audit_chain import Vouching
 
     shown = [token for path in head_files for token in read_head_file(path)]
     with invocation.connect() as master, Progression("verifying", quiet=not invocation.printer().for_people) as bar:
@@ -111,6 +113,8 @@ def verify_audit(
     printer.document(found.to_plain(), lambda: printer.details(_lines(found)))
     if not found.sound:
         context.exit(EXIT_CONFLICT)
+    if found.vouching is Vouching.NOBODY:
+        context.exit(EXIT_UNPROVEN)
 
 
 @audit.command("export")
@@ -201,6 +205,8 @@ def _lines(found: Verified) -> Iterator[tuple[str, str]]:
     )
     if found.finding is None and found.proven_to < found.last:
         yield "not signed", f"records {found.proven_to + 1:,} to {found.last:,}: no head covers them yet"
+    if found.shown_to and found.shown_to < found.last:
+        yield "not shown", f"records {found.shown_to + 1:,} to {found.last:,}: no head from elsewhere covers them"
     if found.heads_before:
         yield "erased", f"{found.heads_before:,} heads are older than what is kept"
     if found.restored_ms:
@@ -209,3 +215,4 @@ def _lines(found: Verified) -> Iterator[tuple[str, str]]:
         yield "WRONG", problem
     for note in found.notes:
         yield "note", note
+    yield "audit", found.vouching.describe() if found.sound else "the audit is NOT what it was"

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tenantry.cli.troubles import InputInvalid
-from tenantry.protocol.audit_chain import CHAIN_START, HASH_BYTES, Fault, Finding, Head, Walker
+from tenantry.protocol.audit_chain import (
+    CHAIN_START,
+    HASH_BYTES,
+    Fault,
+    Finding,
+    Head,
+    Vouching,
+    Walker,
+    check_beginning,
+    check_order,
+)
 from tenantry.protocol.failures import EXIT_CONFLICT
 from tenantry.v1 import audit_service_pb2 as pb
 
@@ -37,7 +47,9 @@ class ExportedLink(NamedTuple):
 
 @dataclass(slots=True)
 class Verified:
-    """What was proven. ``shown``: how many contained heads did not come from the Master; ``proven_to``: what signed heads cover."""
+    """What was proven. ``shown``: how many contained heads did not come from the Master; ``proven_to``: what signed heads
+    cover; ``shown_to``: what heads cover that did not come from the Master.
+    """
 
     instance: str
     first: int
@@ -46,10 +58,16 @@ class Verified:
     heads_met: int
     shown: int
     proven_to: int
+    shown_to: int
     heads_before: int
     restored_ms: int
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def vouching(self) -> Vouching:
+        """Who says that it is complete."""
+        return Vouching.of(kept=self.last - self.first + 1, met=self.heads_met, shown=self.shown)
 
     @property
     def sound(self) -> bool:
@@ -68,6 +86,8 @@ class Verified:
             "heads_shown": self.shown,
             "heads_before": self.heads_before,
             "proven_to": self.proven_to,
+            "shown_to": self.shown_to,
+            "vouched_for_by": self.vouching.value,
             "restored_ms": self.restored_ms or None,
             "finding": None
             if finding is None
@@ -152,33 +172,41 @@ def verify(master: Master, shown: Iterable[str], more_roots: bytes, progress: Ca
     present = [head for head in witnessed if _belongs(head, tip.sequence, restored_ms, problems)]
     walker = Walker(anchor.sequence, anchor.hash or CHAIN_START, [*kept, *present])
     request = pb.ReadAuditChainRequest(after_sequence=anchor.sequence, last_sequence=tip.sequence)
+    position, order = 0, None
+    beginning: list[bytes] = []
     for part in master.follow(master.audit.ReadAuditChain, request):
         hashes = [part.hashes[at : at + HASH_BYTES] for at in range(0, len(part.hashes), HASH_BYTES)]
-        if len(hashes) != len(part.records) or not walker.take(part.records, hashes):
+        beginning = beginning or list(part.records[:1])
+        order = check_order(part.first_sequence, position, part.positions)
+        if len(hashes) != len(part.records) or not walker.take(part.records, hashes) or order is not None:
             break
+        position = part.positions[-1] if part.positions else 0  # a Master of an older version tells none
         progress(walker.sequence - anchor.sequence, max(tip.sequence - anchor.sequence, 1))
-    finding = walker.end(tip.sequence, tip.hash or CHAIN_START)
+    finding = order if walker.finding is None else None
+    finding = finding or walker.end(tip.sequence, tip.hash or CHAIN_START)
     if finding is None and anchor.sequence and not walker.heads_met:
         finding = Finding(Fault.HEAD, anchor.sequence, "no signed head proves the link at which the chain begins")
-    if finding is None and chain.counted > tip.sequence - anchor.sequence:
-        finding = Finding(
-            Fault.CUT, tip.sequence + 1, f"the Master has counted {chain.counted} records that shall be kept"
-        )
+    if finding is None and anchor.sequence == 0:
+        finding = check_beginning(beginning)
+    if finding is None and chain.counted != tip.sequence - anchor.sequence:
+        finding = Finding(Fault.CUT, tip.sequence + 1, f"the Master has counted {chain.counted} records that are kept")
     if chain.unchained:
         problems.append(f"{chain.unchained} records stand in the audit outside of the chain")
     for one in chain.contradictions:
         told = problems if not one.declared else notes
         why = "; the Master was restored from a backup since" if one.declared else ""
         told.append(f"Tenant {one.tenant_guid} has witnessed what this audit does not contain{why}")
-    covered = [head.sequence for head in (*kept, *present) if anchor.sequence <= head.sequence <= walker.sequence]
+    within = range(anchor.sequence, walker.sequence + 1)
+    shown_to = max((head.sequence for head in present if head.sequence in within), default=0)
     return Verified(
         chain.instance_id,
         anchor.sequence + 1,
         walker.sequence,
         finding,
         walker.heads_met,
-        sum(anchor.sequence <= head.sequence <= walker.sequence for head in present) if finding is None else 0,
-        max(covered, default=0),
+        sum(head.sequence in within for head in present) if finding is None else 0,
+        max((head.sequence for head in (*kept, *present) if head.sequence in within), default=0),
+        shown_to,
         len(walker.heads_before),
         restored_ms,
         problems,

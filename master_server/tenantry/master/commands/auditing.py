@@ -9,7 +9,8 @@ import click
 from tenantry.master.commands.options import configured
 from tenantry.master.commands.outcomes import CommandRefused
 from tenantry.master.config import MasterConfig
-from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL
+from tenantry.protocol.audit_chain import Vouching
+from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_UNPROVEN
 
 if TYPE_CHECKING:
     from tenantry.master.operations.audit_verification import Verification
@@ -32,7 +33,8 @@ def audit() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @configured
 def verify(config: MasterConfig, head_files: tuple[Path, ...], as_json: bool) -> int:
-    """Recompute the whole chain and compare it with all signed heads. Ends with 4 when something is wrong.
+    """Recompute the whole chain and compare it with all signed heads. Ends with 4 when something is wrong, with 10 when the audit
+    contains no signed head at all, so that nothing vouches that it is complete.
 
     Changes nothing, and needs no stopped Master.
     """
@@ -65,7 +67,9 @@ def verify(config: MasterConfig, head_files: tuple[Path, ...], as_json: bool) ->
     else:
         for line in _lines(found, history.restored_ms):
             click.echo(line)
-    return 0 if found.sound else EXIT_CONFLICT
+    if not found.sound:
+        return EXIT_CONFLICT
+    return EXIT_UNPROVEN if found.vouching is Vouching.NOBODY else 0
 
 
 def read_head_file(path: Path) -> list[str]:
@@ -106,6 +110,8 @@ def _plain(found: "Verification", instance: str) -> dict[str, Any]:
         "heads_met": found.heads_met,
         "heads_before": found.erased,
         "proven_to": found.proven_to,
+        "shown_to": found.shown_to,
+        "vouched_for_by": found.vouching.value,
         "finding": None
         if found.finding is None
         else {
@@ -137,6 +143,8 @@ def _lines(found: "Verification", restored_ms: int) -> list[str]:
         lines.append(f"WRONG: record {found.finding.sequence}: {found.finding.fault.value}; {found.finding.detail}")
     elif found.proven_to < found.walked_to:
         lines.append(f"records {found.proven_to + 1} to {found.walked_to} are not covered by a signed head yet")
+    if found.shown_to and found.shown_to < found.walked_to:
+        lines.append(f"for records {found.shown_to + 1} to {found.walked_to} no head was shown that is from elsewhere")
     if found.erased:
         lines.append(f"{found.erased} heads are older than what is kept")
     lines += [f"WRONG: a head is not proven: {cause}" for cause in found.unproven]
@@ -148,5 +156,5 @@ def _lines(found: "Verification", restored_ms: int) -> list[str]:
     if restored_ms:
         moment = dt.datetime.fromtimestamp(restored_ms // 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         lines.append(f"this Master was restored from a backup on {moment}")
-    lines.append("the audit is whole" if found.sound else "the audit is NOT what it was")
+    lines.append(found.vouching.describe() if found.sound else "the audit is NOT what it was")
     return lines

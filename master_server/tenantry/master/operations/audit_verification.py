@@ -4,27 +4,38 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tenantry.master.operations.audit_heads import History, Prove
-from tenantry.master.sql.audit_chain import ChainState, Witnessed
+from tenantry.master.sql.audit_chain import ChainState, StoredHead, Witnessed
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.audit_chain import Fault, Finding, Head, Walker
+from tenantry.protocol.audit_chain import Fault, Finding, Head, Vouching, Walker, check_beginning, check_order
 
 PAGE = 10_000
 HEADS = 1_000
+_ANYWHERE = -1
+"""The number of a head that was shown: what it says itself."""
 
 
 @dataclass(slots=True)
 class Verification:
-    """What was proven, and what was not. ``proven_to``: the newest record that a proven head covers."""
+    """What was proven, and what was not. ``proven_to``: the newest record that a proven head covers; ``shown_to``: that a head
+    covers which came from elsewhere, 0 for none.
+    """
 
     state: ChainState
     walked_to: int
     heads_met: int
     proven_to: int
+    shown_to: int
     finding: Finding | None
     unproven: list[str] = field(default_factory=list)
     erased: int = 0
     unchained: int = 0
     contradictions: list[Witnessed] = field(default_factory=list)
+
+    @property
+    def vouching(self) -> Vouching:
+        """Who says that it is complete."""
+        kept = self.walked_to - self.state.anchor.sequence
+        return Vouching.of(kept=kept, met=self.heads_met, shown=self.shown_to)
 
     @property
     def sound(self) -> bool:
@@ -46,34 +57,44 @@ def verify_chain(
     state = audit.state()
     unproven: list[str] = []
     heads = list(_proven(_kept_heads(transaction), history, prove, unproven))
-    foreign = list(_proven(shown, history, prove, unproven))
+    foreign = list(_proven((StoredHead(_ANYWHERE, token) for token in shown), history, prove, unproven))
     walker = Walker(state.anchor.sequence, state.anchor.hash, [*heads, *foreign])
     after = state.anchor.sequence
-    last = state.tip.sequence
-    while walker.finding is None:
-        records, hashes, sequences = audit.read_raw(after, last, PAGE)
+    last, position = state.tip.sequence, 0
+    order: Finding | None = None
+    while order is None and walker.finding is None:
+        (records, hashes, positions), sequences = audit.read_raw(after, last, PAGE)
         if not records:
             break
+        order = check_order(after + 1, position, positions)
         if sequences != (after + 1, after + len(records)):
             walker.take(records, hashes)
         else:
             walker.take_composed(records, hashes)
         after += len(records)
+        position = positions[-1]
         if progress is not None:
             progress(after, last)
-    finding = walker.end(state.tip.sequence, state.tip.hash)
-    if finding is None and state.counted > state.tip.sequence - state.anchor.sequence:
+    finding = order if walker.finding is None else None
+    finding = finding or walker.end(state.tip.sequence, state.tip.hash)
+    if finding is None and state.counted != state.tip.sequence - state.anchor.sequence:
         finding = Finding(
             Fault.CUT, last + 1, f"{state.counted} records were counted, {last - state.anchor.sequence} are there"
         )
     if finding is None and state.anchor.sequence and not walker.heads_met:
         finding = Finding(Fault.HEAD, state.anchor.sequence, "no signed head proves the link at which the chain begins")
-    met = [head.sequence for head in (*heads, *foreign) if state.anchor.sequence <= head.sequence <= walker.sequence]
+    if finding is None and state.anchor.sequence == 0:
+        # Nothing was erased: then it is known with what the chain begins.
+        finding = check_beginning(audit.read(0, last, 1).records)
+    within = range(state.anchor.sequence, walker.sequence + 1)
+    from_elsewhere = max((head.sequence for head in foreign if head.sequence in within), default=0)
+    met = max((head.sequence for head in heads if head.sequence in within), default=0)
     return Verification(
         state,
         walker.sequence,
         walker.heads_met,
-        max(met, default=0),
+        max(met, from_elsewhere),
+        from_elsewhere,
         finding,
         unproven,
         len(walker.heads_before),
@@ -82,15 +103,15 @@ def verify_chain(
     )
 
 
-def _kept_heads(transaction: Transaction) -> Iterable[str]:
+def _kept_heads(transaction: Transaction) -> Iterable[StoredHead]:
     after = 0
     while heads := transaction.audit.heads(after, HEADS):
-        yield from (head.token for head in heads)
+        yield from heads
         after = heads[-1].sequence
 
 
-def _proven(tokens: Iterable[str], history: History, prove: Prove, unproven: list[str]) -> Iterable[Head]:
-    for token in tokens:
+def _proven(heads: Iterable[StoredHead], history: History, prove: Prove, unproven: list[str]) -> Iterable[Head]:
+    for sequence, token in heads:
         try:
             head = prove(token)
         except ValueError as error:
@@ -98,5 +119,8 @@ def _proven(tokens: Iterable[str], history: History, prove: Prove, unproven: lis
             continue
         if head.instance != history.instance:
             unproven.append(f"the head of record {head.sequence} is of another instance, {head.instance}")
+            continue
+        if sequence not in (head.sequence, _ANYWHERE):
+            unproven.append(f"the head of record {head.sequence} is kept as one of record {sequence}")
             continue
         yield head

@@ -8,7 +8,7 @@ from tenantry.master.operations.audit_heads import History
 from tenantry.master.operations.opening import Caller, tenant_of
 from tenantry.master.rpc.callers import CALLER, Context
 from tenantry.master.rpc.reading import StoreReader
-from tenantry.master.sql.audit_chain import ChainState, Link
+from tenantry.master.sql.audit_chain import ChainState, Link, Links
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.audit_chain import digest_record
 from tenantry.protocol.failures import AuditErased, CertificateRevoked
@@ -49,10 +49,13 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         state = await self._reader.run(lambda transaction: transaction.audit.state(), EVERYTHING)
         last = min(request.last_sequence or state.tip.sequence, state.tip.sequence)
         _check_kept(request.after_sequence, state)
-        async for first, records, hashes in _parts(self._reader, request.after_sequence, last):
+        async for first, (records, hashes, positions) in _parts(self._reader, request.after_sequence, last):
             for start, end in _portions(records):
                 yield pb.ReadAuditChainResponse(
-                    first_sequence=first + start, records=records[start:end], hashes=b"".join(hashes[start:end])
+                    first_sequence=first + start,
+                    records=records[start:end],
+                    hashes=b"".join(hashes[start:end]),
+                    positions=positions[start:end],
                 )
 
     def _describe(self, transaction: Transaction) -> pb.GetAuditChainResponse:
@@ -104,7 +107,7 @@ class AuditProofs:
                 last_sequence=state.tip.sequence,
                 last_hash=state.tip.hash,
             )
-        async for first, records, hashes in _parts(self._reader, after, state.tip.sequence):
+        async for first, (records, hashes, _) in _parts(self._reader, after, state.tip.sequence):
             own = [record for record in records if mine in record[-128:]]
             yield link_pb.ReadAuditProofResponse(
                 first_sequence=first,
@@ -124,16 +127,16 @@ class AuditProofs:
             before = hashes[-1]
 
 
-async def _parts(reader: StoreReader, after: int, last: int) -> AsyncIterator[tuple[int, list[bytes], list[bytes]]]:
+async def _parts(reader: StoreReader, after: int, last: int) -> AsyncIterator[tuple[int, Links]]:
     while after < last:
-        records, hashes = await reader.run(
+        links = await reader.run(
             lambda transaction, after=after: transaction.audit.read(after, last, PART_RECORDS),  # type: ignore[misc]
             EVERYTHING,
         )
-        if not records:
+        if not links.records:
             return  # the reader finds out: what it is sent ends before the end that it was told
-        yield after + 1, records, hashes
-        after += len(records)
+        yield after + 1, links
+        after += len(links.records)
 
 
 def _portions(records: list[bytes]) -> Iterator[tuple[int, int]]:

@@ -54,6 +54,7 @@ _stored: Final = (
         tenants.c.guid,
         records.c.timestamp_ms,
         records.c.chain_hash,
+        records.c.position,
     )
     .select_from(records.outerjoin(tenants, tenants.c.id == records.c.tenant_id))
     .where(_kept)
@@ -69,6 +70,7 @@ _raw: Final = (
         records.c.tenant_id,
         records.c.timestamp_ms,
         records.c.chain_hash,
+        records.c.position,
     )
     .where(_kept)
     .order_by(records.c.chain_sequence)
@@ -144,6 +146,14 @@ class Witnessed(NamedTuple):
     found_ms: int
 
 
+class Links(NamedTuple):
+    """Records that follow each other in the chain: canonical bytes, the hashes stored with them, and their places in the stream."""
+
+    records: list[bytes]
+    hashes: list[bytes]
+    positions: list[int]
+
+
 class AuditChainStore:
     """The chain, in one transaction."""
 
@@ -202,27 +212,28 @@ class AuditChainStore:
         tip = anchor if newest is None else Link(newest.chain_sequence, newest.chain_hash)
         return ChainState(tip, anchor, read_total(self._connection, StreamName.AUDIT_MESSAGES.value).records)
 
-    def read(self, after: int, last: int, limit: int) -> tuple[list[bytes], list[bytes]]:
-        """At most ``limit`` records behind ``after`` up to ``last``: their canonical bytes, and the hashes stored with them."""
+    def read(self, after: int, last: int, limit: int) -> Links:
+        """At most ``limit`` records behind ``after`` up to ``last``."""
         rows = self._connection.execute(_stored, {"after": after, "last": last, "most": limit}).all()
-        return [canonical_record(*row[:6]) for row in rows], [row[6] for row in rows]
+        return Links([canonical_record(*row[:6]) for row in rows], [row[6] for row in rows], [row[7] for row in rows])
 
-    def read_raw(self, after: int, last: int, limit: int) -> tuple[list[bytes], list[bytes], tuple[int, int]]:
+    def read_raw(self, after: int, last: int, limit: int) -> tuple[Links, tuple[int, int]]:
         """As `read`, for long walks: quicker, and with the first and the last sequence number that the rows have.
 
         The numbers follow each other without a gap where there are as many rows as numbers: they are unique.
         """
         rows = self._connection.execute(_raw, {"after": after, "last": last, "most": limit}).all()
         if not rows:
-            return [], [], (0, 0)
+            return Links([], [], []), (0, 0)
         guids = self._all_guids()
         records = [
             canonical_record(
                 fields, received, salt, sequence, None if tenant is None else guids.get(tenant, ""), timestamp
             )
-            for fields, received, salt, sequence, tenant, timestamp, _ in rows
+            for fields, received, salt, sequence, tenant, timestamp, _, _ in rows
         ]
-        return records, [row[6] for row in rows], (rows[0][3], rows[-1][3])
+        links = Links(records, [row[6] for row in rows], [row[7] for row in rows])
+        return links, (rows[0][3], rows[-1][3])
 
     def hash_at(self, sequence: int) -> bytes | None:
         """The hash of a link that is kept, the anchor included; None for one that is not."""

@@ -245,6 +245,7 @@ class ReadAuditChainResponse(_message.Message):
     FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     HASHES_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
     first_sequence: _builtins.int
     """Sequence number of the first record of this part."""
     hashes: _builtins.bytes
@@ -253,16 +254,21 @@ class ReadAuditChainResponse(_message.Message):
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Canonical bytes (UTF-8 JSON)."""
 
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where each stands in the stream `auditMessages`, as its readers meet them: ascending, as the numbers are."""
+
     def __init__(
         self,
         *,
         first_sequence: _builtins.int = ...,
         records: _abc.Iterable[_builtins.bytes] | None = ...,
         hashes: _builtins.bytes = ...,
+        positions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "hashes", b"hashes", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sequence", b"first_sequence", "hashes", b"hashes", "positions", b"positions", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
