@@ -26,7 +26,8 @@ from tenantry.master.pki.certificates import (
 )
 from tenantry.process.files import private_directory, read_private, write_private
 from tenantry.protocol.audit_chain import Head
-from tenantry.transport.signed_heads import DOCUMENT_SIGNING, audit_identity, sign_head, verify_head
+from tenantry.transport.signed_documents import DOCUMENT_SIGNING
+from tenantry.transport.signed_heads import audit_identity, sign_head, verify_head
 
 FOLDER: Final = "audit"
 KEY: Final = "signing.key"
