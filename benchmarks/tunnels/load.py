@@ -13,8 +13,9 @@ from benchmarks.load.generator import Generator
 from benchmarks.reporting import percentile
 from benchmarks.stage import CONNECT_S, QUIET, Stage
 from benchmarks.tunnels import work
-from benchmarks.tunnels.ways import Tenantry, Way, listening, target, tenantry
+from benchmarks.tunnels.ways import Way, our_way, target
 from tests.servers.master import TRUST_DOMAIN, running_master
+from tests.servers.tunnelling import TunnelledTenant, listening, tunnelled_tenant
 
 MIB: Final = 1 << 20
 ENDLESS: Final = 1 << 40
@@ -34,16 +35,16 @@ def run(stage: Stage) -> None:
 
 
 @contextmanager
-def _setting(stage: Stage) -> Iterator[tuple[Tenantry, Way]]:
+def _setting(stage: Stage) -> Iterator[tuple[TunnelledTenant, Way]]:
     with (
         stage.place("tunnels") as folder,
         target() as port,
         running_master(folder, *QUIET, *listening(), *ROOM) as master,
-        tenantry(master, folder / "ours") as ours,
-        ours.forward(port) as way,
+        tunnelled_tenant(master, folder / "measured") as tenant,
+        our_way(tenant, port) as way,
     ):
         work.download(way.port, MIB)  # code is loaded and the relay's connection is open before anything is compared
-        yield ours, way
+        yield tenant, way
 
 
 def _stalled(stage: Stage) -> None:
@@ -54,15 +55,15 @@ def _stalled(stage: Stage) -> None:
     sizes = (1, 10) if stage.short else (1, 10, 50, 200)
     each = whole = 0.0
     for count in sizes:
-        with _setting(stage) as (ours, way), contextlib.ExitStack() as stack:
-            before = {name: machine.resident_bytes(pid) for name, pid in ours.processes.items()}
+        with _setting(stage) as (tenant, way), contextlib.ExitStack() as stack:
+            before = {name: machine.resident_bytes(pid) for name, pid in tenant.processes.items()}
             for number in range(count):
                 action = b"D" if number % 2 == 0 else b"S"
                 connection = stack.enter_context(work.connect(way.port, action, ENDLESS))
                 if action == b"S":
                     _fill(connection)
             time.sleep(stage.seconds(SETTLED_S))
-            grown = {name: (machine.resident_bytes(pid) - before[name]) / MIB for name, pid in ours.processes.items()}
+            grown = {name: (machine.resident_bytes(pid) - before[name]) / MIB for name, pid in tenant.processes.items()}
             whole = sum(grown.values())
             each = max(each, whole / count)
             report.row(f"{count} connections", grown["Master"], grown["daemon"], whole / count)
@@ -84,8 +85,8 @@ def _idle(stage: Stage) -> None:
     report.row("", "kB each", "opened/s", "per CPU s of the Master")
     each = rate = 0.0
     for count in (10, 50) if stage.short else (100, 300, 1_000):
-        with _setting(stage) as (ours, way), contextlib.ExitStack() as stack:
-            pid = ours.processes["Master"]
+        with _setting(stage) as (tenant, way), contextlib.ExitStack() as stack:
+            pid = tenant.processes["Master"]
             before, cpu, begun = machine.resident_bytes(pid), machine.cpu_seconds(pid), time.monotonic()
             for _ in range(count):
                 connection = stack.enter_context(work.connect(way.port, b"E"))
@@ -112,8 +113,8 @@ def _others(stage: Stage) -> None:
         stage.master(OTHERS, *QUIET, *listening(), *ROOM) as (master, fleet),
         stage.place("tunnels") as folder,
         target() as port,
-        tenantry(master, folder / "ours") as ours,
-        ours.forward(port) as way,
+        tunnelled_tenant(master, folder / "measured") as tenant,
+        our_way(tenant, port) as way,
     ):
         generator = Generator(master.link_address, TRUST_DOMAIN, fleet.tenants(), source)
         try:

@@ -8,8 +8,9 @@ from typing import Final
 from benchmarks.reporting import percentile
 from benchmarks.stage import QUIET, Stage
 from benchmarks.tunnels import work
-from benchmarks.tunnels.ways import Way, WayMissing, listening, raw_way, ssh_way, target, tenantry
+from benchmarks.tunnels.ways import Way, WayMissing, our_way, raw_way, ssh_way, target
 from tests.servers.master import running_master
+from tests.servers.tunnelling import listening, tunnelled_tenant
 
 GCM: Final = "aes128-gcm@openssh.com"
 SEVERAL: Final = (1, 8, 32)
@@ -33,7 +34,8 @@ def run(stage: Stage) -> None:
             except WayMissing as error:
                 report.loud(f"ssh is not measured: {error}")
         master = stack.enter_context(running_master(folder, *QUIET, *listening()))
-        ours = stack.enter_context(stack.enter_context(tenantry(master, folder / "ours")).forward(port))
+        tenant = stack.enter_context(tunnelled_tenant(master, folder / "measured"))
+        ours = stack.enter_context(our_way(tenant, port))
         _measure(stage, [*ways, ours])
 
 
