@@ -30,22 +30,17 @@ def to_integers(values: Float64s) -> tuple[Bytes, Int64s]:
 
     -0.0, infinities and NaN are in no decimal scale; rows with them are RAW.
     """
-    bits = values.view(np.int64)
-    integers = bits.copy()
+    integers = values.view(np.int64).copy()
     scales = np.zeros(len(values), dtype=np.uint8)
-    left = np.arange(len(values))
-    spread = np.linspace(0, values.shape[1] - 1, _PROBE).astype(np.int64)
-    probes = values[:, spread]
-    for scale in range(1, SCALES):
-        candidates = left[_scaled(probes[left], scale)[1]]
-        if len(candidates):
-            scaled, exact = _scaled(values[candidates], scale)
-            fitting = candidates[exact]
-            integers[fitting] = scaled[exact]
-            scales[fitting] = scale
-            left = left[scales[left] == RAW]
-        if not len(left):
-            break
+    fitting = _probe(values)
+    left = np.flatnonzero(fitting.any(axis=1))
+    while len(left):
+        tried = np.argmax(fitting[left], axis=1) + 1
+        scaled, exact = _scaled(values[left], _DIVISORS[tried])
+        found = left[exact]
+        integers[found], scales[found] = scaled[exact], tried[exact]
+        fitting[left, tried - 1] = False
+        left = left[~exact & fitting[left].any(axis=1)]
     return scales, integers
 
 
@@ -65,17 +60,25 @@ def to_values(scales: Bytes, integers: Int64s) -> Float64s:
     return values
 
 
-def _scaled(values: Float64s, scale: int) -> tuple[Int64s, NDArray[np.bool_]]:
-    first, second = _DIVISORS[scale]
+def _probe(values: Float64s) -> NDArray[np.bool_]:
+    """Which scales, from 1 on, represent a few values of each row exactly: the others need not be tried on all of it."""
+    spread = np.linspace(0, values.shape[1] - 1, _PROBE).astype(np.int64)
+    few = np.repeat(values[:, spread], SCALES - 1, axis=0)
+    fitting = _scaled(few, np.tile(_DIVISORS[1:], (len(values), 1)))[1]
+    return fitting.reshape(len(values), SCALES - 1)
+
+
+def _scaled(values: Float64s, divisors: Float64s) -> tuple[Int64s, NDArray[np.bool_]]:
+    """The rows times their two divisors, as integers, and from which of them a reader gets back all values."""
+    first, second = divisors[:, :1], divisors[:, 1:]
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = values * (first * second)
         np.rint(scaled, out=scaled)
         inside = np.abs(scaled) < _LIMIT
     if not inside.all():
         scaled[~inside] = 0
-    integers = scaled.astype(np.int64)
-    # From the integers as a reader does, so that a -0.0 shows.
-    again = integers.astype(np.float64)
-    again /= first
-    again /= second
-    return integers, (again.view(np.int64) == values.view(np.int64)).all(axis=1)
+    scaled += 0.0  # an integer has no -0.0
+    again = scaled / first
+    if (second != 1).any():
+        again /= second
+    return scaled.astype(np.int64), (again.view(np.int64) == values.view(np.int64)).all(axis=1)

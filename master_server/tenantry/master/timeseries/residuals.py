@@ -42,17 +42,20 @@ def predict(rows: Int64s) -> tuple[Model, Uint64s]:
     shift = _trailing_zeros(np.bitwise_or.reduce(offsets, axis=1))
     offsets >>= shift[:, None]
     middle = np.partition(offsets, ticks // 2, axis=1)[:, ticks // 2]
-    levels = offsets - middle[:, None]
     steps = offsets[:, -1] // max(ticks - 1, 1)
-    first = np.diff(offsets, axis=1, prepend=0)
-    walks = first - steps[:, None]
-    walks[:, 0] = 0
-    pace = first[:, 1] if ticks > 1 else np.zeros(count, dtype=np.int64)
-    drifts = np.diff(first, axis=1, prepend=0)
-    drifts[:, :2] = 0
-    candidates = (levels, walks, drifts)
-    order = np.argmin([_cost(candidate) for candidate in candidates], axis=0)
-    residuals = np.where(order[:, None] == 0, levels, np.where(order[:, None] == 1, walks, drifts))
+    first = _changes(offsets)
+    pace = first[:, 1].copy() if ticks > 1 else np.zeros(count, dtype=np.int64)
+    drifts = _changes(first)
+    drifts[:, 1:2] = 0
+    walks = first
+    walks[:, 1:] -= steps[:, None]
+    levels = offsets
+    levels -= middle[:, None]
+    order = np.argmin([_cost(levels), _cost(walks), _cost(drifts)], axis=0)
+    residuals = levels
+    for number, candidate in ((1, walks), (2, drifts)):
+        chosen = np.flatnonzero(order == number)
+        residuals[chosen] = candidate[chosen]
     zero = np.zeros(count, dtype=np.int64)
     model = Model(
         base=rows[:, 0] + np.where(order == 0, middle << shift, zero),
@@ -61,6 +64,14 @@ def predict(rows: Int64s) -> tuple[Model, Uint64s]:
         shift=shift.astype(np.uint8),
     )
     return model, ((residuals << 1) ^ (residuals >> 63)).view(np.uint64)
+
+
+def _changes(rows: Int64s) -> Int64s:
+    """What each value adds to the one before it; 0 for the first."""
+    changes = np.empty_like(rows)
+    changes[:, :1] = 0
+    np.subtract(rows[:, 1:], rows[:, :-1], out=changes[:, 1:])
+    return changes
 
 
 def restore(model: Model, zigzag: Uint64s) -> Int64s:
@@ -90,9 +101,10 @@ def _trailing_zeros(bits: Int64s) -> Int64s:
     return np.where(bits != 0, np.frexp(lowest)[1] - 1, 0).astype(np.int64)
 
 
-def _cost(residuals: Int64s) -> NDArray[np.float32]:
-    magnitudes = np.abs(residuals.astype(np.float32))
+def _cost(residuals: Int64s) -> Int64s:
+    """About how many bits each row needs, in a unit of its own: a float read as an integer grows like its logarithm."""
+    magnitudes = residuals.astype(np.float32)
+    np.abs(magnitudes, out=magnitudes)
     magnitudes += np.float32(1)
-    np.log2(magnitudes, out=magnitudes)
-    cost: NDArray[np.float32] = magnitudes.sum(axis=1)
+    cost: Int64s = magnitudes.view(np.int32).sum(axis=1, dtype=np.int64)
     return cost
