@@ -6,12 +6,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pyotp
 import pytest
 import yaml
 
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_DENIED, EXIT_LOCAL, EXIT_NOT_FOUND, EXIT_USAGE
 from tenantry.transport.pinning import fingerprint_of
+from tenantry.transport.settings import client_options
+from tenantry.transport.statuses import failure_of
+from tenantry.v1 import session_service_pb2, session_service_pb2_grpc
 from tests.cli.conftest import Person
 from tests.cli.test_terminal import Terminal, complete, on_a_terminal
 from tests.servers.master import MasterProcess, running_master
@@ -98,6 +102,43 @@ def test_a_persons_life_at_the_keyboard(admin: Person, real: MasterProcess) -> N
         ended(terminal)
     assert json.loads(admin.done("logout", "--output", "json")) == {"deleted": "mine", "session_ended": True}
     assert "mine" not in yaml.safe_load(admin.profiles.read_text())["profiles"]
+
+
+def test_who_has_signed_in_before_proves_it_the_next_time(admin: Person, real: MasterProcess) -> None:
+    """Kept for the user and the Master beyond the end of the session, shown nowhere, and brought: guesses at the same address do
+    not keep this person out, and keep out who has lost the file. Deleting the last profile for the address forgets it.
+    """
+    admin.done("user", "create", "fay", "--profile", "admin", stdin=PASSWORD + "\n")
+    words = ("login", *pinned(real), "--user", "Fay", "--profile", "fay")
+    admin.done(*words, stdin=PASSWORD + "\n")
+    proof = yaml.safe_load(admin.profiles.read_text())["proofs"][real.api_address]["fay"]
+    assert proof.startswith("tnp_") and stat.S_IMODE(admin.profiles.stat().st_mode) == 0o600
+    assert proof not in admin.done("profile", "show", "-o", "json") + admin.done("logout")
+    kept = admin.profiles.read_text()
+    admin.profiles.write_text(kept.replace(proof, "tnp_lost"))
+    assert guess(real, "fay", 6) == ["SIGN_IN_REFUSED"] * 5 + ["TOO_MANY_ATTEMPTS"], (
+        "one waits for a turn, one is refused"
+    )
+    admin.profiles.write_text(kept)
+    admin.done(*words, stdin=PASSWORD + "\n")
+    renewed = yaml.safe_load(admin.profiles.read_text())["proofs"][real.api_address]["fay"]
+    assert renewed != proof
+    admin.done("profile", "delete", "fay")
+    assert renewed in admin.profiles.read_text(), "another profile leads there still"
+    admin.done("profile", "delete", "admin")
+    assert "proofs" not in yaml.safe_load(admin.profiles.read_text())
+
+
+def guess(master: MasterProcess, name: str, times: int) -> list[str]:
+    """The reasons of refused guesses, by somebody at this address, on one connection at the same moment; sorted."""
+    trust = grpc.ssl_channel_credentials(master.root)
+    with grpc.secure_channel(master.api_address, trust, client_options("api.tenantry.internal")) as channel:
+        request = session_service_pb2.SignInRequest(name=name, password="not the one")
+        stub = session_service_pb2_grpc.SessionServiceStub(channel)
+        calls = [stub.SignIn.future(request, timeout=END_S) for _ in range(times)]
+        errors = [call.exception() for call in calls]
+    failures = [failure_of(error) for error in errors if isinstance(error, grpc.RpcError)]
+    return sorted(failure.reason for failure in failures if failure is not None)
 
 
 def test_scripts_give_secrets_in_files_and_on_stdin(admin: Person, real: MasterProcess, tmp_path: Path) -> None:

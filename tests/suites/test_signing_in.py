@@ -1,10 +1,11 @@
 """Signing in on both databases: what is kept, what races, what an attack costs."""
 
 import asyncio
+import random
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyotp
@@ -20,6 +21,8 @@ from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.deliveries import Decoders, LayoutDirectory
 from tenantry.master.operations.hashing import PasswordHashing
 from tenantry.master.operations.ingesting import Ingest
+from tenantry.master.operations.lots import Lots
+from tenantry.master.operations.proofs import SignInProofs
 from tenantry.master.operations.sealing import Seal
 from tenantry.master.operations.second_factors import hash_recovery_codes, make_recovery_codes
 from tenantry.master.operations.sessions import MAX_SESSIONS, MAX_SOURCES, SessionTerms
@@ -45,15 +48,62 @@ SEAL = Seal(bytes(32))
 HOME, AWAY = "192.0.2.1", "198.51.100.9"
 
 
+@dataclass(slots=True)
+class Alarm:
+    """Something that is put off until the clocks have been turned so far."""
+
+    at_ms: float
+    ring: Callable[[], None]
+    off: bool = False
+
+    def cancel(self) -> None:
+        """It does not come any more."""
+        self.off = True
+
+
+class TurnedAlarms(TurnedClocks):
+    """Clocks that also ring when they are turned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alarms: list[Alarm] = []
+
+    def later(self, delay_s: float, function: Callable[[], None]) -> Alarm:
+        """Call in so many seconds of these clocks."""
+        alarm = Alarm(self.steady + delay_s * 1000, function)
+        self._alarms.append(alarm)
+        return alarm
+
+    def turn(self, milliseconds: int) -> None:
+        """Let time pass, and ring."""
+        TurnedClocks.turn(self, milliseconds)
+        due = [alarm for alarm in self._alarms if alarm.at_ms <= self.steady]
+        self._alarms = [alarm for alarm in self._alarms if alarm.at_ms > self.steady]
+        for alarm in due:
+            if not alarm.off:
+                alarm.ring()
+
+
 class Desk:
     """A desk at work, its store, and clocks that the test turns."""
 
-    def __init__(self, database: Database, committer: Committer, clocks: TurnedClocks) -> None:
+    def __init__(self, database: Database, committer: Committer, clocks: TurnedAlarms) -> None:
         self.database = database
         self.clocks = clocks
         self.hashing = PasswordHashing(WEAK)
         limits = SignInLimits()
-        self.desk = SignInDesk(committer, self._read, self.hashing, limits, SEAL, SessionTerms(), clocks.clocks)
+        self.lots = Lots(below=random.Random(1).randrange, later=clocks.later)
+        self.desk = SignInDesk(
+            committer,
+            self._read,
+            self.hashing,
+            limits,
+            SEAL,
+            SessionTerms(),
+            clocks.clocks,
+            SignInProofs(bytes(32)),
+            self.lots,
+        )
 
     async def _read(self, function: Callable[[Transaction], Any]) -> Any:
         def read() -> Any:
@@ -62,14 +112,18 @@ class Desk:
 
         return await asyncio.to_thread(read)
 
-    async def sign_in(self, name: str, password: str = PASSWORD, code: str = "", host: str = HOME) -> Passed:
-        """One attempt."""
-        return await self.desk.sign_in(name, password, code, f"{host}:1", host, "request")
+    async def sign_in(
+        self, name: str, password: str = PASSWORD, code: str = "", host: str = HOME, port: int = 1, **more: Any
+    ) -> Passed:
+        """One attempt, on the connection from this port."""
+        return await self.desk.sign_in(name, password, code, f"{host}:{port}", host, "request", **more)
 
-    async def reason(self, name: str, password: str = PASSWORD, code: str = "", host: str = HOME) -> str:
+    async def reason(
+        self, name: str, password: str = PASSWORD, code: str = "", host: str = HOME, port: int = 1, **more: Any
+    ) -> str:
         """How an attempt ends, in a word."""
         try:
-            await self.sign_in(name, password, code, host)
+            await self.sign_in(name, password, code, host, port, **more)
         except Failure as failure:
             return failure.reason
         return "in"
@@ -101,7 +155,7 @@ class Desk:
 @asynccontextmanager
 async def at_work(database: Database) -> AsyncIterator[Desk]:
     """A desk with a committer of its own."""
-    clocks = TurnedClocks()
+    clocks = TurnedAlarms()
     ingest = Ingest(Decoders(decode_frame, decode_alert, decode_notification, read_alike_frames), LayoutDirectory())
     committer = Committer(database, ingest, clocks.clocks, asyncio.get_running_loop())
     committer.start()

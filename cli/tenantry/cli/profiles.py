@@ -46,10 +46,15 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Profiles:
-    """All profiles by name, and the one in use."""
+    """All profiles by name, and the one in use.
+
+    ``proofs`` of earlier sign-ins, by the Master's address and the user's name: they outlive profiles, so that who has signed out
+    can sign in again whatever strangers do meanwhile.
+    """
 
     current: str | None = None
     by_name: Mapping[str, Profile] = field(default_factory=dict)
+    proofs: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     def get(self, name: str) -> Profile:
         """A profile by name. Raises InputInvalid."""
@@ -61,18 +66,32 @@ class Profiles:
 
     def with_profile(self, name: str, profile: Profile) -> Profiles:
         """The same with this profile, which becomes the current one."""
-        return Profiles(name, {**self.by_name, name: profile})
+        return replace(self, current=name, by_name={**self.by_name, name: profile})
 
     def without(self, name: str) -> Profiles:
         """The same without this profile. Raises InputInvalid."""
         self.get(name)
         rest = {other: profile for other, profile in self.by_name.items() if other != name}
-        return Profiles(None if self.current == name else self.current, rest)
+        return replace(self, current=None if self.current == name else self.current, by_name=rest)
 
     def using(self, name: str) -> Profiles:
         """The same with this one as the current profile. Raises InputInvalid."""
         self.get(name)
         return replace(self, current=name)
+
+    def proof_of(self, address: str, user: str) -> str:
+        """The proof of an earlier sign-in of this user there; empty: none."""
+        return self.proofs.get(address, {}).get(user.strip().casefold(), "")
+
+    def with_proof(self, address: str, user: str, proof: str) -> Profiles:
+        """The same with this proof in place of an older one of the same user."""
+        return replace(self, proofs={**self.proofs, address: {**self.proofs.get(address, {}), user: proof}})
+
+    def without_proofs(self, address: str) -> Profiles:
+        """The same without what proves sign-ins there, unless a profile leads there still."""
+        if any(profile.address == address for profile in self.by_name.values()):
+            return self
+        return replace(self, proofs={other: kept for other, kept in self.proofs.items() if other != address})
 
 
 def check_profile_name(name: str) -> str:
@@ -211,7 +230,7 @@ def _from_environment(environment: Mapping[str, str]) -> Profile:
 def _parse(document: Any) -> Profiles:
     if document is None:
         return Profiles()
-    if document.keys() - {"version", "current", "profiles"} or document["version"] != _VERSION:
+    if document.keys() - {"version", "current", "profiles", "proofs"} or document["version"] != _VERSION:
         raise ValueError
     by_name = {check_profile_name(name): Profile(**fields) for name, fields in document["profiles"].items()}
     for profile in by_name.values():
@@ -221,13 +240,16 @@ def _parse(document: Any) -> Profiles:
     current = document["current"]
     if current is not None and current not in by_name:
         raise ValueError
-    return Profiles(current, by_name)
+    proofs = {address: dict(kept) for address, kept in document.get("proofs", {}).items()}
+    if not all(isinstance(text, str) for kept in proofs.values() for pair in kept.items() for text in pair):
+        raise TypeError
+    return Profiles(current, by_name, proofs)
 
 
 def _render(profiles: Profiles) -> bytes:
     import yaml
 
-    document = {
+    document: dict[str, Any] = {
         "version": _VERSION,
         "current": profiles.current,
         "profiles": {
@@ -240,4 +262,6 @@ def _render(profiles: Profiles) -> bytes:
             for name, profile in sorted(profiles.by_name.items())
         },
     }
+    if profiles.proofs:
+        document["proofs"] = {address: dict(sorted(kept.items())) for address, kept in sorted(profiles.proofs.items())}
     return yaml.safe_dump(document, sort_keys=False).encode()

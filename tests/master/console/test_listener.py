@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from tenantry.master.rpc.callers import BROUGHT_FOR
+from tenantry.protocol.failures import SignInRefused, TooManyAttempts
 from tenantry.v1 import role_service_pb2, session_service_pb2, tenant_service_pb2, user_service_pb2
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.operating import STUBS, read_records
@@ -134,7 +135,7 @@ async def test_the_token_of_a_session_is_in_the_cookie_alone(master: MasterProce
         answer = await signed_in(console, master, name)
         session = session_service_pb2.SignInResponse.FromString(answer.content)
         assert (session.name, session.token) == (name, "")
-        cookie = answer.headers["set-cookie"]
+        cookie, _ = answer.headers.get_list("set-cookie")
         token = cookie.partition("=")[2].partition(";")[0]
         assert cookie == f"__Host-tenantry={token}; Path=/; Secure; HttpOnly; SameSite=Strict"
         assert token.encode() not in answer.content
@@ -147,6 +148,27 @@ async def test_the_token_of_a_session_is_in_the_cookie_alone(master: MasterProce
         )
         assert again.status_code == 401
         assert "Max-Age=0" in again.headers["set-cookie"]
+
+
+async def test_the_proof_of_a_sign_in_is_in_a_cookie_of_its_own(master: MasterProcess) -> None:
+    """No script sees it, signing out leaves it, and with it the browser signs in where somebody has used up all attempts."""
+    name = await new_user(master)
+    source = fresh_address()
+    async with client(master, source) as console, client(master, source) as guesser:
+        answer = await signed_in(console, master, name)
+        _, cookie = answer.headers.get_list("set-cookie")
+        proof = cookie.partition("=")[2].partition(";")[0]
+        assert cookie == (f"__Host-tenantry-proof={proof}; Max-Age=15552000; Path=/; Secure; HttpOnly; SameSite=Strict")
+        assert proof.startswith("tnp_") and proof.encode() not in answer.content
+        out = await post(console, master, SIGN_OUT, session_service_pb2.SignOutRequest())
+        assert proof in str(console.cookies) and "proof" not in out.headers["set-cookie"]
+        wrong = session_service_pb2.SignInRequest(name=name, password="not the one")
+        async with asyncio.TaskGroup() as group:
+            guesses = [group.create_task(post(guesser, master, SIGN_IN, wrong)) for _ in range(6)]
+            await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+            assert (await signed_in(console, master, name)).status_code == 200
+        reasons = sorted(reason(task.result().json()) for task in guesses)
+        assert reasons == [SignInRefused.reason] * 5 + [TooManyAttempts.reason], "one waits for a turn, one is refused"
 
 
 async def test_only_the_cookie_says_who_calls(master: MasterProcess) -> None:

@@ -68,16 +68,16 @@ async def test_a_hash_with_older_parameters_is_made_anew_when_its_password_is_ri
 
 
 async def test_what_does_not_fit_into_the_queue_is_refused_without_work() -> None:
-    """A thousand attempts at once cost as many hashes as there are places; the reserved ones are for who is known."""
+    """A thousand attempts at once cost as many hashes as there are places; some are for who is known, some for who is proven."""
     hasher = Counted()
     hashing = PasswordHashing(hasher, threads=2, waiting=6, reserved=2)
     hasher.gate.clear()
     kept = WEAK.hash("x")
     async with asyncio.TaskGroup() as group:
 
-        async def attempt(*, known: bool) -> bool:
+        async def attempt(*, known: bool, proven: bool = False) -> bool:
             try:
-                await hashing.verify(kept, "x", known=known)
+                await hashing.verify(kept, "x", known=known, proven=proven)
             except TooManyAttempts:
                 return False
             return True
@@ -86,10 +86,13 @@ async def test_what_does_not_fit_into_the_queue_is_refused_without_work() -> Non
         await asyncio.sleep(0)
         friends = [group.create_task(attempt(known=True)) for _ in range(10)]
         await asyncio.sleep(0)
+        proven = [group.create_task(attempt(known=True, proven=True)) for _ in range(10)]
+        await asyncio.sleep(0)
         hasher.gate.set()
     assert sum(task.result() for task in strangers) == 6
     assert sum(task.result() for task in friends) == 2
-    assert len(hasher.verified) == hashing.computed == 8
+    assert sum(task.result() for task in proven) == 2
+    assert len(hasher.verified) == hashing.computed == 10
     assert (await hashing.verify(kept, "x", known=False)).right, "and afterwards there is room again"
     hashing.close()
 

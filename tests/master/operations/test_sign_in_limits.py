@@ -14,6 +14,7 @@ from tenantry.master.operations.sign_in_limits import (
     USER_PER_HOUR,
     SignInLimits,
     source_of,
+    source_of_device,
 )
 from tenantry.protocol.failures import TooManyAttempts
 
@@ -88,11 +89,26 @@ def test_nobody_shuts_out_a_user_who_has_signed_in_from_there_before() -> None:
         limits.succeeded(limits.begin("ada", "192.0.2.1", second * 1_000, known=True))
 
 
-def test_who_guesses_from_a_users_own_address_makes_the_user_wait_a_minute_at_most() -> None:
-    """Behind one address with an attacker: slower, but never for long."""
+def test_where_a_user_is_known_turns_are_a_minute_apart_and_a_device_has_its_own() -> None:
+    """Guesses behind the user's own address for an hour: one a minute at most, and none of them is one of the user's device."""
     limits = SignInLimits()
-    guesses(limits, "ada", "192.0.2.1", range(0, HOUR, 1_000), known=True)
-    limits.succeeded(limits.begin("ada", "192.0.2.1", HOUR + LONGEST_WAIT_WHERE_KNOWN_MS, known=True))
+    passed = guesses(limits, "ada", "192.0.2.1", range(0, HOUR, 1_000), known=True)
+    assert passed <= HOUR // LONGEST_WAIT_WHERE_KNOWN_MS + 10
+    assert 0 < limits.wait_ms("ada", "192.0.2.1", HOUR) <= LONGEST_WAIT_WHERE_KNOWN_MS
+    assert limits.wait_ms("ada", source_of_device("d1"), HOUR) == 0
+    limits.succeeded(limits.begin("ada", source_of_device("d1"), HOUR, known=True))
+    assert limits.wait_ms("ada", "192.0.2.1", HOUR) > 0, (
+        "and signing in there does not give the guesser a new beginning"
+    )
+
+
+def test_what_found_no_room_was_no_attempt() -> None:
+    """As often as it likes: neither the user nor the source nor strangers have fewer for it."""
+    limits = SignInLimits()
+    for known in (False, True):
+        for _ in range(1_000):
+            limits.not_made(limits.begin("ada", "192.0.2.1", 0, known=known))
+        assert limits.wait_ms("ada", "192.0.2.1", 0) == 0
 
 
 def test_after_an_attack_everybody_is_let_in_again_soon() -> None:

@@ -1,6 +1,7 @@
 """Signing in with a password and a second factor, over real gRPC."""
 
 import asyncio
+import contextlib
 import secrets
 from datetime import UTC, datetime
 
@@ -19,7 +20,7 @@ from tenantry.protocol.failures import (
     TooManyAttempts,
 )
 from tenantry.transport.statuses import failure_of
-from tenantry.v1 import session_service_pb2, user_service_pb2
+from tenantry.v1 import session_service_pb2, session_service_pb2_grpc, user_service_pb2
 from tests.servers.master import MasterProcess
 from tests.servers.operating import read_records
 from tests.servers.refusals import refused
@@ -228,6 +229,61 @@ async def test_guessing_is_refused_and_does_not_shut_out_the_user(master: Master
     assert reasons.count(SignInRefused.reason) <= 6
     assert reasons[-1] == TooManyAttempts.reason
     await sign_in(master, name)
+
+
+async def test_a_guesser_behind_the_users_own_address_does_not_keep_out_a_device_that_was_signed_in(
+    master: MasterProcess,
+) -> None:
+    """On six connections from that very address without a pause: who brings no proof is told to wait, and each of ten sign-ins
+    with the proof of the one before succeeds at once.
+    """
+    name = await new_user(master)
+    stop, told_to_wait = asyncio.Event(), asyncio.Event()
+    async with seen_from(master, fresh_address()) as near, contextlib.AsyncExitStack() as stack:
+        own, *others = [await stack.enter_async_context(near.api_channel()) for _ in range(7)]
+        first = session_service_pb2.SignInRequest(name=name, password=PASSWORD)
+        proof = (await Person(master).call("SessionService.SignIn", first, on=own)).proof
+        assert proof.startswith("tnp_")
+
+        async def guess(channel: grpc.aio.Channel) -> None:
+            refusals = 0
+            stub = session_service_pb2_grpc.SessionServiceStub(channel)
+            while not stop.is_set():
+                wrong = session_service_pb2.SignInRequest(name=name, password=f"guess number {refusals}")
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    # Too short for a turn in the draw, so that nobody waits for one when the test ends.
+                    await stub.SignIn(wrong, timeout=0.9)
+                refusals += 1
+                if caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    told_to_wait.set()
+
+        async with asyncio.TaskGroup() as group:
+            for channel in others:
+                group.create_task(guess(channel))
+            await told_to_wait.wait()
+            for _ in range(10):
+                request = session_service_pb2.SignInRequest(name=name, password=PASSWORD, proof=proof)
+                proof = (await Person(master).call("SessionService.SignIn", request, on=own)).proof
+            stop.set()
+
+
+async def test_proving_oneself_again_has_attempts_of_its_own(master: MasterProcess) -> None:
+    """Who is signed in sets a new password while somebody guesses at the same address; wrong ones are told to wait as well."""
+    name = await new_user(master)
+    async with seen_from(master, fresh_address()) as near, near.api_channel() as channel:
+        person = await sign_in(master, name, on=channel)
+        for number in range(5):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await sign_in(master, name, f"guess number {number}", on=channel)
+        new = "quite another phrase " + secrets.token_hex(4)
+        change = pb.SetPasswordRequest(password=new, old_password=PASSWORD)
+        await person.call("UserService.SetPassword", change, on=channel)
+        wrong = pb.SetPasswordRequest(password=PASSWORD, old_password="not the one")
+        for _ in range(4):
+            with refused(SignInRefused):
+                await person.call("UserService.SetPassword", wrong, on=channel)
+        with refused(TooManyAttempts):
+            await person.call("UserService.SetPassword", wrong, on=channel)
 
 
 async def test_an_api_token_is_not_signed_out(master: MasterProcess) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tenantry.v1.session_service_pb2 import SignInResponse
 
 DEFAULT_NAME = "default"
+PATIENCE_S = 75.0
+"""A sign-in may have to wait a minute for its turn, where somebody else tries the same name at the same address."""
 _FILE = click.Path(path_type=Path)
 
 
@@ -69,7 +71,7 @@ def login(
     from tenantry.cli.connection import Master
     from tenantry.cli.profiles import changing_profiles, profiles_path
 
-    openid = openid or device
+    openid, proof = openid or device, ""
     ways = {"--token-file": token_file, "--user": user, "--openid": openid or None, "--certificate": certificate}
     chosen = [way for way, value in ways.items() if value is not None]
     if len(chosen) > 1:
@@ -77,8 +79,9 @@ def login(
     listener = "machines" if certificate is not None else "api"
     name, reached = _reach(invocation, address, ca_file, ca_fingerprint, trust_domain, listener)
     if user is not None:
-        with Master(reached, invocation.timeout) as stranger:
-            session = _sign_in(stranger, user, password_file)
+        with Master(reached, max(invocation.timeout, PATIENCE_S)) as stranger:
+            session = _sign_in(stranger, user, password_file, _load().proof_of(reached.address, user))
+        proof = session.proof
         profile = replace(reached, token=session.token, session=True)
         _tell_of_factors(session)
     elif openid:
@@ -96,6 +99,8 @@ def login(
     path = profiles_path()
     with changing_profiles(path) as held:
         held[0] = held[0].with_profile(name, profile)
+        if proof:
+            held[0] = held[0].with_proof(profile.address, who, proof)
     plain = {"profile": name, "address": profile.address, "instance_id": instance, "caller": who}
     invocation.printer().document(
         plain,
@@ -108,7 +113,8 @@ def login(
 def logout(invocation: Invocation) -> None:
     """End the session on the Master and forget the profile in use (or --profile).
 
-    A token or certificate that was made for a program stays valid; `tenantry token revoke` ends a token.
+    A token or certificate that was made for a program stays valid; `tenantry token revoke` ends a token. What proves to the
+    Master that this device has signed in before is kept for the next time; `tenantry profile delete` forgets that too.
     """
     from tenantry.cli.profiles import changing_profiles, profiles_path
 
@@ -174,13 +180,13 @@ def _reach(
     return name, Profile(address, domain, roots)
 
 
-def _sign_in(stranger: Master, user: str, password_file: Path | None) -> SignInResponse:
+def _sign_in(stranger: Master, user: str, password_file: Path | None, proof: str) -> SignInResponse:
     """A session by password; the code is asked for when the Master wants one."""
     from tenantry.cli.confirmation import ask_secret
     from tenantry.protocol.failures import SecondFactorRequired
     from tenantry.v1 import session_service_pb2
 
-    request = session_service_pb2.SignInRequest(name=user, password=ask_secret("Password", password_file))
+    request = session_service_pb2.SignInRequest(name=user, password=ask_secret("Password", password_file), proof=proof)
     try:
         return stranger.call(stranger.sessions.SignIn, request)
     except SecondFactorRequired:

@@ -76,11 +76,15 @@ def show_profile(invocation: Invocation, name: str | None) -> None:
 @click.argument("name", shell_complete=_complete_names)
 @pass_invocation
 def delete_profile(invocation: Invocation, name: str) -> None:
-    """Forget a profile, token included. The token itself stays valid on the Master."""
+    """Forget a profile, token included, and what proves earlier sign-ins at its address.
+
+    The token itself stays valid on the Master.
+    """
     from tenantry.cli.profiles import changing_profiles, profiles_path
 
     with changing_profiles(profiles_path()) as held:
-        held[0] = held[0].without(name)
+        address = held[0].get(name).address
+        held[0] = held[0].without(name).without_proofs(address)
     invocation.printer().document({"deleted": name}, lambda: [f"Profile {name} is deleted."])
 
 

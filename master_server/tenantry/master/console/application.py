@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -30,9 +31,10 @@ HIGH_WATER: Final = 256 * 1024
 """Bytes that wait for a slow browser before the stream is read no further."""
 
 _BODILESS: Final = ("GET", "HEAD")
+_SIGN_IN: Final = "/tenantry.v1.SessionService/SignIn"
 _SIGN_OUT: Final = "/tenantry.v1.SessionService/SignOut"
 _SIGN_INS: Final[Mapping[str, type[Any]]] = {
-    "/tenantry.v1.SessionService/SignIn": session_service_pb2.SignInResponse,
+    _SIGN_IN: session_service_pb2.SignInResponse,
     "/tenantry.v1.OpenIdService/FinishSignIn": openid_service_pb2.FinishSignInResponse,
     "/tenantry.v1.OpenIdService/FinishDeviceSignIn": openid_service_pb2.FinishDeviceSignInResponse,
 }
@@ -77,6 +79,8 @@ class Console:
                 check_head(scope["method"], headers, streaming=streaming)
                 call = read_call(scope["path"], headers, body, streaming=streaming)
                 token = cookies.session_token(headers.get("cookie", ""))
+                if call.method == _SIGN_IN:
+                    call = _with_proof(call, cookies.sign_in_proof(headers.get("cookie", "")))
                 if streaming:
                     await self._stream(call, token, _browser(scope), receive, send)
                 else:
@@ -137,8 +141,9 @@ class Console:
             return
         fields: Fields = (("content-type", connect.UNARY), *NOT_KEPT)
         if call.method in _SIGN_INS:
-            answer, secret = _take_secret(_SIGN_INS[call.method], answer)
+            answer, secret, proof = _take_secrets(_SIGN_INS[call.method], answer)
             fields += (cookies.hold(secret),) if secret else ()
+            fields += (cookies.hold_proof(proof),) if proof else ()
         elif call.method == _SIGN_OUT:
             fields += (cookies.let_go(),)
         await _reply(send, HTTPStatus.OK, answer, fields)
@@ -205,14 +210,23 @@ class _Outgoing:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-def _take_secret(kind: type[Any], answer: bytes) -> tuple[bytes, str]:
-    """The answer of a sign-in without the token of its session, which no script is to see, and the token."""
+def _with_proof(call: Call, proof: str | None) -> Call:
+    """A sign-in with the proof of an earlier one from the cookie, which the page that asks cannot read."""
+    if proof is None:
+        return call
+    # Of a field that comes twice the last one counts: the message itself need not be read for this.
+    return replace(call, message=call.message + session_service_pb2.SignInRequest(proof=proof).SerializeToString())
+
+
+def _take_secrets(kind: type[Any], answer: bytes) -> tuple[bytes, str, str]:
+    """The answer of a sign-in without what no script is to see: the token of its session, and the proof. And these two."""
     message = kind.FromString(answer)
     session = message if isinstance(message, session_service_pb2.SignInResponse) else message.session
-    secret = str(session.token)
+    secret, proof = str(session.token), str(session.proof)
     if secret:
         session.ClearField("token")
-    return bytes(message.SerializeToString()), secret
+        session.ClearField("proof")
+    return bytes(message.SerializeToString()), secret, proof
 
 
 def _is_over(ending: Ending) -> bool:

@@ -12,8 +12,8 @@ from tenantry.master.console.connect import Call, Ending, code_of
 from tenantry.master.rpc.callers import BROUGHT_FOR
 from tenantry.transport.settings import client_options, without_pings
 
-UNARY_S: Final = 60.0
-"""How long a call may take that answers once, whatever its caller says."""
+UNARY_S: Final = 75.0
+"""How long a call may take that answers once, whatever its caller says: a sign-in waits up to a minute for its turn."""
 
 
 class CallFailed(Exception):

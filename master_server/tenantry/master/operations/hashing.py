@@ -23,7 +23,8 @@ LANES: Final = 1
 THREADS: Final = 2
 WAITING: Final = 12
 RESERVED: Final = 4
-"""Places that strangers cannot take: for users who come from where they have signed in before, and for those signed in."""
+"""Places that strangers cannot take: for users who come from where they have signed in before, and for those signed in. As many
+again, which these cannot take either, for who proves an earlier sign-in."""
 
 
 def make_hasher() -> PasswordHasher:
@@ -50,7 +51,9 @@ class PasswordHashing:
         waiting: int = WAITING,
         reserved: int = RESERVED,
     ) -> None:
-        """``waiting``: attempts under way or in the queue; ``reserved``: so many more for those who are known."""
+        """``waiting``: attempts under way or in the queue; ``reserved``: so many more for those who are known, and as many again
+        for who is proven.
+        """
         self._hasher = hasher or make_hasher()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password")
         self._waiting = waiting
@@ -68,16 +71,16 @@ class PasswordHashing:
         """
         return await self._run(lambda: self._hasher.hash(check_guesses(password, *words)), known=True)
 
-    async def verify(self, kept: str | None, password: str, *, known: bool) -> Verdict:
+    async def verify(self, kept: str | None, password: str, *, known: bool, proven: bool = False) -> Verdict:
         """Compare with the hash that is kept; None costs as much and is never right. Raises TooManyAttempts."""
-        return await self._run(lambda: self._verify(kept, password), known=known)
+        return await self._run(lambda: self._verify(kept, password), known=known, proven=proven)
 
     def close(self) -> None:
         """End the threads, after what is under way."""
         self._executor.shutdown(cancel_futures=True)
 
-    async def _run(self, function: Callable[[], T], *, known: bool) -> T:
-        if self._under_way >= self._waiting + (self._reserved if known else 0):
+    async def _run(self, function: Callable[[], T], *, known: bool, proven: bool = False) -> T:
+        if self._under_way >= self._waiting + self._reserved * (2 if proven else 1 if known else 0):
             raise TooManyAttempts(retry_after_s=1)
         self._under_way += 1
         self.computed += 1

@@ -47,14 +47,19 @@ class Seal:
 
 
 def load_seal(path: Path) -> Seal:
-    """The seal whose key is in this private file, which is made where there is none. Raises OSError, FileExposed, ValueError."""
+    """The seal whose key is in this private file (`load_key`). Raises OSError, FileExposed, ValueError."""
+    return Seal(load_key(path))
+
+
+def load_key(path: Path) -> bytes:
+    """The Master's secret in this private file, which is made where there is none. Raises OSError, FileExposed."""
     try:
-        key = read_private(path)
+        return read_private(path)
     except FileNotFoundError:
         key = secrets.token_bytes(KEY_BYTES)
         private_directory(path.parent)
         write_private(path, key)
-    return Seal(key)
+        return key
 
 
 def _bound(user_id: int) -> bytes:

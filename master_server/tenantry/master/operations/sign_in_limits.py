@@ -2,7 +2,8 @@
 
 Four bounds. The pair of user and source waits longer after each failure. A source, a user (over all sources), and all strangers
 together have a bucket each. A source from which the user has signed in before is bound by its own pair alone: whatever others do
-elsewhere, it goes on, and its longest wait is a minute. An attempt counts from its beginning, so that many at once gain nothing.
+elsewhere, it goes on, and its longest wait is a minute. A device that proves an earlier sign-in of the user, and the user who is
+signed in, are sources of their own of that kind. An attempt counts from its beginning, so that many at once gain nothing.
 """
 
 import ipaddress
@@ -21,6 +22,9 @@ USER_CAPACITY, USER_PER_HOUR = 20, 100
 STRANGERS_PER_MINUTE: Final = 120
 REMEMBERED: Final = 10_000
 
+SIGNED_IN: Final = "signed in"
+"""The source of everything that is proven again in a session: strangers have no part in it."""
+
 
 def source_of(host: str) -> str:
     """What attempts are counted by: an IPv4 address, or the /64 network of an IPv6 address, all of which one machine can have."""
@@ -33,6 +37,11 @@ def source_of(host: str) -> str:
             return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
     return str(address)
+
+
+def source_of_device(device: str) -> str:
+    """The source of attempts with the proof of this device, wherever it is."""
+    return f"device {device}"
 
 
 @dataclass(slots=True)
@@ -65,12 +74,17 @@ class SignInLimits:
         """How much is remembered."""
         return len(self._pairs) + len(self._sources) + len(self._users)
 
+    def wait_ms(self, user: str, source: str, now_ms: int) -> int:
+        """How long this user waits at this source, whatever others do there and elsewhere; 0: not at all."""
+        pair = self._pairs.get((user, source))
+        return max(0, pair.until_ms - now_ms) if pair is not None else 0
+
     def begin(self, user: str, source: str, now_ms: int, *, known: bool) -> Attempt:
         """Count an attempt. ``known``: the user has signed in from there before. Raises TooManyAttempts, and counts nothing then."""
         pair = self._pairs.get((user, source))
         if pair is not None and now_ms - pair.at_ms > FORGIVEN_AFTER_MS:
             pair.failures = 0
-        own_wait = pair.until_ms - now_ms if pair is not None else 0
+        own_wait = self.wait_ms(user, source, now_ms)
         if known:
             refuse_early(own_wait)
         else:
@@ -95,10 +109,12 @@ class SignInLimits:
     def succeeded(self, attempt: Attempt) -> None:
         """The attempt let somebody in: it costs nothing, and the failures before it are forgotten."""
         self._pairs.pop((attempt.user, attempt.source), None)
-        if not attempt.known:
-            self._sources.give_back(attempt.source)
-            self._users.give_back(attempt.user)
-            self._strangers.give_back("")
+        self._give_back(attempt)
+
+    def not_made(self, attempt: Attempt) -> None:
+        """Nothing was compared, because there was no room for it: it was no attempt."""
+        self.half_way(attempt)
+        self._give_back(attempt)
 
     def half_way(self, attempt: Attempt) -> None:
         """The password was right and a code is needed: no failure, but it has cost what a guess costs."""
@@ -106,6 +122,12 @@ class SignInLimits:
         if pair is not None:
             pair.failures = max(0, pair.failures - 1)
             pair.until_ms = 0
+
+    def _give_back(self, attempt: Attempt) -> None:
+        if not attempt.known:
+            self._sources.give_back(attempt.source)
+            self._users.give_back(attempt.user)
+            self._strangers.give_back("")
 
 
 def _wait_ms(failures: int, *, known: bool) -> int:

@@ -4,8 +4,9 @@ Every attempt is counted, costs one hash whoever is named, and is answered alike
 wrong or the user is disabled.
 """
 
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -17,10 +18,12 @@ from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.hashing import PasswordHashing, Verdict
+from tenantry.master.operations.lots import Lots
+from tenantry.master.operations.proofs import SignInProofs
 from tenantry.master.operations.sealing import Seal, SealBroken
 from tenantry.master.operations.second_factors import CodeUse, use_code
 from tenantry.master.operations.sessions import OpenedSession, SessionTerms, new_token_secret, open_session
-from tenantry.master.operations.sign_in_limits import Attempt, SignInLimits, source_of
+from tenantry.master.operations.sign_in_limits import SIGNED_IN, Attempt, SignInLimits, source_of, source_of_device
 from tenantry.master.operations.throttling import TokenBuckets
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import Failure, SecondFactorRequired, SignInRefused, TooManyAttempts
@@ -35,7 +38,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A sign-in that succeeded, and how many recovery codes are left where it took one.
+    """A sign-in that succeeded, how many recovery codes are left where it took one, and a proof of it for the next.
 
     ``second_factor_missing``: the session is good for enrolling one, and nothing else.
     """
@@ -43,6 +46,7 @@ class Passed:
     session: OpenedSession
     recovery_codes_left: int | None
     second_factor_missing: bool = False
+    proof: str = field(default="", repr=False)
 
 
 class SignInDesk:
@@ -57,6 +61,8 @@ class SignInDesk:
         seal: Seal,
         terms: SessionTerms,
         clocks: Clocks,
+        proofs: SignInProofs,
+        lots: Lots,
     ) -> None:
         """``read`` runs a function with a read transaction, off the event loop."""
         self._committer = committer
@@ -65,12 +71,26 @@ class SignInDesk:
         self._limits = limits
         self._seal = seal
         self._clocks = clocks
+        self._proofs = proofs
+        self._lots = lots
         self.terms = terms
         self._written = TokenBuckets(AUDITED_PER_MINUTE, per_minute=AUDITED_PER_MINUTE, keys=1)
 
-    async def sign_in(self, name: str, password: str, code: str, address: str, host: str, request_id: str) -> Passed:
-        """A session. ``address`` is for the audit, ``host`` is what attempts are counted by.
+    async def sign_in(
+        self,
+        name: str,
+        password: str,
+        code: str,
+        address: str,
+        host: str,
+        request_id: str,
+        *,
+        proof: str = "",
+        patience_s: float = math.inf,
+    ) -> Passed:
+        """A session. ``address`` is for the audit and tells connections apart, ``host`` is what attempts are counted by.
 
+        ``proof`` is of an earlier sign-in; who brings one shares its attempts with nobody. ``patience_s``: how long the caller waits.
         Raises SignInRefused, SecondFactorRequired, TooManyAttempts.
         """
         folded, source = fold_user_name(name[:MAX_NAME]), source_of(host)
@@ -82,9 +102,13 @@ class SignInDesk:
         user, known = await self._read(find)
         # What is typed as a name may be a password: only names that there are stand in the audit.
         actor = Actor("user", folded if user is not None else "unknown", address, request_id)
+        device = None if user is None else self._proofs.device_of(user, proof, self._clocks.wall_ms())
         try:
-            attempt = self._limits.begin(folded, source, self._clocks.steady_ms(), known=known)
-            verdict = await self._verify(user.password if user is not None else None, password, known=known)
+            attempt = self._begin_with_proof(folded, device)
+            proven = attempt is not None
+            if attempt is None:
+                attempt = await self._begin_without(folded, source, address, patience_s, known=known)
+            verdict = await self._verify(attempt, user.password if user is not None else None, password, proven=proven)
         except TooManyAttempts as refusal:
             await self._write_down_some(actor, refusal)
             raise
@@ -122,7 +146,7 @@ class SignInDesk:
                 now_ms=now_ms,
                 permissions=frozenset() if missing else None,
             )
-            return Passed(opened, left, missing)
+            return Passed(opened, left, missing, self._proofs.make(present, now_ms, device))
 
         passed = await self._committer.run(work)
         if passed is None:
@@ -130,10 +154,10 @@ class SignInDesk:
         self._limits.succeeded(attempt)
         return passed
 
-    async def prove_password(self, user: User, password: str, actor: Actor, host: str, action: str) -> None:
+    async def prove_password(self, user: User, password: str, actor: Actor, action: str) -> None:
         """Let a user who is signed in go on who knows the own password. Raises SignInRefused, TooManyAttempts."""
-        attempt = await self._begin(user, host)
-        verdict = await self._verify(user.password, password, known=True)
+        attempt = self._begin_signed_in(user)
+        verdict = await self._verify(attempt, user.password, password)
         if not verdict.right:
             await self._refuse(actor, action)
         self._limits.succeeded(attempt)
@@ -143,7 +167,6 @@ class SignInDesk:
         user: User,
         code: str,
         actor: Actor,
-        host: str,
         action: str,
         then: Callable[[Transaction, User, CodeUse, int], User],
     ) -> User:
@@ -152,7 +175,7 @@ class SignInDesk:
         ``then`` gets the user with the code used up, what was used, and the time. Raises SignInRefused, TooManyAttempts, and
         what ``then`` raises.
         """
-        attempt = await self._begin(user, host)
+        attempt = self._begin_signed_in(user)
         now_ms = self._clocks.wall_ms()
 
         def work(transaction: Transaction) -> User | None:
@@ -177,15 +200,33 @@ class SignInDesk:
         """A second factor's secret as the store keeps it."""
         return self._seal.seal(user_id, secret)
 
-    async def _begin(self, user: User, host: str) -> Attempt:
-        source = source_of(host)
-        sources = await self._read(lambda transaction: transaction.sign_in_sources.of_user(user.id))
-        return self._limits.begin(user.name, source, self._clocks.steady_ms(), known=source in sources)
+    def _begin_with_proof(self, name: str, device: str | None) -> Attempt | None:
+        """An attempt of a device; None where there is none, or it has used up what it had: then it is like any other."""
+        if device is None:
+            return None
+        try:
+            return self._limits.begin(name, source_of_device(device), self._clocks.steady_ms(), known=True)
+        except TooManyAttempts:
+            return None
 
-    async def _verify(self, kept: str | None, password: str, *, known: bool) -> Verdict:
+    async def _begin_without(self, name: str, source: str, address: str, patience_s: float, *, known: bool) -> Attempt:
+        wait_ms = self._limits.wait_ms(name, source, self._clocks.steady_ms())
+        if known and (wait_ms > 0 or self._lots.contested((name, source))):
+            await self._lots.draw((name, source), address, wait_ms, patience_s)
+        return self._limits.begin(name, source, self._clocks.steady_ms(), known=known)
+
+    def _begin_signed_in(self, user: User) -> Attempt:
+        return self._limits.begin(user.name, SIGNED_IN, self._clocks.steady_ms(), known=True)
+
+    async def _verify(self, attempt: Attempt, kept: str | None, password: str, *, proven: bool = False) -> Verdict:
         # A password that could not have been set is not hashed, however long it is; the answer takes as long all the same.
         too_long = len(password) > MAX_LENGTH
-        return await self._hashing.verify(None if too_long else kept, "" if too_long else password, known=known)
+        kept, password = (None, "") if too_long else (kept, password)
+        try:
+            return await self._hashing.verify(kept, password, known=attempt.known, proven=proven)
+        except TooManyAttempts:
+            self._limits.not_made(attempt)
+            raise
 
     def _use(self, user: User, code: str, now_ms: int) -> CodeUse | None:
         try:

@@ -10,9 +10,11 @@ from tenantry.master.operations.authorities import TrustKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.hashing import PasswordHashing
+from tenantry.master.operations.lots import Lots
 from tenantry.master.operations.openid_flows import OpenIdFlows
+from tenantry.master.operations.proofs import SignInProofs
 from tenantry.master.operations.register import TenantRegister
-from tenantry.master.operations.sealing import load_seal
+from tenantry.master.operations.sealing import Seal, load_key
 from tenantry.master.operations.sessions import SessionTerms
 from tenantry.master.operations.sign_in_limits import SignInLimits
 from tenantry.master.operations.signing_in import SignInDesk
@@ -54,15 +56,18 @@ class PeopleServices:
         master_name: str,
     ) -> None:
         """``seal_key``: the file that opens the secrets of second factors, made where there is none. Raises as `load_seal`."""
+        secret = load_key(seal_key)
         self._hashing = PasswordHashing()
         desk = SignInDesk(
             committer,
             partial(reader.run, sight=EVERYTHING),
             self._hashing,
             SignInLimits(),
-            load_seal(seal_key),
+            Seal(secret),
             terms,
             clocks,
+            SignInProofs(secret),
+            Lots(),
         )
         self._sessions = SessionServicer(desk, committer, clocks)
         self._openid = OpenIdServicer(openid)

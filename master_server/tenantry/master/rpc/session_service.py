@@ -1,6 +1,8 @@
 """`SessionService`: signing in with a password, and out."""
 
+import math
 import secrets
+from typing import Any
 
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -21,6 +23,8 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         self._clocks = clocks
 
     async def SignIn(self, request: pb.SignInRequest, context: Context) -> pb.SignInResponse:
+        # None where the caller has no deadline, which the declared type does not say.
+        left_s: Any = context.time_remaining()
         passed = await self._desk.sign_in(
             request.name,
             request.password,
@@ -28,6 +32,8 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
             peer_address(context),
             peer_host(context),
             ACTOR.get().request_id or secrets.token_hex(8),
+            proof=request.proof,
+            patience_s=math.inf if left_s is None else left_s,
         )
         token = passed.session.token
         return pb.SignInResponse(
@@ -38,6 +44,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
             idle_timeout=to_duration(self._desk.terms.idle_ms),
             recovery_codes_left=passed.recovery_codes_left,
             second_factor_missing=passed.second_factor_missing,
+            proof=passed.proof,
         )
 
     async def SignOut(self, request: pb.SignOutRequest, context: Context) -> pb.SignOutResponse:

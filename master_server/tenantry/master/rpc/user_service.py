@@ -22,7 +22,7 @@ from tenantry.master.operations.second_factors import CodeUse
 from tenantry.master.operations.signing_in import SignInDesk
 from tenantry.master.operations.viewers import Viewer
 from tenantry.master.pki.issuing import issue_machine_certificate
-from tenantry.master.rpc.callers import ACTOR, VIEWER, Context, peer_host
+from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.people_messages import decode_user, encode_certificate, encode_user, lifetime_ms
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.transaction import Transaction
@@ -139,7 +139,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             raise NotAMachine(user=user.name, wanted="a password")
         own = user.id == viewer.user_id
         if own and user.password is not None:
-            await self._desk.prove_password(user, request.old_password, actor, peer_host(context), "user.set_password")
+            await self._desk.prove_password(user, request.old_password, actor, "user.set_password")
         hashed = await self._desk.hash(password, user.name, user.display_name, user.email)
         now_ms = self._clocks.wall_ms()
 
@@ -160,8 +160,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         if user.second_factor:
             raise SecondFactorInForce(user=user.name)
         if user.password is not None:
-            host = peer_host(context)
-            await self._desk.prove_password(user, request.password, actor, host, "user.enrol_second_factor")
+            await self._desk.prove_password(user, request.password, actor, "user.enrol_second_factor")
         secret, now_ms = second_factors.make_secret(), self._clocks.wall_ms()
         sealed = self._desk.seal(user.id, secret)
 
@@ -189,7 +188,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             return users.confirm_second_factor(transaction, actor, present, kept, now_ms, spare=viewer.token_id)
 
         action = "user.confirm_second_factor"
-        await self._desk.spend_code(user, request.code, actor, peer_host(context), action, confirm)
+        await self._desk.spend_code(user, request.code, actor, action, confirm)
         return pb.ConfirmSecondFactorResponse(recovery_codes=codes)
 
     async def RemoveSecondFactor(
@@ -207,7 +206,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
                 return users.remove_second_factor(transaction, actor, present, now_ms, spare=spare)
 
             action = "user.remove_second_factor"
-            changed = await self._desk.spend_code(user, request.code, actor, peer_host(context), action, remove)
+            changed = await self._desk.spend_code(user, request.code, actor, action, remove)
         else:
             now_ms = self._clocks.wall_ms()
             changed = await self._committer.run(lambda transaction: _remove(transaction, actor, viewer, user, now_ms))

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tenantry/v1/session_service.proto\x12\x0btenantry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"=\n\rSignInRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\"\xfa\x01\n\x0eSignInResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0cidle_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12 \n\x13recovery_codes_left\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x15second_factor_missing\x18\x07 \x01(\x08\x42\x16\n\x14_recovery_codes_left\"\x10\n\x0eSignOutRequest\"\x11\n\x0fSignOutResponse2\x99\x01\n\x0eSessionService\x12\x41\n\x06SignIn\x12\x1a.tenantry.v1.SignInRequest\x1a\x1b.tenantry.v1.SignInResponse\x12\x44\n\x07SignOut\x12\x1b.tenantry.v1.SignOutRequest\x1a\x1c.tenantry.v1.SignOutResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tenantry/v1/session_service.proto\x12\x0btenantry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"L\n\rSignInRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\r\n\x05proof\x18\x04 \x01(\t\"\x89\x02\n\x0eSignInResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0cidle_timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12 \n\x13recovery_codes_left\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x1d\n\x15second_factor_missing\x18\x07 \x01(\x08\x12\r\n\x05proof\x18\x08 \x01(\tB\x16\n\x14_recovery_codes_left\"\x10\n\x0eSignOutRequest\"\x11\n\x0fSignOutResponse2\x99\x01\n\x0eSessionService\x12\x41\n\x06SignIn\x12\x1a.tenantry.v1.SignInRequest\x1a\x1b.tenantry.v1.SignInResponse\x12\x44\n\x07SignOut\x12\x1b.tenantry.v1.SignOutRequest\x1a\x1c.tenantry.v1.SignOutResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantry.v1.session_service
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SIGNINREQUEST']._serialized_start=115
-  _globals['_SIGNINREQUEST']._serialized_end=176
-  _globals['_SIGNINRESPONSE']._serialized_start=179
-  _globals['_SIGNINRESPONSE']._serialized_end=429
-  _globals['_SIGNOUTREQUEST']._serialized_start=431
-  _globals['_SIGNOUTREQUEST']._serialized_end=447
-  _globals['_SIGNOUTRESPONSE']._serialized_start=449
-  _globals['_SIGNOUTRESPONSE']._serialized_end=466
-  _globals['_SESSIONSERVICE']._serialized_start=469
-  _globals['_SESSIONSERVICE']._serialized_end=622
+  _globals['_SIGNINREQUEST']._serialized_end=191
+  _globals['_SIGNINRESPONSE']._serialized_start=194
+  _globals['_SIGNINRESPONSE']._serialized_end=459
+  _globals['_SIGNOUTREQUEST']._serialized_start=461
+  _globals['_SIGNOUTREQUEST']._serialized_end=477
+  _globals['_SIGNOUTRESPONSE']._serialized_start=479
+  _globals['_SIGNOUTRESPONSE']._serialized_end=496
+  _globals['_SESSIONSERVICE']._serialized_start=499
+  _globals['_SESSIONSERVICE']._serialized_end=652
 # @@protoc_insertion_point(module_scope)

@@ -27,22 +27,28 @@ class SignInRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The user's name. Required."""
     password: _builtins.str
     """The password. Required."""
     code: _builtins.str
     """A code of the second factor, or a recovery code. Empty: none, which is refused with SECOND_FACTOR_REQUIRED where one is needed."""
+    proof: _builtins.str
+    """The proof from the answer to an earlier sign-in of this user, or empty: with it attempts are counted apart from everybody else's.
+    One that does not hold any more is as good as none.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         password: _builtins.str = ...,
         code: _builtins.str = ...,
+        proof: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "name", b"name", "password", b"password"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "name", b"name", "password", b"password", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -61,6 +67,7 @@ class SignInResponse(_message.Message):
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     RECOVERY_CODES_LEFT_FIELD_NUMBER: _builtins.int
     SECOND_FACTOR_MISSING_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The bearer token of the session. Shown here and never again."""
     token_id: _builtins.str
@@ -71,6 +78,10 @@ class SignInResponse(_message.Message):
     """Recovery codes that are left, where the sign-in took one."""
     second_factor_missing: _builtins.bool
     """This Master requires a second factor and the user has none: the session may do nothing but enrol one. Sign in again after that."""
+    proof: _builtins.str
+    """Bring it to the next sign-in of this user, and keep it as a secret until then: it opens nothing, but stands for a device from
+    which the user has signed in. It holds for 180 days and until anything about the user is changed. Empty where it is not handed out.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the session ends, used or not."""
@@ -89,10 +100,11 @@ class SignInResponse(_message.Message):
         idle_timeout: _duration_pb2.Duration | None = ...,
         recovery_codes_left: _builtins.int | None = ...,
         second_factor_missing: _builtins.bool = ...,
+        proof: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_recovery_codes_left", b"_recovery_codes_left", "expire_time", b"expire_time", "idle_timeout", b"idle_timeout", "recovery_codes_left", b"recovery_codes_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery_codes_left", b"_recovery_codes_left", "expire_time", b"expire_time", "idle_timeout", b"idle_timeout", "name", b"name", "recovery_codes_left", b"recovery_codes_left", "second_factor_missing", b"second_factor_missing", "token", b"token", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery_codes_left", b"_recovery_codes_left", "expire_time", b"expire_time", "idle_timeout", b"idle_timeout", "name", b"name", "proof", b"proof", "recovery_codes_left", b"recovery_codes_left", "second_factor_missing", b"second_factor_missing", "token", b"token", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recovery_codes_left: _TypeAlias = _typing.Literal["recovery_codes_left"]  # noqa: Y015
     _WhichOneofArgType__recovery_codes_left: _TypeAlias = _typing.Literal["_recovery_codes_left", b"_recovery_codes_left"]  # noqa: Y015

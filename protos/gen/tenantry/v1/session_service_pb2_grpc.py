@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class SessionServiceStub:
     """Turns what a person knows and has into a session: a bearer token of short life. Other ways of signing in hand out the same kind
-    of token. Attempts are counted by user and source; none of them can shut out a user from where this user has signed in before.
+    of token. Attempts are counted by user and source. Nobody elsewhere can shut out a user from where this user has signed in before, and
+    nobody at all whoever brings the proof of an earlier sign-in.
     """
 
     def __init__(self, channel):
@@ -50,13 +51,16 @@ class SessionServiceStub:
 
 class SessionServiceServicer:
     """Turns what a person knows and has into a session: a bearer token of short life. Other ways of signing in hand out the same kind
-    of token. Attempts are counted by user and source; none of them can shut out a user from where this user has signed in before.
+    of token. Attempts are counted by user and source. Nobody elsewhere can shut out a user from where this user has signed in before, and
+    nobody at all whoever brings the proof of an earlier sign-in.
     """
 
     def SignIn(self, request, context):
         """A session for a name, a password and, where the user has a second factor, a code. Anybody.
         Fails with UNAUTHENTICATED (SIGN_IN_REFUSED: name, password or code is wrong, or the user is disabled, never telling which;
-        SECOND_FACTOR_REQUIRED: the password is right and a code is needed) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+        SECOND_FACTOR_REQUIRED: the password is right and a code is needed) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS). Where others try
+        the same name from the same known address, the answer may come after up to a minute: the next turn is drawn among the
+        connections that ask for it and whose deadline is longer than that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,7 +97,8 @@ def add_SessionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
     """Turns what a person knows and has into a session: a bearer token of short life. Other ways of signing in hand out the same kind
-    of token. Attempts are counted by user and source; none of them can shut out a user from where this user has signed in before.
+    of token. Attempts are counted by user and source. Nobody elsewhere can shut out a user from where this user has signed in before, and
+    nobody at all whoever brings the proof of an earlier sign-in.
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class SessionServiceStub:
     """Turns what a person knows and has into a session: a bearer token of short life. Other ways of signing in hand out the same kind
-    of token. Attempts are counted by user and source; none of them can shut out a user from where this user has signed in before.
+    of token. Attempts are counted by user and source. Nobody elsewhere can shut out a user from where this user has signed in before, and
+    nobody at all whoever brings the proof of an earlier sign-in.
     """
 
     @_typing.overload
@@ -38,7 +39,9 @@ class SessionServiceStub:
     SignIn: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SignInRequest, _session_service_pb2.SignInResponse]
     """A session for a name, a password and, where the user has a second factor, a code. Anybody.
     Fails with UNAUTHENTICATED (SIGN_IN_REFUSED: name, password or code is wrong, or the user is disabled, never telling which;
-    SECOND_FACTOR_REQUIRED: the password is right and a code is needed) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+    SECOND_FACTOR_REQUIRED: the password is right and a code is needed) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS). Where others try
+    the same name from the same known address, the answer may come after up to a minute: the next turn is drawn among the
+    connections that ask for it and whose deadline is longer than that.
     """
     SignOut: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SignOutRequest, _session_service_pb2.SignOutResponse]
     """Ends the session whose token is sent; it opens nothing any more. Everybody who is signed in. Fails with FAILED_PRECONDITION
@@ -48,14 +51,17 @@ class SessionServiceStub:
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
     """Turns what a person knows and has into a session: a bearer token of short life. Other ways of signing in hand out the same kind
-    of token. Attempts are counted by user and source; none of them can shut out a user from where this user has signed in before.
+    of token. Attempts are counted by user and source. Nobody elsewhere can shut out a user from where this user has signed in before, and
+    nobody at all whoever brings the proof of an earlier sign-in.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SignIn: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SignInRequest, _session_service_pb2.SignInResponse]  # type: ignore[assignment]
     """A session for a name, a password and, where the user has a second factor, a code. Anybody.
     Fails with UNAUTHENTICATED (SIGN_IN_REFUSED: name, password or code is wrong, or the user is disabled, never telling which;
-    SECOND_FACTOR_REQUIRED: the password is right and a code is needed) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+    SECOND_FACTOR_REQUIRED: the password is right and a code is needed) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS). Where others try
+    the same name from the same known address, the answer may come after up to a minute: the next turn is drawn among the
+    connections that ask for it and whose deadline is longer than that.
     """
     SignOut: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SignOutRequest, _session_service_pb2.SignOutResponse]  # type: ignore[assignment]
     """Ends the session whose token is sent; it opens nothing any more. Everybody who is signed in. Fails with FAILED_PRECONDITION
@@ -64,7 +70,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Turns what a person knows and has into a session: a bearer token of short life. Other ways of signing in hand out the same kind
-    of token. Attempts are counted by user and source; none of them can shut out a user from where this user has signed in before.
+    of token. Attempts are counted by user and source. Nobody elsewhere can shut out a user from where this user has signed in before, and
+    nobody at all whoever brings the proof of an earlier sign-in.
     """
 
     @_abc_1.abstractmethod
@@ -75,7 +82,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.SignInResponse, _abc.Awaitable[_session_service_pb2.SignInResponse]]:
         """A session for a name, a password and, where the user has a second factor, a code. Anybody.
         Fails with UNAUTHENTICATED (SIGN_IN_REFUSED: name, password or code is wrong, or the user is disabled, never telling which;
-        SECOND_FACTOR_REQUIRED: the password is right and a code is needed) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
+        SECOND_FACTOR_REQUIRED: the password is right and a code is needed) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS). Where others try
+        the same name from the same known address, the answer may come after up to a minute: the next turn is drawn among the
+        connections that ask for it and whose deadline is longer than that.
         """
 
     @_abc_1.abstractmethod
