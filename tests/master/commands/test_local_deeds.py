@@ -1,5 +1,6 @@
 """What is done on the machine and not over the API stands in the audit as well: by commands, and by files that were changed."""
 
+import asyncio
 import functools
 import json
 from collections.abc import Callable
@@ -15,14 +16,16 @@ from tenantry.master.bootstrap import running_master
 from tenantry.master.commands.program import execute, program
 from tenantry.master.config import load
 from tenantry.master.domain.records import StreamName
+from tenantry.master.operations.local_deeds import DeedFolder, write_deeds
 from tenantry.master.sql.database import Database
+from tenantry.process.files import write_private
 from tenantry.protocol.licences import LicenceKind
 from tests.servers.deadlines import eventually
 from tests.servers.licensing import issuer_key, issuer_key_file, licence_for
 
+NOW_MS = 1_700_000_000_000
 CHANGES_NOTHING = {
     "audit verify",
-    "backup",
     "config check",
     "config show",
     "license issuers",
@@ -32,7 +35,7 @@ CHANGES_NOTHING = {
     "user list",
     "run",
 }
-"""`backup` and `run` change nothing that is kept; what a running Master does is audited call by call."""
+"""`run` changes nothing by itself; what a running Master does is audited call by call."""
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
@@ -71,6 +74,7 @@ def deeds(
     token = next(line.split()[0] for line in capsys.readouterr().out.splitlines() if line.endswith("old"))
     password = ["administrator", "--password-file", str(tmp_path / "password")]
     return {
+        "backup": ([str(tmp_path / "saved")], {"action": "master.backup", "file": str(tmp_path / "saved")}),
         "token create": (["new"], {"action": "token.create", "name": "new"}),
         "token revoke": ([token], {"action": "token.revoke", "token": token}),
         "user reset-password": (password, {"action": "user.reset_password", "user": "administrator"}),
@@ -178,3 +182,39 @@ def _logged(folder: Path, action: str, fact: str) -> Callable[[], bool]:
         return any(f'"{action}"' in fields and fact in fields for (fields,) in rows)
 
     return look
+
+
+async def test_a_backup_of_a_running_master_is_written_down_by_that_master(folder: Path, tmp_path: Path) -> None:
+    """The record is there before the copy is made, and in the copy; the chain goes on, and no note stays."""
+    config = load({"data_dir": str(folder), "api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0"})
+    async with running_master(config):
+        code = await asyncio.to_thread(execute, ["backup", str(tmp_path / "saved"), "--data", str(folder)])
+        assert code == 0
+        assert _logged(folder, "master.backup", str(tmp_path / "saved"))()
+    assert list((folder / "deeds").iterdir()) == []
+    assert execute(["restore", str(tmp_path / "saved"), "--data", str(tmp_path / "other")]) == 0
+    for one in (folder, tmp_path / "other"):
+        (record,) = [record for record in records_of(one) if record["action"] == "master.backup"]
+        assert record["actor"].startswith("operator:local:")
+        assert record["file"] == str(tmp_path / "saved")
+
+
+async def test_what_was_done_beside_no_master_is_written_down_once_at_the_next_start(folder: Path) -> None:
+    """A note that was left waits; one that was written and not removed is not written again; one that is none is told."""
+    notes = DeedFolder(folder)
+    taken, waiting = (
+        notes.leave("ada", "master.backup", NOW_MS + number, {"file": f"f{number}"}) for number in range(2)
+    )
+    with Database.open(f"sqlite:///{folder / 'master.db'}") as database, database.write() as transaction:
+        write_deeds(transaction, [notes.read(taken)], NOW_MS)
+    write_private(folder / "deeds" / "forged.deed", b'{"user": "eve", "action": "x\\n", "done_ms": 1, "facts": {}}')
+    config = load({"data_dir": str(folder), "api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0"})
+    async with running_master(config):
+        await eventually(lambda: not notes.notes(), "the notes to be taken")
+    found = [record for record in records_of(folder) if record["action"] in ("master.backup", "deed.unreadable")]
+    assert [(one["actor"], one.get("file", one.get("note"))) for one in found] == [
+        ("operator:local:ada", "f0"),
+        ("operator:local:ada", "f1"),
+        ("system:local files", "forged"),
+    ]
+    assert found[1]["request_id"] == waiting.rpartition("-")[2]

@@ -21,6 +21,7 @@ from tenantry.master.monitoring.serving import MetricsServer
 from tenantry.master.operations import supervising
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.evaluating import RuleEvaluator
+from tenantry.master.operations.local_deeds import DeedFolder, note_deeds
 from tenantry.master.operations.trusting import trust_of
 from tenantry.master.operations.viewers import ViewerDirectory
 from tenantry.master.rpc.link_service import push_changes
@@ -133,6 +134,7 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.count(core.register, core.metrics)
     yield core.sealer.run()
     yield core.calls.run()
+    yield note_deeds(DeedFolder(config.data_dir), committer, clocks)
     yield background.note_trust(lambda: trust_of(core.licences.issuers(), config.openid), committer, clocks)
     yield background.watch_licences(core.licences, core.reader, committer, clocks, core.metrics)
 

@@ -32,13 +32,16 @@ _SHARES = 1_000
 def backup(config: MasterConfig, file: Path) -> None:
     """Save a Master, running or not, into the new FILE: store, certificate authority and configuration.
 
+    It is written into the audit before it begins: who has a backup has what the Master has.
     The file appears only when it is complete. It holds private keys: it has mode 0600, keep it as safe as the Master.
     """
+    from tenantry.master.commands.deeds import write_down
     from tenantry.master.commands.stores import instance_of
 
     if file.exists():
         raise CommandRefused(f"{str(file)!r} exists already", "Name a new file.", EXIT_CONFLICT)
     instance = instance_of(config)
+    write_down(config, "master.backup", file=_shown(file))
     # Beside the target, so that the rename at the end is atomic and the room is the same disk's.
     work = private_directory(file.absolute().parent / f".{file.name}.{secrets.token_hex(8)}.partial")
     try:
@@ -48,6 +51,12 @@ def backup(config: MasterConfig, file: Path) -> None:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     click.echo(f"saved {file} ({file.stat().st_size >> 10} KiB); it holds private keys", err=True)
+
+
+def _shown(file: Path) -> str:
+    """A path as a record may have it."""
+    text = str(file.absolute())[-150:]
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 def _collect(config: MasterConfig, instance: str, work: Path) -> Path:
