@@ -28,6 +28,17 @@ _BOTH: Options = [
     ("grpc.absolute_max_metadata_size", 8_192),
 ]
 
+# The largest frame of a tunnel and what stands around it.
+_MAX_TUNNEL_MESSAGE = (1 << 20) + 1_024
+# What differs for the streams of tunnels.
+_TUNNELS: Options = [
+    # Credits bound what an honest end sends, so that windows may follow the way's bandwidth and delay.
+    ("grpc.http2.bdp_probe", 1),
+    ("grpc.max_receive_message_length", _MAX_TUNNEL_MESSAGE),
+    ("grpc.max_send_message_length", _MAX_TUNNEL_MESSAGE),
+]
+_ONLY_LINKS = ("grpc.http2.lookahead_bytes", "grpc.tsi.max_frame_size", "grpc.max_connection_age_ms")
+
 SERVER_ENVIRONMENT = {
     # The thread that waits for gRPC's events reads and decrypts by itself. With gRPC's newer listeners threads of an engine of their
     # own do so and hand each message over: two more changes of context, a third of all that a message costs.
@@ -70,6 +81,23 @@ def server_options(*, file_descriptors: int, max_streams_per_connection: int, ch
         ("grpc.server.max_pending_requests_hard_limit", 30_000),
         ("grpc.max_allowed_incoming_connections", max(64, file_descriptors - 512)),
     ]
+
+
+def tunnel_server_options(*, file_descriptors: int, max_streams_per_connection: int) -> Options:
+    """Options of a listener for tunnels' connections. Its connections have no longest age: it would cut what goes through them."""
+    return _for_tunnels(
+        server_options(file_descriptors=file_descriptors, max_streams_per_connection=max_streams_per_connection)
+    )
+
+
+def tunnel_client_options(server_name: str | None = None) -> Options:
+    """Options of a channel to a listener for tunnels' connections; ``server_name`` as for `client_options`."""
+    return _for_tunnels(client_options(server_name))
+
+
+def _for_tunnels(options: Options) -> Options:
+    other = {name for name, _ in _TUNNELS}
+    return [(name, value) for name, value in options if name not in other and name not in _ONLY_LINKS] + _TUNNELS
 
 
 def without_pings(options: Options) -> Options:
