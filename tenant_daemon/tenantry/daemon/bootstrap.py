@@ -17,6 +17,7 @@ from tenantry.daemon.config import Settings
 from tenantry.daemon.console.console import LocalConsole
 from tenantry.daemon.control.server import serve_control
 from tenantry.daemon.licences.folder import LicenceFolder, describe_kept
+from tenantry.daemon.link.heads import HeadArchive
 from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.link.keeper import LinkKeeper
 from tenantry.daemon.link.witness import Verdict
@@ -42,6 +43,7 @@ class Daemon:
         self.measuring = Measuring(self.identity.guid, settings, folder, sizes, software_version)
         self.spool, self.conduct = self.measuring.spool, self.measuring.conduct
         self.licences = LicenceFolder(folder)
+        self._heads = HeadArchive(folder)
         self.keeper = LinkKeeper(
             self.identity,
             identity_folder,
@@ -126,7 +128,7 @@ class Daemon:
                 "heartbeat_interval_ms": conduct.configuration.heartbeat_interval_ms,
             },
             "link": self.keeper.status.describe(),
-            "audit": self._describe_audit(),
+            "audit": await asyncio.to_thread(self._describe_audit),
             "licence": await asyncio.to_thread(describe_kept, self.licences, time.time_ns() // 1_000_000),
         }
 
@@ -137,10 +139,12 @@ class Daemon:
     def _describe_audit(self) -> dict[str, Any]:
         witness = self.keeper.witness
         last = witness.last
+        # What was found before this start, or by `audit verify`, is as wrong as what this daemon sees itself.
+        detail = last.describe() if last is not None and last.is_alarming else self._heads.doubt()
         return {
-            "judgement": last.judgement.lower() if last is not None else None,
+            "judgement": last.judgement.lower() if last is not None else "contradicts" if detail else None,
             "sequence": last.sequence if last is not None else None,
-            "detail": last.describe() if last is not None and last.is_alarming else "",
+            "detail": detail,
             "judged_ms": witness.last_ms,
         }
 

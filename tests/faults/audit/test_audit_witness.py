@@ -160,6 +160,13 @@ async def test_f39_a_second_history_is_seen_by_the_witness(tmp_path: Path) -> No
 
             assert await eventually(contradictions, "a contradiction")
             assert (await verified_by(daemon))[0] == CONTRADICTED
+            for running in (True, False):
+                done = await asyncio.to_thread(run, DAEMON, "--data", daemon.data, "status", "--json")
+                report = json.loads(done.stdout)
+                assert report["running"] is running
+                assert "`tenantry-daemon audit verify` found: record" in report["audit"]["detail"]
+                if running:
+                    await asyncio.to_thread(daemon.stop)
 
 
 def rewrite(master: MasterProcess) -> None:
@@ -168,7 +175,7 @@ def rewrite(master: MasterProcess) -> None:
 
     with sqlite3.connect(master.data / "master.db") as store:
         store.execute(
-            "UPDATE records SET fields = replace(fields, 'master.init', 'master.other') WHERE chain_sequence = 1"
+            "UPDATE records SET fields = replace(fields, 'operator:local', 'operator:nobody') WHERE chain_sequence = 1"
         )
         store.execute("DELETE FROM audit_heads")
         rows = store.execute(

@@ -7,16 +7,21 @@ import asyncio
 import datetime as dt
 import json
 import sys
+import time
 from typing import Any
 
 from tenantry.daemon.config import Settings
+from tenantry.daemon.link.heads import HeadArchive
 from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.link.proving import ChainProof, OwnHeads, ask_master, examine_own_heads, read_export
-from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_UNREACHABLE
+from tenantry.protocol.audit_chain import Finding
+from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_UNPROVEN, EXIT_UNREACHABLE
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Print what is proven. Ends with 4 when something is not as it was witnessed, with 7 when the Master cannot be asked."""
+    """Print what is proven. Ends with 4 when something is not as it was witnessed, with 7 when the Master cannot be asked, and with 10
+    when nothing that was witnessed is in the chain, so that nothing here vouches for it.
+    """
     own = examine_own_heads(settings.data)
     proof, trouble = None, ""
     if not arguments.offline:
@@ -36,15 +41,25 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         print("\n".join(_lines(own, proof, trouble)))
     if own.problems or (proof is not None and proof.finding is not None):
         return EXIT_CONFLICT
-    return EXIT_UNREACHABLE if trouble else 0
+    if trouble:
+        return EXIT_UNREACHABLE
+    vouched = proof.heads_met if proof is not None else len(own.heads)
+    return 0 if vouched else EXIT_UNPROVEN
 
 
 def _prove(arguments: argparse.Namespace, settings: Settings, own: OwnHeads) -> ChainProof:
     heads = own.of_present_history()
     if arguments.file is None:
-        return asyncio.run(ask_master(settings.data, heads, _progress))
+        proof = asyncio.run(ask_master(settings.data, heads, _progress))
+        # For `status` and the console of the daemon, which do not walk over the chain themselves.
+        HeadArchive(settings.data).note_verification(_describe(proof.finding), time.time_ns() // 1_000_000)
+        return proof
     with arguments.file.open("rb") as lines:
         return read_export(lines, IdentityFolder(settings.data).load().guid, heads, _progress)
+
+
+def _describe(finding: Finding | None) -> str:
+    return "" if finding is None else f"record {finding.sequence}: {finding.fault.value}; {finding.detail}"
 
 
 def _progress(done: int, total: int) -> None:
@@ -92,11 +107,16 @@ def _lines(own: OwnHeads, proof: ChainProof | None, trouble: str) -> list[str]:
         lines.append(f"Master       cannot be asked: {trouble}")
     if proof is not None:
         if proof.finding is not None:
-            lines.append(
-                f"CONTRADICTS  record {proof.finding.sequence}: {proof.finding.fault.value}; {proof.finding.detail}"
-            )
+            lines.append(f"CONTRADICTS  {_describe(proof.finding)}")
         else:
-            lines.append(f"proven       records {proof.first} to {proof.last} contain {proof.heads_met} of the heads")
+            if proof.heads_met:
+                lines.append(
+                    f"proven       records {proof.first} to {proof.last} contain {proof.heads_met} of the heads"
+                )
+            else:
+                lines.append(
+                    f"NOT PROVEN   records {proof.first} to {proof.last} fit together, and contain none of our heads"
+                )
             lines.append(f"about us     {len(proof.own_records)} records, with content (--records prints them)")
         if proof.heads_before:
             lines.append(f"erased       {proof.heads_before} heads are older than what the Master keeps")

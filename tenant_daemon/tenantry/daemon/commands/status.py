@@ -13,6 +13,7 @@ from tenantry.daemon.config import Settings
 from tenantry.daemon.control.client import ask
 from tenantry.daemon.domain.failures import DaemonNotRunning
 from tenantry.daemon.licences.folder import LicenceFolder, describe_kept
+from tenantry.daemon.link.heads import HeadArchive
 from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.spool.database import SpoolDamaged
 from tenantry.daemon.spool.store import read_book
@@ -44,6 +45,7 @@ def _read_folder(settings: Settings) -> dict[str, Any]:
         return {"running": False, "stand_alone": True, "link": None, "licence": licence, "spool": {}}
     identity = folder.load()
     credential = folder.credentials()[0]
+    doubt = HeadArchive(settings.data).doubt()
     try:
         waiting: int | None = sum(one.next_seq - 1 - one.acknowledged for one in read_book(settings.data / "spool.db"))
     except (sqlite3.Error, SpoolDamaged):
@@ -56,6 +58,12 @@ def _read_folder(settings: Settings) -> dict[str, Any]:
             "connected": False,
             "address": identity.link_addresses[0],
             "certificate": {"serial": credential.serial, "not_after_ms": credential.not_after_ms},
+        },
+        "audit": {
+            "judgement": "contradicts" if doubt else None,
+            "sequence": None,
+            "detail": doubt,
+            "judged_ms": None,
         },
         "licence": licence,
         "spool": {"unacknowledged_records": waiting},

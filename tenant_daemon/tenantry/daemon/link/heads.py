@@ -2,7 +2,8 @@
 library, so that a running daemon can read them.
 
 ``heads.jsonl`` holds one line a head, oldest first: the newest, and of older days the last of each. ``contradictions.jsonl`` holds
-what did not continue it. ``root-….pem`` are the roots that vouched for them, also after they are trusted no longer.
+what did not continue it, ``verified.json`` what the last `audit verify` has found at the Master. ``root-….pem`` are the roots that
+vouched for heads, also after they are trusted no longer.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class HeadArchive:
         self._folder = data / "audit"
         self._heads = self._folder / "heads.jsonl"
         self._contradictions = self._folder / "contradictions.jsonl"
+        self._verified = self._folder / "verified.json"
 
     def heads(self) -> list[WitnessedHead]:
         """All that is kept, in the order in which it came."""
@@ -53,6 +55,33 @@ class HeadArchive:
     def contradictions(self) -> list[WitnessedHead]:
         """Heads that did not continue what was witnessed."""
         return _read(self._contradictions)
+
+    def doubt(self) -> str:
+        """Why the Master's audit cannot be believed, by all that is kept here; empty where nothing speaks against it."""
+        try:
+            found = str(json.loads(self._verified.read_bytes())["finding"])
+        except (OSError, ValueError, KeyError, TypeError):  # not made yet, or not ours to read
+            found = ""
+        if found:
+            return f"`tenantry-daemon audit verify` found: {found}"
+        try:
+            known = self.contradictions()
+        except OSError:
+            return ""
+        if not known:
+            return ""
+        return (
+            f"the Master has shown a head of record {known[-1].head.sequence} that does not continue what was witnessed"
+        )
+
+    def note_verification(self, finding: str, now_ms: int) -> None:
+        """Keep what the Master's present chain has proven: what was found to be wrong, or nothing."""
+        private_directory(self._folder)
+        write_private(self._verified, json.dumps({"finding": finding, "verified_ms": now_ms}).encode())
+        if os.geteuid() == 0:
+            # For a daemon that runs as somebody else, to whom the folder belongs.
+            owner = self._folder.stat()
+            os.chown(self._verified, owner.st_uid, owner.st_gid)
 
     def newest_token(self) -> str:
         """The head that came last; empty when there is none."""
