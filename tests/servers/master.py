@@ -43,6 +43,8 @@ class MasterProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     api_address: str = ""
     link_address: str = ""
+    tunnels_address: str = ""
+    relay_address: str = ""
     monitoring_address: str | None = None
     machines_address: str | None = None
     console_address: str | None = None
@@ -71,6 +73,8 @@ class MasterProcess:
         for setting in (
             f"api_listen={self.api_address or f'127.0.0.1:{steady_port()}'}",
             f"link_listen={self.link_address or f'127.0.0.1:{steady_port()}'}",
+            f"tunnels_listen={self.tunnels_address or f'127.0.0.1:{steady_port()}'}",
+            f"relay_listen={self.relay_address or f'127.0.0.1:{steady_port()}'}",
             *self.settings,
         ):
             command += ["--set", setting]
@@ -83,6 +87,7 @@ class MasterProcess:
             time.sleep(0.02)  # there is no event to wait for: the file is the event
         known = json.loads(endpoints.read_text())
         self.api_address, self.link_address = known["api"], known["link"]
+        self.tunnels_address, self.relay_address = known["tunnels"] or "", known["relay"] or ""
         self.monitoring_address, self.machines_address = known["monitoring"], known["machines"]
         self.console_address = known["console"]
         return self
@@ -128,6 +133,22 @@ class MasterProcess:
             self.machines_address,
             grpc.ssl_channel_credentials(self.root, key, chain),
             options=client_options(listener_name("machines", TRUST_DOMAIN)),
+        )
+
+    def tunnels_channel(self) -> grpc.aio.Channel:
+        """A verified channel to the `tunnels` listener."""
+        return grpc.aio.secure_channel(
+            self.tunnels_address,
+            grpc.ssl_channel_credentials(self.roots),
+            options=client_options(listener_name("tunnels", TRUST_DOMAIN)),
+        )
+
+    def relay_channel(self, key: bytes, chain: bytes) -> grpc.aio.Channel:
+        """A channel to the `relay` listener with a client certificate (PEM)."""
+        return grpc.aio.secure_channel(
+            self.relay_address,
+            grpc.ssl_channel_credentials(self.roots, key, chain),
+            options=client_options(listener_name("relay", TRUST_DOMAIN)),
         )
 
     @property

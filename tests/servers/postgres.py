@@ -46,8 +46,8 @@ def find_programs() -> Path | None:
 
 
 @contextmanager
-def run_postgres(programs: Path) -> Iterator[str]:
-    """Run a server until the block ends; gives the libpq URL of its database `postgres`.
+def run_postgres(programs: Path, port: int | None = None) -> Iterator[str]:
+    """Run a server until the block ends, with ``port`` on loopback too; gives the libpq URL of its database `postgres`.
 
     Raises subprocess.CalledProcessError when the server cannot be made or started.
     """
@@ -61,11 +61,13 @@ def run_postgres(programs: Path) -> Iterator[str]:
             os.chown(folder, account.pw_uid, account.pw_gid)
             programs = _reachable_programs(programs, folder, account)
         _run(account, programs / "initdb", "--pgdata", data, *INITDB)
-        settings = " ".join(f"-c {name}={value!r}" for name, value in SETTINGS.items())
+        listening = {} if port is None else {"listen_addresses": "127.0.0.1", "port": str(port)}
+        settings = " ".join(f"-c {name}={value!r}" for name, value in {**SETTINGS, **listening}.items())
         options = f"{settings} -c unix_socket_directories={folder}"
         _run(account, programs / "pg_ctl", "start", "--wait", "--pgdata", data, "--log", log, "--options", options)
         try:
-            yield f"postgresql:///postgres?host={folder}&user={SUPERUSER}"
+            at = f"?host={folder}&user={SUPERUSER}" + ("" if port is None else f"&port={port}")
+            yield f"postgresql:///postgres{at}"
         finally:
             _run(account, programs / "pg_ctl", "stop", "--wait", "--mode", "immediate", "--pgdata", data)
     except subprocess.CalledProcessError as error:

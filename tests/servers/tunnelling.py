@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.servers.master import MasterProcess, ProgramFailed
+from tests.servers.packages import somebody_listens
 from tests.servers.ports import steady_port
 from tests.servers.wire_tenant import create_tenant, move
 
@@ -156,13 +157,11 @@ def until_it_listens(
     port: int, process: "subprocess.Popen[bytes] | None" = None, said: Callable[[], str] = lambda: ""
 ) -> None:
     """Wait until somebody listens on a port of loopback, without connecting: that would go through the tunnel."""
-    wanted = f"0100007F:{port:04X}"
 
     def listens() -> bool:
         if process is not None and process.poll() is not None:
             raise ProgramFailed(f"ended with {process.returncode}:\n{said()[-4000:]}")
-        rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        return any(row[1] == wanted and row[3] == "0A" for row in rows)
+        return somebody_listens(port)
 
     until(listens, f"somebody who listens on port {port}", said)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.network.silence import NoNamespaces, black_hole, frozen_daemon, frozen_master, hung_daemon
+from tests.faults.network.silence import black_hole, frozen_daemon, frozen_master, hung_daemon
+from tests.servers.namespaces import NoNamespaces
 
 SILENCES = {
     "F9: a black hole": black_hole,

@@ -1,0 +1,51 @@
+"""A Master and a Tenant with tunnels, shared by the files of this folder; programs of other people; a target of many habits."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import packages
+from tests.servers.habits import Target, running_target
+from tests.servers.master import MasterProcess, running_master
+from tests.servers.tunnelling import TunnelledTenant, listening, tunnelled_tenant
+
+ROOM = ("tunnels.connections_per_tunnel=2000", "tunnels.dials_per_second=10000")
+LONG = os.environ.get("TENANTRY_FAULTS") == "long"
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
+    """A Master that listens for tunnels."""
+    with running_master(tmp_path_factory.mktemp("tunnels"), *listening(), *ROOM) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tenant(master: MasterProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TunnelledTenant]:
+    """A Tenant whose policy allows loopback."""
+    with tunnelled_tenant(master, tmp_path_factory.mktemp("tunnelled") / "tenant") as running:
+        yield running
+
+
+@pytest.fixture
+def program() -> Callable[..., Path]:
+    """Finds a program, or installs the package that has it; skips, loudly, where neither is possible."""
+
+    def find(name: str, package: str) -> Path:
+        found = packages.find_program(name)
+        why = "" if found is not None else packages.install(package)
+        found = found or packages.find_program(name)
+        if found is None:
+            pytest.skip(f"{name} is missing, and Debian's package {package} could not be installed: {why}")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Target]:
+    """A server whose connections behave as they are told."""
+    with running_target() as running:
+        yield running
