@@ -24,7 +24,10 @@ class ServerIdentity:
 
 
 def make_identity(
-    names: tuple[str, ...] = ("api.tenantry.internal", "localhost"), *, valid_from_days: int = -1, valid_days: int = 30
+    names: tuple[str, ...] = ("api.tenantry.internal", "tunnels.tenantry.internal", "localhost"),
+    *,
+    valid_from_days: int = -1,
+    valid_days: int = 30,
 ) -> ServerIdentity:
     """A new root, its intermediate, and a server certificate for `names`."""
     start = dt.datetime.now(dt.UTC) + dt.timedelta(days=valid_from_days)

@@ -38,9 +38,12 @@ from tenantry.v1 import stream_service_pb2_grpc as stream_grpc
 from tenantry.v1 import tenant_pb2 as pb
 from tenantry.v1 import tenant_service_pb2 as service_pb
 from tenantry.v1 import tenant_service_pb2_grpc as service_grpc
+from tenantry.v1 import tunnel_relay_service_pb2_grpc as relay_grpc
+from tenantry.v1 import tunnel_service_pb2_grpc as tunnel_grpc
 from tests.cli.certificates import ServerIdentity, make_identity
 from tests.cli.fake_streams import Streams
 from tests.cli.fake_tenants import Tenants, matches
+from tests.cli.fake_tunnels import Relay, TunnelBook, Tunnels
 from tests.servers.deadlines import PATIENCE_S
 from tests.servers.ports import steady_port
 
@@ -60,6 +63,7 @@ class FakeMaster:
         self.port = port
         self.tenants: dict[str, pb.Tenant] = {}
         self.records: dict[str, list[stream_pb.Record]] = {"metricsMaster": [], "tenantStatusHistory": []}
+        self.tunnels = TunnelBook()
         self.gaps: list[stream_pb.Gap] = []
         self.authorities = [authority_pb.Authority(id="a1", state=authority_pb.AUTHORITY_STATE_ISSUING, tenants=2)]
         self.requests: list[Any] = []
@@ -174,6 +178,8 @@ class FakeMaster:
         )
         service_grpc.add_TenantServiceServicer_to_server(Tenants(self), server)
         stream_grpc.add_StreamServiceServicer_to_server(Streams(self), server)
+        tunnel_grpc.add_TunnelServiceServicer_to_server(Tunnels(self), server)
+        relay_grpc.add_TunnelRelayServiceServicer_to_server(Relay(self.tunnels), server)
         authority_grpc.add_AuthorityServiceServicer_to_server(_Authorities(self), server)
         master_grpc.add_MasterServiceServicer_to_server(_Master(self), server)
         credentials = grpc.ssl_server_credentials([(self.identity.key, self.identity.chain)])
@@ -202,6 +208,19 @@ class _Gate(grpc.aio.ServerInterceptor):
             return None
         method = details.method.rpartition("/")[2]
         sent = dict(details.invocation_metadata or ())
+
+        if handler.request_streaming:
+
+            async def converse(requests: Any, context: Any) -> None:
+                try:
+                    await handler.stream_stream(requests, context)
+                except Failure as failure:
+                    await context.abort_with_status(failure_to_status(failure))
+
+            # What is asked for is decided by the first message; there is no token.
+            return grpc.stream_stream_rpc_method_handler(
+                converse, handler.request_deserializer, handler.response_serializer
+            )
 
         if handler.response_streaming:
 

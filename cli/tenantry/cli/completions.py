@@ -84,6 +84,28 @@ def user_names(context: click.Context, _parameter: click.Parameter, incomplete: 
     return _silently(ask)
 
 
+def tunnel_ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Tunnels that are open, by id."""
+    return _tunnel_ids(context, incomplete, ended=False)
+
+
+def ended_tunnel_ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Tunnels by id, also those that are over."""
+    return _tunnel_ids(context, incomplete, ended=True)
+
+
+def _tunnel_ids(context: click.Context, incomplete: str, *, ended: bool) -> list[str]:
+    def ask() -> list[str]:
+        from tenantry.v1 import tunnel_service_pb2 as pb
+
+        with _master(context) as master:
+            request = pb.ListTunnelsRequest(show_closed=ended, page_size=_OFFERED)
+            tunnels = master.call(master.tunnels.ListTunnels, request).tunnels
+        return [tunnel.id for tunnel in tunnels if tunnel.id.startswith(incomplete.lower())]
+
+    return _silently(ask)
+
+
 def _master(context: click.Context) -> Master:
     from tenantry.cli.connection import Master
     from tenantry.cli.invocation import Invocation

@@ -15,6 +15,7 @@ from typing import Any, Final, Self, TypeVar
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
+import grpc.aio
 from google.protobuf.message import Message
 
 from tenantry.cli.moments import now_ms, timestamp_ms
@@ -48,6 +49,7 @@ from tenantry.v1.session_service_pb2_grpc import SessionServiceStub
 from tenantry.v1.stream_service_pb2_grpc import StreamServiceStub
 from tenantry.v1.tenant_service_pb2_grpc import TenantServiceStub
 from tenantry.v1.token_service_pb2_grpc import TokenServiceStub
+from tenantry.v1.tunnel_service_pb2_grpc import TunnelServiceStub
 from tenantry.v1.user_service_pb2_grpc import UserServiceStub
 
 Request = TypeVar("Request", bound=Message)
@@ -174,6 +176,11 @@ class Master:
         return self.call(self.users.GetUser, user_pb.GetUserRequest()).user.name
 
     @cached_property
+    def tunnels(self) -> TunnelServiceStub:
+        """Tunnels to Tenants."""
+        return TunnelServiceStub(self._channel)
+
+    @cached_property
     def openid(self) -> OpenIdServiceStub:
         """Signing in through its OpenID provider."""
         return OpenIdServiceStub(self._channel)
@@ -196,7 +203,7 @@ class Master:
         try:
             return method(request, timeout=self.timeout)
         except grpc.RpcError as error:
-            raise self._translate(error) from None
+            raise self.translate(error) from None
 
     def begin(self, method: grpc.UnaryUnaryMultiCallable[Request, Answer], request: Request) -> Callable[[], Answer]:
         """The same without waiting yet: what comes back waits for the answer when it is called, and raises as `call`."""
@@ -206,7 +213,7 @@ class Master:
             try:
                 return future.result()
             except grpc.RpcError as error:
-                raise self._translate(error) from None
+                raise self.translate(error) from None
 
         return wait
 
@@ -221,11 +228,24 @@ class Master:
         try:
             yield from call
         except grpc.RpcError as error:
-            raise self._translate(error) from None
+            raise self.translate(error) from None
         finally:
             call.cancel()
 
-    def _translate(self, error: grpc.RpcError) -> Exception:
+    def open_channel(self) -> grpc.aio.Channel:
+        """Another channel to the same listener with the same credentials, for an event loop. The caller closes it."""
+        return grpc.aio.secure_channel(
+            join_address(self.host, self.port), _credentials(self._profile), client_options(self._server_name)
+        )
+
+    def open_relay_channel(self, port: int, server_name: str) -> grpc.aio.Channel:
+        """A channel to the Master's listener for connections through tunnels, for an event loop. The caller closes it."""
+        return grpc.aio.secure_channel(
+            join_address(self.host, port), grpc.ssl_channel_credentials(self.roots), client_options(server_name)
+        )
+
+    def translate(self, error: grpc.RpcError) -> Exception:
+        """What ended a call, as a Failure or a Trouble. May take up to 3 s to find out what is in the way."""
         try:
             failure = failure_of(error)
         except ValueError:

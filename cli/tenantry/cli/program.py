@@ -29,6 +29,8 @@ from tenantry.cli.commands.tenant_identity import rekey_tenant, resolve_quaranti
 from tenantry.cli.commands.tenant_moves import commands as move_commands
 from tenantry.cli.commands.tenant_watch import watch_tenants
 from tenantry.cli.commands.token import token
+from tenantry.cli.commands.tunnel import tunnel
+from tenantry.cli.commands.tunnel_ends import forward_ports, relay_stdio, serve_socks
 from tenantry.cli.commands.user import user
 from tenantry.cli.commands.user_certificates import certificates_of, issue_certificate, revoke_certificate
 from tenantry.cli.commands.user_security import second_factor, set_password
@@ -118,6 +120,7 @@ commands: tuple[click.Command, ...] = (
     stream,
     gaps,
     audit,
+    tunnel,
     ca,
     license_,
     user,
@@ -142,6 +145,8 @@ for command in commands:
     program.add_command(command)
 for verb in verbs:
     tenant.add_command(verb)
+for end in (forward_ports, relay_stdio, serve_socks):
+    tunnel.add_command(end)
 for copying in (export_rules, import_rules, copy_rules):
     rule.add_command(copying)
 for own in (set_password, second_factor, issue_certificate, certificates_of, revoke_certificate):

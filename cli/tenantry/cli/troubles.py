@@ -49,6 +49,34 @@ class RuleAmbiguous(Trouble):
     exit_code = EXIT_CONFLICT
 
 
+class TunnelAmbiguous(Trouble):
+    """Several tunnels have ids that begin like that."""
+
+    reason = "TUNNEL_AMBIGUOUS"
+    exit_code = EXIT_CONFLICT
+
+
+class AddressUnusable(Trouble):
+    """Nothing can listen at an address of this machine: taken, not allowed, or not its own."""
+
+    reason = "ADDRESS_UNUSABLE"
+    exit_code = EXIT_LOCAL
+
+
+class ConnectionBroken(Trouble):
+    """A connection through a tunnel ended otherwise than in order."""
+
+    reason = "CONNECTION_BROKEN"
+    exit_code = EXIT_UNREACHABLE
+
+
+class ProgramMissing(Trouble):
+    """A program of this machine that is needed is not installed."""
+
+    reason = "PROGRAM_MISSING"
+    exit_code = EXIT_LOCAL
+
+
 class SomeRefused(Trouble):
     """Of several Tenants some could not be moved; each was reported by itself. Ends with the code of the first."""
 

@@ -1,0 +1,88 @@
+"""One connection between a target and this process's own stdin and stdout, as `ssh -o ProxyCommand` wants it.
+
+stdin and stdout may be anything: pipes, sockets, terminals, files. What is no socket cannot be waited for without changing it for
+others who have it open too, so that each has a thread that blocks, on the other side of a pair of sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+from typing import Final, Self
+
+from tenantry.cli.connection import Master
+from tenantry.cli.tunnels.connecting import Connection
+from tenantry.cli.tunnels.holding import HeldTunnel, Wish
+from tenantry.cli.tunnels.running import tell, together
+from tenantry.protocol.tunnels.targets import Target
+
+READ: Final = 256 * 1024
+STDIN: Final = 0
+STDOUT: Final = 1
+
+
+async def relay_standard_streams(master: Master, wish: Wish, target: Target) -> None:
+    """Copy between stdin, stdout and the target until both have said all. Raises the Failure or the Trouble of any other end.
+
+    The end of stdin is passed on as the end of this direction alone; stdout is closed when the target has said all.
+    """
+    async with together() as group:
+        held = HeldTunnel(master, wish, tell, again=False)
+        holding = group.create_task(held.hold())
+        leave = await held.leave()
+        with _Bridge() as bridge:
+            await Connection(master, leave, target).relay(bridge.end)
+            await bridge.written()
+        holding.cancel()
+
+
+class _Bridge:
+    """A socket whose other side is stdin and stdout; a context manager."""
+
+    def __init__(self) -> None:
+        self.end, self._other = socket.socketpair()
+        self.end.setblocking(False)
+        self._loop = asyncio.get_running_loop()
+        self._all_written = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        # A thread that waits for a person's next key, or for a reader of stdout, must not hold up the end of the process: daemons.
+        for work in (self._read_stdin, self._write_stdout):
+            threading.Thread(target=work, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for end in (self.end, self._other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    async def written(self) -> None:
+        """Wait until stdout has taken everything that came."""
+        await self._all_written.wait()
+
+    def _read_stdin(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(STDIN, READ):
+                self._other.sendall(data)
+        with contextlib.suppress(OSError):
+            self._other.shutdown(socket.SHUT_WR)
+
+    def _write_stdout(self) -> None:
+        try:
+            while data := self._other.recv(READ):
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(STDOUT, rest) :]
+            # Whoever reads must see the end now; the descriptor itself stays valid for the interpreter's own end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+        except OSError:
+            # Nobody reads any more: the target hears of it as of any peer that is gone.
+            with contextlib.suppress(OSError):
+                self._other.shutdown(socket.SHUT_RDWR)
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop may be over
+                self._loop.call_soon_threadsafe(self._all_written.set)
