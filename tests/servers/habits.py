@@ -27,9 +27,9 @@ class Target:
 
 
 @contextmanager
-def running_target() -> Iterator[Target]:
-    """Serve on a free port of loopback until the block ends, a thread a connection."""
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+def running_target(host: str = "127.0.0.1") -> Iterator[Target]:
+    """Serve on a free port of loopback, or of another address, until the block ends, a thread a connection."""
+    with socket.create_server((host, 0), backlog=1024) as listener:
         target = Target(listener.getsockname()[1])
 
         def accept() -> None:

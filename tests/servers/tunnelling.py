@@ -94,10 +94,10 @@ class TunnelledTenant:
         return ["-o", f"ProxyCommand={CLI} tunnel stdio {self.guid} 127.0.0.1:{port}"]
 
     @contextmanager
-    def forward(self, *ports: int) -> Iterator[tuple["subprocess.Popen[bytes]", list[int]]]:
+    def forward(self, *ports: int, host: str = "127.0.0.1") -> Iterator[tuple["subprocess.Popen[bytes]", list[int]]]:
         """`tenantry tunnel forward` to ports of the Tenant, and where each is here."""
         here = [steady_port() for _ in ports]
-        targets = [f"{near}:127.0.0.1:{port}" for near, port in zip(here, ports, strict=True)]
+        targets = [f"{near}:{host}:{port}" for near, port in zip(here, ports, strict=True)]
         command = self.command("tunnel", "forward", self.guid, *targets)
         with running(command, self.folder / "operator.log", self.environment()) as process:
             for near in here:
@@ -106,8 +106,13 @@ class TunnelledTenant:
 
 
 @contextmanager
-def tunnelled_tenant(master: MasterProcess, folder: Path, policy: str = POLICY) -> Iterator[TunnelledTenant]:
-    """A Tenant that is active and has its link."""
+def tunnelled_tenant(
+    master: MasterProcess, folder: Path, policy: str = POLICY, *, prefix: Sequence[str] = (), host: str | None = None
+) -> Iterator[TunnelledTenant]:
+    """A Tenant that is active and has its link.
+
+    ``prefix`` stands before its command, such as `ip netns exec NAME`; ``host`` is where it finds its Master from there.
+    """
     folder.mkdir()
     created = asyncio.run(create_tenant(master, folder.name))
     data = folder / "tenant"
@@ -115,7 +120,12 @@ def tunnelled_tenant(master: MasterProcess, folder: Path, policy: str = POLICY) 
     join = [str(DAEMON), "join", "-", *words]
     subprocess.run(join, input=created.enrolment.join_string, text=True, check=True, capture_output=True)
     (data / "tunnels.toml").write_text(policy)
-    with running([str(DAEMON), "run", *words], folder / "daemon.log") as daemon:
+    if host is not None:
+        file = data / "identity.json"
+        identity = json.loads(file.read_text())
+        identity["link_addresses"] = [f"{host}:{master.link_address.rpartition(':')[2]}"]
+        file.write_text(json.dumps(identity))
+    with running([*prefix, str(DAEMON), "run", *words], folder / "daemon.log") as daemon:
         tenant = TunnelledTenant(folder, master, created.tenant.guid, daemon)
         until(lambda: tenant.status().get("link", {}).get("connected"), "the daemon's link")
         asyncio.run(move(master, tenant.guid, "Activate"))
