@@ -79,6 +79,7 @@ def start(running: contextlib.ExitStack) -> None:
         FOLDER / "token",
     )
     listen = ["--api-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0"]
+    listen += ["--set", "tunnels_listen=127.0.0.1:0", "--set", "relay_listen=127.0.0.1:0"]
     if BUILT_CONSOLE.exists():
         listen += ["--console-listen", "127.0.0.1:0"]
     running.enter_context(program("master", "tenantry-master", "run", "--data", FOLDER / "master", *listen))

@@ -93,6 +93,8 @@ class ReadersShell:
             # Documents name the usual ports, which may be taken here.
             "TENANTRY_MASTER_API_LISTEN": "127.0.0.1:0",
             "TENANTRY_MASTER_LINK_LISTEN": "127.0.0.1:0",
+            "TENANTRY_MASTER_TUNNELS_LISTEN": "127.0.0.1:0",
+            "TENANTRY_MASTER_RELAY_LISTEN": "127.0.0.1:0",
             "TENANTRY_DAEMON_CONSOLE_LISTEN": "127.0.0.1:0",
         }
 

@@ -129,7 +129,7 @@ def master_identity(trust_domain: str) -> str:
 
 
 def listener_name(listener: str, trust_domain: str) -> str:
-    """The DNS name by which clients verify a listener (``api``, ``link`` or ``machines``), whatever address they dial."""
+    """The DNS name by which clients verify a listener (``api``, ``link``, …), whatever address they dial."""
     return f"{listener}.{trust_domain}"
 
 

@@ -11,7 +11,7 @@ from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_UNREACHAB
 from tests.cli.certificates import make_identity
 from tests.servers.postgres import ORDINARY, SUPERUSER
 
-FREE = {"api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0"}
+FREE = dict.fromkeys(("api_listen", "link_listen", "tunnels_listen", "relay_listen"), "127.0.0.1:0")
 
 
 @pytest.fixture
@@ -52,6 +52,8 @@ def test_a_sound_master_passes_and_nothing_is_changed(folder: Path, capsys: pyte
         "authority",
         "api_listen",
         "link_listen",
+        "tunnels_listen",
+        "relay_listen",
         "store",
         "instance",
         "trust",

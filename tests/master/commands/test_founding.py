@@ -16,7 +16,7 @@ from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL
 from tenantry.protocol.joining import hash_secret
 
-FREE_PORTS = ["--set", "api_listen=127.0.0.1:0", "--set", "link_listen=127.0.0.1:0"]
+FREE_PORTS = ["--set", "api_listen=127.0.0.1:0", "--set", "link_listen=127.0.0.1:0", "--set", "tunnels_listen=off"]
 
 
 @pytest.fixture

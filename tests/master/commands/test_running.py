@@ -16,6 +16,7 @@ from tests.servers.scraping import scrape
 from tests.servers.service_manager import ServiceManager
 
 ANYWHERE = ["--api-listen", "127.0.0.1:0", "--link-listen", "127.0.0.1:0", "--monitoring-listen", "127.0.0.1:0"]
+ANYWHERE += ["--set", "tunnels_listen=127.0.0.1:0", "--set", "relay_listen=127.0.0.1:0"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tenantry.master.operations.administrators import ensure_administrator
 from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_USAGE
 
-FREE_PORTS = ["--set", "api_listen=127.0.0.1:0", "--set", "link_listen=127.0.0.1:0"]
+FREE_PORTS = ["--set", "api_listen=127.0.0.1:0", "--set", "link_listen=127.0.0.1:0", "--set", "tunnels_listen=off"]
 
 
 @pytest.fixture

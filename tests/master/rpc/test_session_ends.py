@@ -39,7 +39,9 @@ async def test_a_session_ends_unused_after_an_hour_and_used_after_twelve(
     data = f"{tmp_path}/data"
     assert execute(["init", "--data", data, "--host", "127.0.0.1"]) == 0
     admin = (("authorization", f"Bearer {capsys.readouterr().out.strip()}"),)
-    config = load({"data_dir": data, "api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0"})
+    config = load(
+        {"data_dir": data, "api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0", "tunnels_listen": "off"}
+    )
     ahead = AheadBy()
     root = next(config.pki_dir.glob("*/root.pem")).read_bytes()
     async with (

@@ -94,7 +94,7 @@ def bearer(token: str) -> Metadata:
 async def running(tmp_path: Path, token: str) -> AsyncIterator[House]:
     """A Master until the block ends. Its data was made by `init`."""
     settings = dict.fromkeys(("api_listen", "link_listen", "machines_listen"), "127.0.0.1:0")
-    config = load({"data_dir": str(tmp_path / "data"), **settings})
+    config = load({"data_dir": str(tmp_path / "data"), "tunnels_listen": "off", **settings})
     house = House("", "", next(config.pki_dir.glob("*/root.pem")).read_bytes(), bearer(token))
     clocks = Clocks(lambda: wall_ms() + house.ahead_ms, lambda: steady_ms() + house.ahead_ms)
     async with running_master(config, clocks) as master:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tenantry.licensing.issuers import TrustFile
 from tenantry.licensing.signing import IssuerKey, generate_issuer, load_issuer_key, store_issuer_key
+from tenantry.master.bootstrap.tunnels import Tunnels, make_tunnels
 from tenantry.master.config import MasterConfig
 from tenantry.master.domain.connectivity import Thresholds
 from tenantry.master.monitoring.figures import CertificateRole, MasterMetrics
@@ -25,12 +26,14 @@ from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.ruling import install_builtin_rules
 from tenantry.master.operations.sessions import SessionTerms, TokenUses
+from tenantry.master.operations.tunnels.accounts import end_unfinished
 from tenantry.master.operations.usage import UsageReader
 from tenantry.master.operations.viewers import ViewerDirectory, load_signed_in
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.pki.audit_key import AuditSigner, HeadProver, load_audit_key
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.pki.trust import load_trust
+from tenantry.master.pki.tunnel_key import TunnelSigner, load_tunnel_key
 from tenantry.master.rpc.alike_frames import read_alike_frames
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.changes import Changes
@@ -74,6 +77,7 @@ class Core:
     calls: CallLedger
     terms: SessionTerms
     uses: TokenUses
+    tunnels: Tunnels
     hub: StreamHub = field(default_factory=StreamHub)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -88,6 +92,7 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
     database, version = store.database, importlib.metadata.version("tenantry")
     with database.write() as transaction:
         install_builtin_rules(transaction, lambda: str(uuid.uuid4()), clocks.wall_ms())
+        end_unfinished(transaction, clocks.wall_ms())
     with database.read() as transaction:
         restored = transaction.settings.get("restored_at_ms")
         instance_id = transaction.settings.get("instance_id") or ""
@@ -120,6 +125,8 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
         HeadProver(folder, config.trust_domain).prove,
         config.audit_head_interval,
     )
+    tunnel_signer = TunnelSigner(load_tunnel_key(config.pki_dir), config.trust_domain)
+    tunnels = make_tunnels(config, tunnel_signer, keeper, committer, links, clocks, metrics)
     metrics.watch(links=lambda: len(links), queued_bytes=lambda: committer.queued_bytes)
     metrics.set_certificate_end(CertificateRole.INTERMEDIATE, trust.issuing.intermediate_not_after)
     metrics.set_certificate_end(CertificateRole.ROOT, trust.issuing.root_not_after)
@@ -146,6 +153,7 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
         calls=CallLedger(committer, clocks, register),
         terms=terms,
         uses=TokenUses(terms),
+        tunnels=tunnels,
     )
 
 

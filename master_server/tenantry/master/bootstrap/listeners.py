@@ -22,6 +22,7 @@ from tenantry.master.rpc.listeners import (
     ServerIdentity,
     bind,
     make_server,
+    make_tunnel_server,
 )
 from tenantry.process.files import private_directory
 from tenantry.protocol.joining import join_address
@@ -38,6 +39,8 @@ class Certificates:
         self.api = LiveCredentials(self._issue(None))
         self.link = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
         self.machines = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
+        self.tunnels = LiveCredentials(self._issue(None))
+        self.relay = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
         self.console = IssuedCertificate(private_directory(core.config.run_dir))
         self._renew_console()
 
@@ -47,6 +50,8 @@ class Certificates:
         self.api.replace(self._issue(None))
         self.link.replace(self._issue(bundle))
         self.machines.replace(self._issue(bundle))
+        self.tunnels.replace(self._issue(None))
+        self.relay.replace(self._issue(bundle))
         self._renew_console()
 
     def _renew_console(self) -> None:
@@ -67,6 +72,26 @@ class Certificates:
         return ServerIdentity(issued.key_pem, issued.chain_pem, client_roots)
 
 
+class TunnelListeners:
+    """The two servers of tunnels' connections, bound to their ports: for operators' ends, and for Tenants'."""
+
+    def __init__(
+        self,
+        operators: grpc.aio.Server,
+        tenants: grpc.aio.Server,
+        tunnels_listen: str,
+        relay_listen: str,
+        certificates: Certificates,
+    ) -> None:
+        """Raises ListenFailed."""
+        self.operators = operators
+        self.tenants = tenants
+        self.port = bind(operators, "tunnels", tunnels_listen, certificates.tunnels)
+        self.relay_port = bind(tenants, "relay", relay_listen, certificates.relay)
+        self.address = join_address(split_listen(tunnels_listen)[0], self.port)
+        self.relay_address = join_address(split_listen(relay_listen)[0], self.relay_port)
+
+
 class Listeners:
     """The servers, bound to their ports. ``of_api`` serve the same services, to people, to machines and to the console."""
 
@@ -76,9 +101,8 @@ class Listeners:
         serve = partial(make_server, channelz=config.channelz)
         people = (core.store.viewers, core.visibility, core.uses, core.clocks)
         self.api = serve([_gate(core, Door(*people))], API_STREAMS)
-        self.link = serve(
-            [_gate(core, None, CertificateReader(partial(_identify, trust_domain=domain), core.clocks))], LINK_STREAMS
-        )
+        daemons = CertificateReader(partial(_identify, trust_domain=domain), core.clocks)
+        self.link = serve([_gate(core, None, daemons)], LINK_STREAMS)
         self.api_port = bind(self.api, "api", config.api_listen, certificates.api)
         self.link_port = bind(self.link, "link", config.link_listen, certificates.link)
         self.of_api: list[grpc.aio.Server] = [self.api]
@@ -89,6 +113,15 @@ class Listeners:
             port = bind(machines, "machines", config.machines_listen, certificates.machines)
             self.machines_address = join_address(split_listen(config.machines_listen)[0], port)
             self.of_api.append(machines)
+        self.tunnels: TunnelListeners | None = None
+        if config.tunnels_listen is not None and config.relay_listen is not None:
+            self.tunnels = TunnelListeners(
+                make_tunnel_server([_gate(core, None)]),
+                make_tunnel_server([_gate(core, None, daemons)]),
+                config.tunnels_listen,
+                config.relay_listen,
+                certificates,
+            )
         self.console: ConsoleListener | None = None
         if config.console_listen is not None:
             services = serve([_gate(core, Door(*people), brought=True)], CONSOLE_STREAMS, own=True)
@@ -100,7 +133,8 @@ class Listeners:
     @property
     def all(self) -> tuple[grpc.aio.Server, ...]:
         """Every server."""
-        return (*self.of_api, self.link)
+        of_tunnels = () if self.tunnels is None else (self.tunnels.operators, self.tunnels.tenants)
+        return (*self.of_api, self.link, *of_tunnels)
 
 
 def _console(core: Core, listen: str, services: grpc.aio.Server, issued: IssuedCertificate) -> "ConsoleListener":

@@ -44,6 +44,8 @@ class RunningMaster:
     monitoring_address: str | None
     machines_address: str | None
     console_address: str | None
+    tunnels_address: str | None
+    relay_address: str | None
 
 
 @contextlib.asynccontextmanager
@@ -107,6 +109,8 @@ async def _serving(config: MasterConfig, clocks: Clocks, store: Opened) -> Async
             monitoring_address,
             listeners.machines_address,
             None if console is None else console.address,
+            None if listeners.tunnels is None else listeners.tunnels.address,
+            None if listeners.tunnels is None else listeners.tunnels.relay_address,
         )
         _write_endpoints(config, master)
         addresses = {"api": master.api_address, "link": master.link_address, "console": master.console_address}
@@ -134,6 +138,8 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.count(core.register, core.metrics)
     yield core.sealer.run()
     yield core.calls.run()
+    yield core.tunnels.accounts.run()
+    yield core.tunnels.look()
     yield note_deeds(DeedFolder(config.data_dir), committer, clocks)
     yield background.note_trust(lambda: trust_of(core.licences.issuers(), config.openid), committer, clocks)
     yield background.watch_licences(core.licences, core.reader, committer, clocks, core.metrics)
@@ -144,11 +150,13 @@ async def _stop(core: Core, listeners: Listeners, services: Services, jobs: list
     await services.announce_stop()
     core.stopping.set()
     core.hub.close()
+    core.tunnels.book.stop()
     await background.say_goodbye(core.links, core.config.reconnect_spread)
     await asyncio.gather(*(server.stop(GRACE_S) for server in listeners.all))
     for job in jobs:
         job.cancel()
     await background.write_uses(core.committer, core.uses, core.clocks)
+    await core.tunnels.accounts.finish()
     await core.calls.finish()
     await core.sealer.seal()
     await core.committer.stop()
@@ -159,6 +167,7 @@ async def _stop(core: Core, listeners: Listeners, services: Services, jobs: list
 
 
 def _tell_link(core: Core, tenant: Tenant) -> None:
+    core.tunnels.book.tenant_changed(tenant)
     link = core.links.get(tenant.id)
     if link is not None:
         push_changes(link, tenant)
@@ -184,5 +193,7 @@ def _write_endpoints(config: MasterConfig, master: RunningMaster) -> None:
         "monitoring": master.monitoring_address,
         "machines": master.machines_address,
         "console": master.console_address,
+        "tunnels": master.tunnels_address,
+        "relay": master.relay_address,
     }
     write_private(config.endpoints_file, json.dumps(listening).encode())

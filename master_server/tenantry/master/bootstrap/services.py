@@ -9,6 +9,7 @@ from tenantry.master.bootstrap.core import Core
 from tenantry.master.bootstrap.listeners import Listeners
 from tenantry.master.operations.openid_flows import OpenIdFlows
 from tenantry.master.operations.throttling import AttemptLimit
+from tenantry.master.operations.tunnels.opening import TunnelDesk
 from tenantry.master.rpc.audit_service import AuditServicer
 from tenantry.master.rpc.authority_service import AuthorityServicer
 from tenantry.master.rpc.endpoints import JoinEndpoint
@@ -22,7 +23,10 @@ from tenantry.master.rpc.rule_service import RuleServicer
 from tenantry.master.rpc.stream_service import StreamServicer
 from tenantry.master.rpc.tenant_messages import TenantEncoder
 from tenantry.master.rpc.tenant_service import TenantServicer
+from tenantry.master.rpc.tunnel_relay import TunnelRelay, add_answer, add_dial
+from tenantry.master.rpc.tunnel_service import TunnelServicer
 from tenantry.protocol.joining import join_address
+from tenantry.protocol.names import listener_name
 from tenantry.v1 import (
     audit_service_pb2_grpc,
     authority_service_pb2_grpc,
@@ -32,6 +36,7 @@ from tenantry.v1 import (
     rule_service_pb2_grpc,
     stream_service_pb2_grpc,
     tenant_service_pb2_grpc,
+    tunnel_service_pb2_grpc,
 )
 
 FAILED_ATTEMPTS_PER_MINUTE = 5
@@ -64,10 +69,12 @@ async def add_services(core: Core, listeners: Listeners) -> Services:
     tenants = _tenants(core, listeners)
     streams = StreamServicer(core.store.database, core.hub, core.visibility, core.config.retention)
     people, links = _people(core, listeners), _links(core, tenants)
+    tunnels = _tunnels(core, listeners)
     enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(_enrolment(core, listeners), listeners.api)
     for server in listeners.of_api:
         tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(tenants, server)
         stream_service_pb2_grpc.add_StreamServiceServicer_to_server(streams, server)
+        tunnel_service_pb2_grpc.add_TunnelServiceServicer_to_server(tunnels, server)
         people.add_to(server)
         _add_others(core, server)
     add_link_service(links, listeners.link)
@@ -119,6 +126,39 @@ def _links(core: Core, tenants: TenantServicer) -> LinkServicer:
         audit=core.sealer,
         licences=core.licences,
         reader=core.reader,
+        tunnels=core.tunnels.book,
+        dials=core.tunnels.switchboard,
+    )
+
+
+def _tunnels(core: Core, listeners: Listeners) -> TunnelServicer:
+    config, served, tunnels = core.config, listeners.tunnels, core.tunnels
+    if served is not None:
+        relay = TunnelRelay(tunnels.switchboard, core.links, core.reader, core.clocks)
+        add_dial(relay, served.operators)
+        add_answer(relay, served.tenants)
+    port = None if served is None else config.public_tunnels_port or served.port
+    relay_port = None if served is None else config.public_relay_port or served.relay_port
+    desk = TunnelDesk(
+        tunnels.book,
+        core.committer,
+        core.register,
+        core.visibility,
+        core.store.viewers,
+        core.links,
+        core.clocks,
+        lambda grant: tunnels.signer.sign_grant(grant, core.keeper.trust.issuing),
+        relay_port,
+    )
+    return TunnelServicer(
+        desk,
+        tunnels.book,
+        core.committer,
+        core.reader,
+        core.visibility,
+        core.clocks,
+        listener_name("tunnels", config.trust_domain),
+        port or 0,
     )
 
 

@@ -1,8 +1,8 @@
 """A backup as one file: a tar with a manifest that names every member with its size and SHA-256.
 
 Members: ``manifest.json`` (always the first), ``store``, ``config.toml``, ``second-factor.key`` and ``licensing/issuers.json`` where
-there are, the authorities as ``pki/<id>/<file>``, and the audit's key as ``pki/audit/signing.key``. Nothing else is accepted. The
-file holds private keys: it has mode 0600 from its first byte on.
+there are, the authorities as ``pki/<id>/<file>``, and the keys that sign as ``pki/audit/signing.key`` and
+``pki/tunnels/signing.key``. Nothing else is accepted. The file holds private keys: it has mode 0600 from its first byte on.
 """
 
 import hashlib
@@ -29,7 +29,9 @@ _FORMAT: Final = 1
 _MANIFEST_LIMIT: Final = 1 << 20
 _SMALL_LIMIT: Final = 1 << 20
 _BLOCK: Final = 1 << 20
-_PKI: Final = re.compile(r"pki/(?:[0-9a-f]{16}/(?:root|intermediate)\.(?:pem|key|key\.next)|audit/signing\.key)")
+_PKI: Final = re.compile(
+    r"pki/(?:[0-9a-f]{16}/(?:root|intermediate)\.(?:pem|key|key\.next)|(?:audit|tunnels)/signing\.key)"
+)
 
 Progress = Callable[[int], None]
 """Told how many bytes have been worked on since the last call."""

@@ -26,9 +26,6 @@ _ROOM: Final = 256 << 20
 _EARLIEST_MS: Final = 1_767_225_600_000
 
 
-_LISTENERS: Final = ("api_listen", "link_listen", "machines_listen", "console_listen", "monitoring_listen")
-
-
 def check_machine(config: MasterConfig) -> list[Finding]:
     """All checks that do not touch the store. Raises nothing for what it finds."""
     return [
@@ -129,10 +126,7 @@ def _check_authorities(config: MasterConfig) -> Iterator[Finding]:
 
 
 def _check_ports(config: MasterConfig) -> Iterator[Finding]:
-    for key in _LISTENERS:
-        address = getattr(config, key)
-        if address is None:
-            continue
+    for key, address in config.listeners():
         problem = _try_port(*split_listen(address))
         if problem is None:
             yield Finding(OK, key, f"{address} is free")

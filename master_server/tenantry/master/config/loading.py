@@ -94,6 +94,7 @@ class _Merging:
         self._check_silence(config)
         self._check_ports(config)
         self._check_console(config)
+        self._check_tunnels(config)
         self._raise_problems()
         return config
 
@@ -214,11 +215,15 @@ class _Merging:
             missing = "console_certificate_file" if certificate is None else "console_key_file"
             self._object_to(missing, "is missing", "both files of the console's certificate, or neither")
 
+    def _check_tunnels(self, config: MasterConfig) -> None:
+        if config.tunnels_listen is not None and config.relay_listen is None:
+            problem = "is off, and tunnels_listen is not"
+            self._object_to("relay_listen", problem, "an address, or tunnels_listen off as well")
+
     def _check_ports(self, config: MasterConfig) -> None:
         taken: dict[int, str] = {}
-        for key in ("api_listen", "link_listen", "machines_listen", "console_listen", "monitoring_listen"):
-            address = getattr(config, key)
-            port = split_listen(address)[1] if address else 0
+        for key, address in config.listeners():
+            port = split_listen(address)[1]
             if port in taken:
                 self._object_to(key, f"has the port of {taken[port]}", "a port of its own")
             if port:

@@ -38,6 +38,15 @@ _MINUTE: Final = 60 * _SECOND
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
 _RETENTION: Final = retention_period()
+_LISTENERS: Final = (
+    "api_listen",
+    "link_listen",
+    "machines_listen",
+    "tunnels_listen",
+    "relay_listen",
+    "console_listen",
+    "monitoring_listen",
+)
 
 
 def _setting(default: object, kind: Kind) -> Any:
@@ -56,6 +65,24 @@ class Compaction:
     """How often there is a look, in milliseconds."""
     ticks: int = _setting(120, number(1, 10_000))
     """Ticks in a chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnels:
+    """How many tunnels there may be, and for how long. The Tenants' own policies may allow less."""
+
+    per_tenant: int = _setting(16, number(1, 10_000))
+    """At one Tenant at a time, those that wait for consent included."""
+    per_master: int = _setting(1_000, number(1, 100_000))
+    connections: int = _setting(256, number(1, 10_000))
+    """Connections through one tunnel at a time."""
+    connections_per_tenant: int = _setting(1_000, number(1, 10_000))
+    dials: int = _setting(200, number(1, 10_000))
+    """Connections that are opened at one Tenant within a second."""
+    longest: int = _setting(8 * _HOUR, duration(_SECOND, 30 * _DAY))
+    """A tunnel ends after this time at the latest."""
+    idle: int = _setting(_HOUR, duration(_SECOND, 30 * _DAY))
+    """A tunnel ends when no byte goes through it for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +118,10 @@ class MasterConfig:
     link_listen: str = _setting("0.0.0.0:7444", LISTEN)
     machines_listen: str | None = _setting(None, optional(LISTEN))
     """Where machines call the API with client certificates instead of tokens; None: nowhere."""
+    tunnels_listen: str | None = _setting("0.0.0.0:7447", optional(LISTEN))
+    """Where operators' ends of tunnels dial; None: this Master serves no tunnels."""
+    relay_listen: str | None = _setting("0.0.0.0:7448", optional(LISTEN))
+    """Where daemons dial for the connections of tunnels; unused without ``tunnels_listen``."""
     console_listen: str | None = _setting(None, optional(LISTEN))
     """Where people use the web console over HTTPS; None: nowhere."""
     console_certificate_file: Path | None = _setting(None, optional(PATH))  # noqa: RUF009
@@ -102,6 +133,8 @@ class MasterConfig:
     public_api_port: int | None = _setting(None, optional(number(1, 65535)))
     """The port that Tenants and operators dial for `api`, where it is not the one listened on."""
     public_link_port: int | None = _setting(None, optional(number(1, 65535)))
+    public_tunnels_port: int | None = _setting(None, optional(number(1, 65535)))
+    public_relay_port: int | None = _setting(None, optional(number(1, 65535)))
     trust_domain: str = _setting("tenantry.internal", TRUST_DOMAIN)
     stale_after: int = _setting(12 * _SECOND, duration(100, _DAY))
     lost_after: int = _setting(20 * _SECOND, duration(200, 7 * _DAY))
@@ -130,6 +163,7 @@ class MasterConfig:
     log_level: str = _setting("info", LEVEL)
     compaction: Compaction = field(default_factory=Compaction)
     openid: OpenId = field(default_factory=OpenId)
+    tunnels: Tunnels = field(default_factory=Tunnels)
     retention: Mapping[StreamName, int | None] = field(
         default_factory=lambda: MappingProxyType(dict.fromkeys(StreamName))
     )
@@ -140,6 +174,13 @@ class MasterConfig:
     def __post_init__(self) -> None:
         if not self.dsn:
             object.__setattr__(self, "dsn", f"sqlite:///{self.data_dir.absolute() / 'master.db'}")
+
+    def listeners(self) -> Iterator[tuple[str, str]]:
+        """Every listener in use: the key of its setting, and where it listens."""
+        for key in _LISTENERS:
+            address = getattr(self, key)
+            if address is not None and (key != "relay_listen" or self.tunnels_listen is not None):
+                yield key, address
 
     @property
     def pki_dir(self) -> Path:
@@ -185,7 +226,11 @@ class MasterConfig:
         return _write(self, keys, {})
 
 
-SECTIONS: Final[Mapping[str, type[Compaction | OpenId]]] = {"compaction": Compaction, "openid": OpenId}
+SECTIONS: Final[Mapping[str, type[Compaction | OpenId | Tunnels]]] = {
+    "compaction": Compaction,
+    "openid": OpenId,
+    "tunnels": Tunnels,
+}
 """Tables of the configuration with settings of their own."""
 
 

@@ -31,6 +31,11 @@ class Permission(StrEnum):
     ALERT_WORK = "alert.work"
     """Acknowledge, comment, assign, resolve."""
     TUNNEL_OPEN = "tunnel.open"
+    """Reach the Tenant's machine through a tunnel, as far as its own policy allows."""
+    TUNNEL_READ = "tunnel.read"
+    """See the tunnels of others."""
+    TUNNEL_CLOSE = "tunnel.close"
+    """End the tunnels of others; one's own need no right."""
     EXPORT = "export"
     AUDIT_READ = "audit.read"
     USER_READ = "user.read"
@@ -63,10 +68,11 @@ class Role(StrEnum):
 _P = Permission
 
 _JUNIOR: Final = frozenset({_P.TENANT_READ, _P.STREAM_READ, _P.RULE_READ, _P.MASTER_READ, _P.DESCRIBE, _P.LICENCE_READ})
-_TIER_1: Final = _JUNIOR | {_P.ALERT_WORK, _P.TENANT_MOVE}
+_TIER_1: Final = _JUNIOR | {_P.ALERT_WORK, _P.TENANT_MOVE, _P.TUNNEL_READ}
 _TIER_2: Final = _TIER_1 | {_P.RULE_WRITE, _P.TUNNEL_OPEN, _P.EXPORT}
 _TENANT_ADMINISTRATOR: Final = _TIER_2 | {
     _P.TENANT_EDIT,
+    _P.TUNNEL_CLOSE,
     _P.AUDIT_READ,
     _P.USER_READ,
     _P.ROLE_READ,

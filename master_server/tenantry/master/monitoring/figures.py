@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from tenantry.master.domain.connectivity import Connectivity
 from tenantry.protocol.failures import CATALOGUE
 from tenantry.protocol.messages import NackCause, Stream, TenantState
+from tenantry.protocol.tunnels.ends import TunnelEnd
 
 _PREFIX: Final = "tenantry_master"
 _OTHER: Final = "OTHER"
@@ -93,6 +94,7 @@ class MasterMetrics:
         self._build_ingest()
         self._build_store()
         self._build_register()
+        self._build_tunnels()
 
     # --- links ------------------------------------------------------------------------------------------------------------
 
@@ -243,6 +245,48 @@ class MasterMetrics:
         self._licence_end.set(end_ms / 1000)
         self._licence_limit.set(limit)
         self._licence_used.set(used)
+
+    # --- tunnels ----------------------------------------------------------------------------------------------------------
+
+    def _build_tunnels(self) -> None:
+        self._tunnels_open = self._gauge("tunnels_open", "Tunnels, with those that are only asked for")
+        self._connections_open = self._gauge(
+            "tunnel_connections_open", "Connections through tunnels, with those that are being opened"
+        )
+        self._tunnels_opened = self._counter("tunnels_opened", "Tunnels that a Tenant has agreed to")
+        ended = self._counter("tunnels_ended", "Tunnels that are over or came to nothing, by how", "end")
+        self._tunnels_ended = {end: ended.labels(end.value) for end in TunnelEnd}
+        self._connections_joined = self._counter("tunnel_connections", "Connections through tunnels that were opened")
+        failed = self._counter("tunnel_dials_failed", "Connections through tunnels that came to nothing, by why", "end")
+        self._dials_failed = {end: failed.labels(end.value) for end in TunnelEnd}
+        relayed = self._counter("tunnel_bytes", "Bytes through tunnels that have ended, by direction", "direction")
+        self._relayed_up, self._relayed_down = relayed.labels("up"), relayed.labels("down")
+
+    def tunnel_opened(self) -> None:
+        """A Tenant has agreed to a tunnel."""
+        self._tunnels_opened.inc()
+
+    def tunnel_ended(self, end: TunnelEnd) -> None:
+        """A tunnel is over, or came to nothing."""
+        self._tunnels_ended[end].inc()
+
+    def connection_joined(self) -> None:
+        """Both streams of a connection are there."""
+        self._connections_joined.inc()
+
+    def dial_failed(self, end: TunnelEnd) -> None:
+        """A connection came to nothing."""
+        self._dials_failed[end].inc()
+
+    def bytes_relayed(self, up: int, down: int) -> None:
+        """So many bytes have gone through a tunnel that has ended."""
+        self._relayed_up.inc(up)
+        self._relayed_down.inc(down)
+
+    def watch_tunnels(self, *, tunnels: Callable[[], int], connections: Callable[[], int]) -> None:
+        """Ask these functions at each scrape, as `watch` does."""
+        self._tunnels_open.set_function(lambda: float(tunnels()))
+        self._connections_open.set_function(lambda: float(connections()))
 
     def watch(self, *, links: Callable[[], int], queued_bytes: Callable[[], int]) -> None:
         """Ask these functions at each scrape; they are called in another thread and must not block."""

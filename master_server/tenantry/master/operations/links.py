@@ -56,6 +56,7 @@ class LinkSession:
         "shown_sequence",
         "spool",
         "state",
+        "takes_tunnels",
         "tenant_id",
         "unreported",
         "wake",
@@ -97,6 +98,8 @@ class LinkSession:
         self.heard_out = False
         """Set when the daemon sends nothing more, with or without a Goodbye: the link ends once the outbox is written."""
         """Set to end the link in peace, once the outbox is written."""
+        self.takes_tunnels = False
+        """The daemon takes tunnels."""
         self.witnesses = False
         """The daemon keeps heads of the audit chain."""
         self.shown_sequence = 0

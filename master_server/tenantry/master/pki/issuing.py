@@ -40,7 +40,7 @@ from tenantry.protocol.names import (
 REQUEST_LIMIT: Final = 8 * 1024
 TENANT_LIFETIME_MS: Final = 7 * DAY_MS
 SERVER_LIFETIME_MS: Final = 30 * DAY_MS
-_LISTENERS: Final = ("api", "link", "machines")
+_LISTENERS: Final = ("api", "link", "machines", "tunnels", "relay")
 _STRONG_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
@@ -149,9 +149,9 @@ def issue_server_certificate(
 ) -> IssuedServerCertificate:
     """Issue a certificate and a new key to the Master's listeners.
 
-    It stands for `api.`, `link.` and `machines.` of the trust domain, the host names and IP addresses in `names`, localhost, and the
-    Master's SPIFFE id. `now` is in Unix milliseconds, `lifetime` in milliseconds. Raises FieldInvalid for a name that
-    is neither a host name nor an address, AuthorityOutOfTime, ValueError for a lifetime under a second.
+    It stands for the name of each listener in the trust domain (`api.` and so on), the host names and IP addresses in `names`,
+    localhost, and the Master's SPIFFE id. `now` is in Unix milliseconds, `lifetime` in milliseconds. Raises FieldInvalid for a
+    name that is neither a host name nor an address, AuthorityOutOfTime, ValueError for a lifetime under a second.
     """
     check_trust_domain(trust_domain)
     wanted: list[x509.GeneralName] = [x509.DNSName(listener_name(name, trust_domain)) for name in _LISTENERS]

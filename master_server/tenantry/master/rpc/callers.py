@@ -22,7 +22,9 @@ ACTOR: ContextVar[Actor] = ContextVar("actor")
 VIEWER: ContextVar[Viewer] = ContextVar("viewer")
 """Who is signed in for the call that is being served, with what they may do; unset where anybody may call."""
 CALLER: ContextVar[Caller] = ContextVar("caller")
-"""The daemon behind the call that is being served, on the `link` listener."""
+"""The daemon behind the call that is being served, on the `link` and the `relay` listener."""
+RECORDED: ContextVar[bool] = ContextVar("recorded", default=False)
+"""Set once what becomes of the call that is being served is in records of its own: its end is then no refusal to write down."""
 
 
 BROUGHT_FOR = "tenantry-brought-for"

@@ -20,6 +20,7 @@ from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.callers import (
     ACTOR,
     CALLER,
+    RECORDED,
     VIEWER,
     CertificateReader,
     Context,
@@ -202,12 +203,14 @@ class Gate(grpc.aio.ServerInterceptor):
         self, door: Door, method: str, viewer: Viewer, behaviour: Behaviour, request: Any, context: Context
     ) -> None:
         """End the stream when the token comes to its end, or the caller's rights change."""
-        loop = asyncio.get_running_loop()
+        loop, rule = asyncio.get_running_loop(), POLICY[method]
         limit = asyncio.timeout(door.remaining_s(viewer))
         expired = True
 
         def end() -> None:
             nonlocal expired
+            if rule.lasting and isinstance(door.why_ended(rule, request, viewer, expired=False), RightsChanged):
+                return
             if not limit.expired():
                 expired = False
                 limit.reschedule(loop.time())
@@ -218,7 +221,7 @@ class Gate(grpc.aio.ServerInterceptor):
                     await _serve_stream(behaviour, request, context)
         except TimeoutError:
             if limit.expired():
-                raise door.why_ended(POLICY[method], request, viewer, expired=expired) from None
+                raise door.why_ended(rule, request, viewer, expired=expired) from None
             raise
 
     async def _admit(self, method: str, request: Any, context: Context, request_id: str) -> Viewer | None:
@@ -232,6 +235,8 @@ class Gate(grpc.aio.ServerInterceptor):
                 raise NotAllowed(permission=rule.scope)
             CALLER.set(self._certificates.read(context))
             return None
+        if rule.scope is Scope.TUNNEL:
+            return None  # the key is in the first message, and what is dialled is in the tunnel's records
         if rule.scope is Scope.ANYBODY:
             ACTOR.set(Actor("anybody", "", address, request_id))
             check_texts(request)
@@ -258,7 +263,9 @@ class Gate(grpc.aio.ServerInterceptor):
             log.error("call failed", method=method, request_id=request_id, exc_info=error)
         rule = POLICY.get(method)
         worth = rule is not None and (rule.audited or isinstance(failure, NotAllowed))
-        if not worth:
+        if RECORDED.get():
+            pass
+        elif not worth:
             self._note_read(method, request, failure)
         elif not isinstance(failure, InternalFault):
             actor = ACTOR.get(None) or Actor("anybody", "", peer_address(context), request_id)
@@ -270,7 +277,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def _note_read(self, method: str, request: Any, failure: Failure | None = None) -> None:
         """A call that changes nothing; what changes something is audited with the deed. Strangers are nobody to name."""
         rule, actor = POLICY.get(method), ACTOR.get(None)
-        if rule is None or actor is None or rule.scope in (Scope.ANYBODY, Scope.DAEMON):
+        if rule is None or actor is None or rule.scope in (Scope.ANYBODY, Scope.DAEMON, Scope.TUNNEL):
             return
         if failure is not None or not rule.writes or rule.only_asks(request):
             self._calls.note_read(actor, _action(method), named_in(request), failure)

@@ -21,6 +21,8 @@ from tenantry.master.operations.deliveries import DataItem, LayoutDirectory
 from tenantry.master.operations.licensing import HandedLicence, LicenceBook
 from tenantry.master.operations.links import LinkDirectory, LinkSession
 from tenantry.master.operations.opening import AdoptionRule, Caller, OpenedLink, RefusedLink
+from tenantry.master.operations.tunnels.book import TunnelBook
+from tenantry.master.operations.tunnels.dialling import Dials
 from tenantry.master.operations.usage import UsageReader
 from tenantry.master.pki.issuing import issue_tenant_certificate
 from tenantry.master.rpc.audit_service import AuditProofs
@@ -50,6 +52,8 @@ from tenantry.protocol.messages import (
     Stream,
     TrustBundlePush,
     TrustReport,
+    TunnelReport,
+    TunnelsHeld,
 )
 from tenantry.transport.daemon_messages import decode_from_daemon
 from tenantry.transport.master_messages import encode_from_master
@@ -90,8 +94,12 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         audit: AuditSealer,
         licences: LicenceBook,
         reader: StoreReader,
+        tunnels: TunnelBook,
+        dials: Dials,
     ) -> None:
         super().__init__(reader)
+        self._tunnels = tunnels
+        self._dials = dials
         self._committer = committer
         self._links = links
         self._layouts = layouts
@@ -224,6 +232,12 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
                 )
                 session.confirmed = True
                 self._links.obeyed(session)
+                self._tunnels.link_began(session)
+                self._dials.link_began(session)
+            case TunnelReport():
+                (self._dials if message.nonce else self._tunnels).report(session, message)
+            case TunnelsHeld(tunnel_ids):
+                self._tunnels.reconcile(session, tunnel_ids)
             case LayoutRegistration(layouts):
                 session.layouts += len(layouts)
                 if session.layouts > MAX_LAYOUTS_PER_LINK:
@@ -282,6 +296,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         session.chosen = tenant.quarantine is not None and tenant.quarantine.newcomer_came
         session.configuration_version = tenant.configuration.version
         session.bundle_hash = hello.trust_bundle_hash
+        session.takes_tunnels = hello.takes_tunnels
         self._links.open(session)
         session.protocol.resume(session.incarnation)
         session.push(
@@ -329,6 +344,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         self._metrics.link_ended(_end_of(session))
         if not self._links.close(session):
             return
+        self._tunnels.link_ended(session)
         log.info("link ended", tenant=session.guid, goodbye=session.goodbye.reason.value if session.goodbye else None)
         if self.stopping:
             return

@@ -11,11 +11,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
-from tenantry.transport.settings import server_options, without_pings
+from tenantry.transport.settings import server_options, tunnel_server_options, without_pings
 
 # A call that is over counts until its objects are collected: busy clients must not be refused for what they have finished.
 API_STREAMS = 1_000
 LINK_STREAMS = 16
+# An end has one connection for all that goes through its tunnels.
+TUNNEL_STREAMS = 2_000
 # All browsers come over one connection.
 CONSOLE_STREAMS = 10_000
 
@@ -35,6 +37,7 @@ API_SERVICES = (
     "tenantry.v1.GroupService",
     "tenantry.v1.LicenceService",
     "tenantry.v1.AuditService",
+    "tenantry.v1.TunnelService",
 )
 LINK_SERVICES = ("tenantry.v1.LinkService",)
 
@@ -103,6 +106,13 @@ def make_server(
         file_descriptors=file_descriptors, max_streams_per_connection=streams_per_connection, channelz=channelz
     )
     return grpc.aio.server(interceptors=list(interceptors), options=without_pings(options) if own else options)
+
+
+def make_tunnel_server(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
+    """A server for the connections of tunnels."""
+    file_descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    options = tunnel_server_options(file_descriptors=file_descriptors, max_streams_per_connection=TUNNEL_STREAMS)
+    return grpc.aio.server(interceptors=list(interceptors), options=options)
 
 
 async def add_health(server: grpc.aio.Server, services: Sequence[str]) -> health.HealthServicer:

@@ -24,6 +24,8 @@ class Scope(StrEnum):
     """No identity: enrolment, where the key in the request decides, signing in, the clock, health."""
     DAEMON = "tenant's certificate"
     """A Tenant's certificate on the `link` listener."""
+    TUNNEL = "tunnel's key"
+    """The key of a tunnel in the first message, on the `tunnels` listener."""
     SIGNED_IN = "signed in"
     """No right at all: what concerns nobody but the caller."""
     MAIN = "main tenant"
@@ -50,6 +52,8 @@ class Rule:
     """Changes something that needs no right, because it is the caller's own."""
     whole: bool = False
     """Not for a session that is good for enrolling a second factor alone."""
+    lasting: bool = False
+    """A call that is open goes on when the caller's rights have changed and still allow it."""
     only_asks: Callable[[Any], bool] = lambda _: False
     """Whether this request asks what the call would do, and changes nothing."""
 
@@ -88,6 +92,7 @@ class Rule:
 
 ANYBODY: Final = Rule(Scope.ANYBODY)
 DAEMON: Final = Rule(Scope.DAEMON)
+TUNNEL: Final = Rule(Scope.TUNNEL)
 SIGNED_IN: Final = Rule(Scope.SIGNED_IN)
 OWN_AFFAIR: Final = Rule(Scope.SIGNED_IN, own_affair=True)
 OWN_TOKENS: Final = Rule(Scope.SIGNED_IN, own_affair=True, whole=True)
@@ -134,6 +139,7 @@ WRITES: Final = frozenset(
         _P.RULE_WRITE,
         _P.ALERT_WORK,
         _P.TUNNEL_OPEN,
+        _P.TUNNEL_CLOSE,
         _P.EXPORT,
         _P.USER_WRITE,
         _P.ROLE_WRITE,
@@ -186,6 +192,12 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.LicenceService/RemoveLicence": at_main(_P.LICENCE_WRITE),
     "/tenantry.v1.LicenceService/RequestLicence": at_main(_P.LICENCE_READ),
     "/tenantry.v1.LicenceService/ListIssuers": at_main(_P.LICENCE_READ),
+    "/tenantry.v1.TunnelService/OpenTunnel": replace(at_tenant(_P.TUNNEL_OPEN, "tenant"), lasting=True),
+    "/tenantry.v1.TunnelService/GetTunnel": view(_P.TUNNEL_READ),
+    "/tenantry.v1.TunnelService/ListTunnels": view(_P.TUNNEL_READ),
+    "/tenantry.v1.TunnelService/CloseTunnel": view(_P.TUNNEL_CLOSE, _P.TUNNEL_OPEN),
+    "/tenantry.v1.TunnelRelayService/Dial": TUNNEL,
+    "/tenantry.v1.TunnelRelayService/Answer": DAEMON,
     "/tenantry.v1.SessionService/SignIn": ANYBODY,
     "/tenantry.v1.SessionService/SignOut": OWN_AFFAIR,
     "/tenantry.v1.OpenIdService/BeginSignIn": ANYBODY,

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from tenantry.master.operations.audit_calls import NOTHING, Named
 from tenantry.protocol.joining import KEY_PREFIX, TOKEN_PREFIX
 
-TENANT_FIELDS: Final = frozenset({"guid", "guids", "tenant_guid", "tenant_guids", "owner", "owners"})
+TENANT_FIELDS: Final = frozenset({"guid", "guids", "owner", "owners", "tenant", "tenant_guid", "tenant_guids"})
 """Fields that hold the GUID of a Tenant, in whichever message."""
 OTHER_FIELDS: Final = frozenset({"group", "id", "name", "serial", "tenant_name", "instance_name", "user", "users"})
 """Fields that name something else, in the request itself or in the object that it is about."""

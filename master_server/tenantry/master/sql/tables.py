@@ -45,6 +45,7 @@ _CHAINED: Final = text("chain_sequence IS NOT NULL")
 _EXTERNAL: Final = text("external <> ''")
 _NARROWED: Final = text("privacy <> ''")
 _REQUESTED: Final = text("request_id <> ''")
+_UNFINISHED: Final = text("ended_ms IS NULL")
 
 tenants: Final = Table(
     "tenants",
@@ -465,4 +466,31 @@ rule_holds: Final = Table(
     metadata,
     Column("tenant_id", _Number, ForeignKey("tenants.id"), primary_key=True, autoincrement=False),
     Column("since_ms", BigInteger, nullable=False),
+)
+
+# `user_id` without a foreign key: a tunnel outlives its user.
+tunnels: Final = Table(
+    "tunnels",
+    metadata,
+    Column("id", _Sorted, primary_key=True),
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("user_id", BigInteger, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("targets", Text, nullable=False),  # JSON
+    Column("reason", Text, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("idle_ms", BigInteger, nullable=False),
+    Column("opened_ms", BigInteger),
+    Column("ended_ms", BigInteger),
+    Column("end", String(40)),
+    Column("end_detail", Text, nullable=False),
+    Column("connections", BigInteger, nullable=False),
+    Column("bytes_up", BigInteger, nullable=False),
+    Column("bytes_down", BigInteger, nullable=False),
+    Index("ix_tunnels_created_ms_id", "created_ms", "id"),
+    Index("ix_tunnels_tenant_id_created_ms_id", "tenant_id", "created_ms", "id"),
+    Index("ix_tunnels_unfinished", "created_ms", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
 )

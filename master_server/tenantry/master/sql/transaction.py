@@ -27,6 +27,7 @@ from tenantry.master.sql.settings import SettingStore
 from tenantry.master.sql.sign_in_sources import SignInSourceStore
 from tenantry.master.sql.tenants import TenantStore
 from tenantry.master.sql.tokens import TokenStore
+from tenantry.master.sql.tunnels import TunnelStore
 from tenantry.master.sql.users import UserStore
 
 
@@ -59,6 +60,7 @@ class Transaction:
         "sign_in_sources",
         "tenants",
         "tokens",
+        "tunnels",
         "users",
     )
 
@@ -87,6 +89,7 @@ class Transaction:
         self.rule_states = RuleStateStore(connection, changes)
         self.segments = SegmentStore(connection, changes)
         self.chunks = ChunkStore(connection)
+        self.tunnels = TunnelStore(connection)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

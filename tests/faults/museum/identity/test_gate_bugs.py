@@ -52,7 +52,9 @@ async def serving(folder: Path) -> AsyncIterator[MasterProcess]:
     data = folder / "master"
     master = MasterProcess(data, initialise(data))
     lay_out(master)
-    config = load({"data_dir": str(data), "api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0"})
+    config = load(
+        {"data_dir": str(data), "api_listen": "127.0.0.1:0", "link_listen": "127.0.0.1:0", "tunnels_listen": "off"}
+    )
     async with running_master(config) as running:
         master.api_address = running.api_address
         yield master

@@ -26,6 +26,7 @@ _OWNERS = {
     "rule_holds": "tenant_id",
     "rule_states": "tenant_id",
     "tenants": "id",
+    "tunnels": "tenant_id",
 }
 # Both are asked once for a statement, not for each row: hence the SELECT around them.
 _ALL_SEEN = "(SELECT coalesce(current_setting('tenantry.tenants', true) = 'all', false))"
@@ -492,6 +493,39 @@ def upgrade() -> None:
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_rule_holds_tenant_id")),
         sa.PrimaryKeyConstraint("tenant_id", name=op.f("pk_rule_holds")),
+    )
+    op.create_table(
+        "tunnels",
+        sa.Column("id", _SORTED, nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=False),
+        sa.Column("operator", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.BigInteger(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("targets", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("until_ms", sa.BigInteger(), nullable=False),
+        sa.Column("idle_ms", sa.BigInteger(), nullable=False),
+        sa.Column("opened_ms", sa.BigInteger(), nullable=True),
+        sa.Column("ended_ms", sa.BigInteger(), nullable=True),
+        sa.Column("end", sa.String(length=40), nullable=True),
+        sa.Column("end_detail", sa.Text(), nullable=False),
+        sa.Column("connections", sa.BigInteger(), nullable=False),
+        sa.Column("bytes_up", sa.BigInteger(), nullable=False),
+        sa.Column("bytes_down", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_tunnels_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tunnels")),
+    )
+    op.create_index("ix_tunnels_created_ms_id", "tunnels", ["created_ms", "id"], unique=False)
+    op.create_index("ix_tunnels_tenant_id_created_ms_id", "tunnels", ["tenant_id", "created_ms", "id"], unique=False)
+    op.create_index(
+        "ix_tunnels_unfinished",
+        "tunnels",
+        ["created_ms"],
+        unique=False,
+        sqlite_where=sa.text("ended_ms IS NULL"),
+        postgresql_where=sa.text("ended_ms IS NULL"),
     )
     if op.get_bind().dialect.name == "postgresql":
         for table, owner in _OWNERS.items():
