@@ -18,13 +18,22 @@ from tenantry.daemon.console.console import LocalConsole
 from tenantry.daemon.control.server import serve_control
 from tenantry.daemon.licences.folder import LicenceFolder, describe_kept
 from tenantry.daemon.link.heads import HeadArchive
-from tenantry.daemon.link.identity import IdentityFolder
+from tenantry.daemon.link.identity import Credential, IdentityFolder
 from tenantry.daemon.link.keeper import LinkKeeper
+from tenantry.daemon.link.relay import RelayStreams
 from tenantry.daemon.link.witness import Verdict
 from tenantry.daemon.measuring import Measuring, leased_folder, loop_factory
 from tenantry.daemon.operations.notifying import notify, raise_alert
 from tenantry.daemon.spool.keeping import SpoolSettings
+from tenantry.daemon.tunnels.connecting import Connecting
+from tenantry.daemon.tunnels.dialling import Dialler, MasterAddresses
+from tenantry.daemon.tunnels.orders import TunnelOrders
+from tenantry.daemon.tunnels.policy_file import PolicyFile
+from tenantry.daemon.tunnels.proving import Proving
+from tenantry.daemon.tunnels.serving import Tunnels
+from tenantry.daemon.tunnels.surroundings import RelayLost, Surroundings
 from tenantry.protocol.failures import Failure, FieldInvalid
+from tenantry.protocol.joining import split_address
 from tenantry.protocol.messages import Goodbye, GoodbyeReason, NotificationLevel
 from tenantry.protocol.names import MAX_REASON, check_text
 
@@ -44,6 +53,8 @@ class Daemon:
         self.spool, self.conduct = self.measuring.spool, self.measuring.conduct
         self.licences = LicenceFolder(folder)
         self._heads = HeadArchive(folder)
+        self.console = LocalConsole(settings.console_listen, self._show)
+        self.tunnels = self._make_tunnels(settings, identity_folder)
         self.keeper = LinkKeeper(
             self.identity,
             identity_folder,
@@ -55,9 +66,48 @@ class Daemon:
             chance=random.Random(),  # noqa: S311 - spreads load, keeps no secret
             on_change=self._tell_status,
             tell=self._tell_verdict,
+            tunnels=self.tunnels,
         )
-        self.console = LocalConsole(settings.console_listen, self._show)
         self._ended: asyncio.Future[bool] | None = None
+
+    def _make_tunnels(self, settings: Settings, identity_folder: IdentityFolder) -> Tunnels | None:
+        place, identity = settings.tunnels_policy, self.identity
+        if place is None:
+            return None
+        dialler = Dialler()
+        hosts = [split_address(address, 443)[0] for address in (identity.api_address, *identity.link_addresses)]
+        around = Surroundings(
+            guid=identity.guid,
+            data=self.measuring.folder,
+            state=lambda: self.conduct.present.state,
+            state_changed=self.conduct.changed,
+            is_linked=lambda: self.keeper.status.connected,
+            send=lambda message: self.keeper.send(message),  # noqa: PLW0108 - the keeper is made after this
+            forbidden=MasterAddresses(dialler, hosts),
+            warn=self._warn_of_tunnels,
+        )
+        relay = RelayStreams(identity.trust_domain, identity_folder, self._linked, RelayLost)
+        tunnels = Tunnels(
+            around,
+            PolicyFile(place.path, must_exist=place.named),
+            Proving(self.measuring.folder, identity.trust_domain),
+            Connecting(around, dialler, relay, self.console),
+            relay,
+            self.console,
+        )
+        self.console.show_tunnels(tunnels)
+        return tunnels
+
+    def _linked(self) -> tuple[str, Credential] | None:
+        status = self.keeper.status
+        return None if status.credential is None else (status.address, status.credential)
+
+    async def _warn_of_tunnels(self, text: str) -> None:
+        try:
+            now_ms = time.time_ns() // 1_000_000
+            await notify(self.spool, self.conduct, NotificationLevel.WARNING, "tunnels", text, now_ms)
+        except Failure as failure:
+            _log.error("not told to the Master", reason=failure.reason)
 
     async def run(self) -> None:
         """Work until a signal or `leave`."""
@@ -72,6 +122,7 @@ class Daemon:
             "leave": self._leave,
             "notify": measuring.notify,
             "records": measuring.read_records,
+            **TunnelOrders(self.tunnels).handlers,
         }
         async with self.spool.opened(), serve_control(measuring.folder, handlers), self.console.served():
             version, folder = measuring.software_version, str(measuring.folder)
@@ -83,6 +134,8 @@ class Daemon:
                     tasks.create_task(measuring.feed_watchdog()),
                     tasks.create_task(self.keeper.witness.run()),
                 ]
+                if self.tunnels is not None:
+                    helpers.append(tasks.create_task(self.tunnels.run()))
                 heard = await self.keeper.run()
                 measuring.notifier.stopping()
                 for helper in helpers:
@@ -120,6 +173,7 @@ class Daemon:
             "trust_domain": self.identity.trust_domain,
             "ca_fingerprint": self.identity.ca_fingerprint,
             "console": self.console.describe(),
+            "tunnels": None if self.tunnels is None else self.tunnels.describe(),
             "configuration": {
                 "running_version": conduct.configuration.version,
                 "wanted_version": conduct.wanted_version,

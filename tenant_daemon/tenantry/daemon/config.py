@@ -54,12 +54,21 @@ class ProbesSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyPlace:
+    """Where the policy for tunnels is. ``named``: somebody has said so, and its absence is a mistake."""
+
+    path: Path
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of them."""
 
     data: Path = DEFAULT_DATA
     log_level: str = "info"
     console_listen: ListenAddress | None = DEFAULT_CONSOLE
+    tunnels_policy: PolicyPlace | None = field(default_factory=lambda: _beside(DEFAULT_FILE))
     spool: SpoolSection = field(default_factory=SpoolSection)
     probes: ProbesSection = field(default_factory=ProbesSection)
     rules: tuple[LocalRule, ...] = field(default_factory=lambda: configure_rules(()))
@@ -83,7 +92,7 @@ def load_settings(
         _put(tables, "data", str(data), "the flag --data")
     if log_level is not None:
         _put(tables, "log_level", log_level, "the flag --log-level")
-    return _build(tables)
+    return _build(tables, _named_file(file, environment) or DEFAULT_FILE)
 
 
 # Key -> (value, where it comes from); sections are flattened to "section.key".
@@ -93,6 +102,7 @@ _ENVIRONMENT = {
     "TENANTRY_DAEMON_DATA": "data",
     "TENANTRY_DAEMON_LOG_LEVEL": "log_level",
     "TENANTRY_DAEMON_CONSOLE_LISTEN": "console_listen",
+    "TENANTRY_DAEMON_TUNNELS_POLICY": "tunnels_policy",
     "TENANTRY_DAEMON_SPOOL_QUOTA": "spool.quota",
     "TENANTRY_DAEMON_SPOOL_TAIL": "spool.tail",
     "TENANTRY_DAEMON_SPOOL_TAIL_AGE": "spool.tail_age",
@@ -101,8 +111,17 @@ _ENVIRONMENT_NAMES = frozenset({*_ENVIRONMENT, "TENANTRY_DAEMON_CONFIG"})
 _SECTIONS = ("spool", "probes")
 
 
+def _named_file(file: Path | None, environment: Mapping[str, str]) -> Path | None:
+    return file or (Path(environment["TENANTRY_DAEMON_CONFIG"]) if environment.get("TENANTRY_DAEMON_CONFIG") else None)
+
+
+def _beside(file: Path) -> PolicyPlace:
+    """The policy is kept beside the settings, where nothing else is said."""
+    return PolicyPlace(file.absolute().with_name("tunnels.toml"), named=False)
+
+
 def _read_file(file: Path | None, environment: Mapping[str, str]) -> _Values:
-    named = file or (Path(environment["TENANTRY_DAEMON_CONFIG"]) if environment.get("TENANTRY_DAEMON_CONFIG") else None)
+    named = _named_file(file, environment)
     path = named or DEFAULT_FILE
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -128,7 +147,7 @@ def _put(values: _Values, key: str, value: str, origin: str) -> None:
     values[key] = (value, origin)
 
 
-def _build(values: _Values) -> Settings:
+def _build(values: _Values, file: Path) -> Settings:
     for key, (_, origin) in values.items():
         if key not in _READERS:
             raise SettingsInvalid(origin=origin, problem=f"{key} is no setting; known are {', '.join(_READERS)}")
@@ -145,6 +164,7 @@ def _build(values: _Values) -> Settings:
         data=read.get("data", default.data),
         log_level=read.get("log_level", default.log_level),
         console_listen=read.get("console_listen", default.console_listen),
+        tunnels_policy=read.get("tunnels_policy", _beside(file)),
         spool=SpoolSection(
             read.get("spool.quota", default.spool.quota),
             read.get("spool.tail", default.spool.tail),
@@ -186,6 +206,10 @@ def _read_listen(value: object) -> ListenAddress | None:
     if not is_loopback_address(address):
         raise ValueError(f"is {value!r}; the local console is for this machine alone: a loopback address is needed")
     return ListenAddress(address, int(port))
+
+
+def _read_policy_place(value: object) -> PolicyPlace | None:
+    return None if value == "off" else PolicyPlace(_read_path(value), named=True)
 
 
 def _read_size(value: object) -> int:
@@ -236,6 +260,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "data": _read_path,
     "log_level": _read_level,
     "console_listen": _read_listen,
+    "tunnels_policy": _read_policy_place,
     "spool.quota": _read_quota,
     "spool.tail": _read_size,
     "spool.tail_age": _read_duration_ms,

@@ -64,6 +64,8 @@ def make_parser() -> argparse.ArgumentParser:
     records.add_argument("stream", choices=["alerts", "notifications"], help="which of the two")
     records.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many (20)")
     records.add_argument("--json", action="store_true", help="as JSON")
+    _add_consent(commands)
+    _add_tunnels(commands)
     _add_license(commands)
     _add_audit(commands)
     for command in commands.choices.values():
@@ -110,6 +112,42 @@ def _add_join(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     join.add_argument(
         "--trust-domain", default="tenantry.internal", help="the Master's trust domain (tenantry.internal)"
     )
+
+
+def _add_consent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    consent = commands.add_parser(
+        "consent",
+        help="say yes or no to tunnels that wait for it",
+        description="Where the policy for tunnels wants it, a tunnel waits until somebody at this machine says yes.",
+    )
+    consent.set_defaults(json=False)
+    actions = consent.add_subparsers(dest="action", metavar="ACTION")
+    show = actions.add_parser("list", help="show what is asked")
+    show.add_argument("--json", action="store_true", help="as JSON")
+    for name, text in (("allow", "say yes"), ("deny", "say no")):
+        answer = actions.add_parser(name, help=text)
+        answer.add_argument("tunnel", metavar="TUNNEL", help="the id of the tunnel, or how it begins")
+
+
+def _add_tunnels(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    tunnels = commands.add_parser(
+        "tunnels",
+        help="show and end operators' tunnels, read the log of them",
+        description="Tunnels by which operators reach this machine, or others from here, as its policy allows.",
+    )
+    tunnels.set_defaults(json=False)
+    actions = tunnels.add_subparsers(dest="action", metavar="ACTION")
+    show = actions.add_parser("list", help="show those that are open or wait for consent")
+    show.add_argument("--json", action="store_true", help="as JSON")
+    close = actions.add_parser("close", help="end one, with all its connections")
+    close.add_argument("tunnel", metavar="TUNNEL", help="the id of the tunnel, or how it begins")
+    log = actions.add_parser("log", help="show this machine's log of tunnels, the oldest first")
+    log.add_argument("--connections", action="store_true", help="the connections through them")
+    log.add_argument("--tunnel", metavar="TUNNEL", default="", help="only this one: its id, or how it begins")
+    log.add_argument("--limit", type=int, default=100, metavar="N", help="the newest N lines (100)")
+    log.add_argument("--json", action="store_true", help="as JSON lines")
+    check = actions.add_parser("check", help="read the policy file and say what is wrong with it")
+    check.add_argument("target", nargs="*", metavar="HOST:PORT", help="and whether it allows this")
 
 
 def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
 import sqlite3
 import time
 from typing import Any
 
+from tenantry.daemon.commands.moments import ago, moment
 from tenantry.daemon.config import Settings
 from tenantry.daemon.control.client import ask
 from tenantry.daemon.domain.failures import DaemonNotRunning
@@ -90,8 +90,11 @@ def _lines(report: dict[str, Any]) -> list[str]:
             "open it with `tenantry-daemon console`" if console["trouble"] is None else f"none: {console['trouble']}"
         )
         lines.append(_line("console", where))
+    tunnels = report.get("tunnels")
+    if tunnels is not None:
+        lines += _describe_tunnels(tunnels)
     for name, probe in report.get("probes", {}).items():
-        when = "not read yet" if probe["read_ms"] is None else f"{probe['readings']} readings {_ago(probe['read_ms'])}"
+        when = "not read yet" if probe["read_ms"] is None else f"{probe['readings']} readings {ago(probe['read_ms'])}"
         lines.append(_line(f"probe {name}", f"every {probe['interval_s']:g} s, {when}"))
         lines += [_line("", f"note: {note}") for note in probe["notes"]]
     return lines
@@ -112,12 +115,31 @@ def _describe_tenancy(report: dict[str, Any]) -> list[str]:
             lines += [_line("trouble", link["trouble"]["message"]), _line("", link["trouble"]["hint"])]
     audit = report.get("audit")
     if audit is not None and audit["judgement"] is not None:
-        text = audit["detail"] or f"record {audit['sequence']} witnessed {_ago(audit['judged_ms'])}"
+        text = audit["detail"] or f"record {audit['sequence']} witnessed {ago(audit['judged_ms'])}"
         lines.append(_line("audit", text))
     certificate = link["certificate"]
     if certificate is not None:
-        lines.append(_line("certificate", f"{certificate['serial']}, until {_time(certificate['not_after_ms'])}"))
+        lines.append(_line("certificate", f"{certificate['serial']}, until {moment(certificate['not_after_ms'])}"))
     return lines
+
+
+def _describe_tunnels(tunnels: dict[str, Any]) -> list[str]:
+    policy, held, waiting = tunnels["policy"], tunnels["held"], tunnels["waiting"]
+    text = f"{len(held) - len(waiting)} open"
+    if waiting:
+        text += f"; {len(waiting)} wait for consent: see `tenantry-daemon consent list`"
+    lines = [_line("tunnels", text)]
+    if policy["trouble"]:
+        lines.append(_line("", f"NONE IS ALLOWED: {policy['file']}: {policy['trouble']}"))
+    else:
+        entries = policy["entries"]
+        allowed = (
+            [f"{entries} {'entry' if entries == 1 else 'entries'} of {policy['file']}"] if policy["exists"] else []
+        )
+        allowed += ["the local console"] if policy["console"] else []
+        lines.append(_line("", f"allowed: {', '.join(allowed) or 'nothing'}; consent {policy['consent']}"))
+    trouble = tunnels["log"]["trouble"]
+    return [*lines, _line("", f"the log of tunnels cannot be written: {trouble}")] if trouble else lines
 
 
 def _describe_spool(spool: dict[str, Any], *, alone: bool) -> str:
@@ -130,14 +152,14 @@ def _describe_spool(spool: dict[str, Any], *, alone: bool) -> str:
     if "bytes" in spool:
         text += f", {spool['bytes'] / (1 << 20):.1f} of {spool['capacity_bytes'] / (1 << 20):.0f} MiB"
         if spool["oldest_unacknowledged_ms"] is not None:
-            text += f", oldest of {_time(spool['oldest_unacknowledged_ms'])}"
+            text += f", oldest of {moment(spool['oldest_unacknowledged_ms'])}"
     return text
 
 
 def _describe_licence(licence: dict[str, Any]) -> str:
     origin = "handed out by the Master" if licence["origin"] == "handed" else "this machine's own"
     purpose = ", for evaluation" if licence["evaluation"] else ""
-    end = _time(licence["not_after_ms"])
+    end = moment(licence["not_after_ms"])
     text = f"{licence['serial']}, {origin}{purpose}, until {end}"
     return text if licence["in_force"] else f"{text}: not in force; what runs goes on"
 
@@ -155,21 +177,12 @@ def _describe_configuration(configuration: dict[str, Any]) -> str:
 
 def _describe_link(link: dict[str, Any]) -> str:
     if link["connected"]:
-        text = f"connected to {link['address']} since {_time(link['since_ms'])}"
+        text = f"connected to {link['address']} since {moment(link['since_ms'])}"
         if link["acknowledged_ms"] is not None:
-            text += f", last acknowledgement {_ago(link['acknowledged_ms'])}"
+            text += f", last acknowledgement {ago(link['acknowledged_ms'])}"
         return text
     text = f"not connected to {link['address']}"
     if link["reconnect_ms"] is not None:
         left_ms = max(0, link["reconnect_ms"] - time.time_ns() // 1_000_000)
         text += f"; next attempt in {format_milliseconds(left_ms // 1000 * 1000)}"
     return text
-
-
-def _time(milliseconds: int) -> str:
-    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _ago(milliseconds: int) -> str:
-    past_ms = max(0, time.time_ns() // 1_000_000 - milliseconds)
-    return f"{format_milliseconds(past_ms // 1000 * 1000)} ago"

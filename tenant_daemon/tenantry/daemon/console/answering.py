@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tenantry.daemon.console.access import Access
-from tenantry.daemon.console.defences import is_called_on_loopback, is_own_call
+from tenantry.daemon.console.defences import is_called_on_loopback, is_own_call, is_own_page
+from tenantry.daemon.domain.failures import TunnelNotHeld
 from tenantry.protocol.failures import Failure
 
 Facts = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -24,6 +26,7 @@ _PAGES: Final = {
 }
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
+_DEED: Final = re.compile(r"/tunnels/(?P<tunnel>[0-9a-f-]{36})/(?P<what>end|allow|deny)")
 _READING: Final = ("GET", "HEAD")
 
 
@@ -46,12 +49,36 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Answering:
-    """All that the console can answer. The page itself says nothing about the machine; ``/status.json`` asks for a session."""
+class Tunnels(Protocol):
+    """What the console shows and does about tunnels."""
 
-    def __init__(self, facts: Facts, access: Access) -> None:
+    def describe(self, only: str | None = None) -> dict[str, Any]:
+        """How they stand; ``only``: nothing but this tunnel."""
+        ...
+
+    def close(self, tunnel: str, who: str) -> str:
+        """End one. Raises TunnelNotHeld."""
+        ...
+
+    def answer(self, tunnel: str, *, yes: bool, who: str) -> str:
+        """Answer a question for consent. Raises ConsentNotAsked."""
+        ...
+
+
+class Answering:
+    """All that the console can answer. The page itself says nothing about the machine; everything else asks for a session.
+
+    Who comes ``through`` a tunnel is not at this machine: consent is not theirs to give, and that tunnel is the only one that they
+    see and end.
+    """
+
+    def __init__(
+        self, facts: Facts, access: Access, tunnels: Tunnels | None = None, through: str | None = None
+    ) -> None:
         self._facts = facts
         self._access = access
+        self._tunnels = tunnels
+        self._through = through
         self._telling = asyncio.Lock()
         self._pages = {path: ((_FOLDER / name).read_bytes(), kind) for path, (name, kind) in _PAGES.items()}
 
@@ -66,6 +93,8 @@ class Answering:
         path = request.target.partition("?")[0]
         if path == "/session":
             return self._open_session(request)
+        if (deed := _DEED.fullmatch(path)) is not None:
+            return self._act(request, deed["what"], deed["tunnel"])
         if path not in self._pages and path != "/status.json":
             return Answer(404, b"There is no such page.\n")
         if request.method not in _READING:
@@ -83,6 +112,35 @@ class Answering:
             return _not_admitted()
         return Answer(200, json.dumps({"session": session}).encode(), _JSON)
 
+    def _act(self, request: Request, what: str, tunnel: str) -> Answer:
+        """What a button does. Only this console's own page gets here, with a session that no browser sends by itself."""
+        if request.method != "POST":
+            return _not_allowed("POST")
+        if not is_own_page(request.headers):
+            return Answer(403, b"Only the console's own page may do that.\n")
+        if not self._access.admits(_credential(request, "Bearer")):
+            return _not_admitted()
+        try:
+            self._do(what, tunnel)
+        except Failure as failure:
+            return Answer(404, json.dumps({"problem": failure.describe()}).encode(), _JSON)
+        except PermissionError:
+            return Answer(403, b"Not through a tunnel.\n")
+        return Answer(200, b"{}", _JSON)
+
+    def _do(self, what: str, tunnel: str) -> None:
+        """Raises TunnelNotHeld, ConsentNotAsked, PermissionError."""
+        if self._tunnels is None:
+            raise TunnelNotHeld(tunnel=tunnel)
+        if self._through is not None and (what != "end" or tunnel != self._through):
+            raise PermissionError
+        if what == "end":
+            self._tunnels.close(
+                tunnel, "local console" if self._through is None else "local console, through the tunnel"
+            )
+        else:
+            self._tunnels.answer(tunnel, yes=what == "allow", who="local console")
+
     async def _tell(self, request: Request) -> Answer:
         if not self._access.admits(_credential(request, "Bearer")):
             return _not_admitted()
@@ -91,7 +149,8 @@ class Answering:
                 facts = await self._facts()
         except Failure as failure:
             return Answer(503, json.dumps({"problem": failure.describe()}).encode(), _JSON)
-        return Answer(200, json.dumps(facts).encode(), _JSON)
+        tunnels = {} if self._tunnels is None else {"tunnels": self._tunnels.describe(self._through)}
+        return Answer(200, json.dumps({**facts, **tunnels}).encode(), _JSON)
 
 
 def _credential(request: Request, scheme: str) -> str:

@@ -5,20 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from tenantry.daemon.config import ListenAddress
 from tenantry.daemon.console.access import TICKET_S, Access
-from tenantry.daemon.console.answering import Answering, Facts
+from tenantry.daemon.console.answering import Answering, Facts, Tunnels
 from tenantry.daemon.console.connections import MOST_HEADERS, Connections
 from tenantry.daemon.domain.failures import ConsoleNotServed
 from tenantry.protocol.joining import join_address
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """The way in through one tunnel."""
+
+    access: Access
+    connections: Connections
 
 
 class LocalConsole:
@@ -29,8 +39,14 @@ class LocalConsole:
         self._listen = listen
         self._access = Access(time.monotonic)
         self._facts = facts
+        self._tunnels: Tunnels | None = None
+        self._doors: dict[str, _Door] = {}
         self._address: str | None = None
         self._trouble = "it has not been opened yet" if listen is not None else "console_listen is off"
+
+    def show_tunnels(self, tunnels: Tunnels) -> None:
+        """Show them too. To be called before `served`."""
+        self._tunnels = tunnels
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
@@ -38,7 +54,7 @@ class LocalConsole:
         if self._listen is None:
             yield
             return
-        connections = Connections(Answering(self._facts, self._access).answer)
+        connections = Connections(Answering(self._facts, self._access, self._tunnels).answer)
         host, port = self._listen.host, self._listen.port
         try:
             server = await asyncio.start_server(connections.serve, host, port, limit=MOST_HEADERS, backlog=16)
@@ -61,6 +77,49 @@ class LocalConsole:
         """As plain data, for `status`."""
         on = self._listen is not None
         return {"enabled": on, "address": self._address, "trouble": None if self._address or not on else self._trouble}
+
+    # --- for tunnels: without the port, so that who comes through one is told from who is at this machine
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether there is a console for tunnels."""
+        return self._listen is not None
+
+    def invite(self, tunnel: str) -> str:
+        """Path and query that let a browser in, once, through this tunnel and by no other way."""
+        return f"/#ticket={self._door(tunnel).access.make_ticket()}"
+
+    async def connect(self, tunnel: str) -> socket.socket:
+        """A connection to the console that does not block, for this tunnel."""
+        connections = self._door(tunnel).connections
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            loop = asyncio.get_running_loop()
+
+            def protocol() -> asyncio.StreamReaderProtocol:
+                return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=MOST_HEADERS), connections.serve)
+
+            await loop.connect_accepted_socket(protocol, theirs)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        return ours
+
+    def shut(self, tunnel: str) -> None:
+        """This tunnel is over: its sessions count no more, and its connections end."""
+        door = self._doors.pop(tunnel, None)
+        if door is not None:
+            door.connections.abort()
+
+    def _door(self, tunnel: str) -> _Door:
+        if tunnel not in self._doors:
+            access = Access(time.monotonic)
+            answering = Answering(self._facts, access, self._tunnels, through=tunnel)
+            self._doors[tunnel] = _Door(access, Connections(answering.answer))
+        return self._doors[tunnel]
 
     async def make_link(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the command `console` asks for: a link that opens the console once. Raises ConsoleNotServed.

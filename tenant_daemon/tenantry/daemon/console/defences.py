@@ -45,3 +45,8 @@ def is_own_call(headers: Mapping[str, str]) -> bool:
         return False
     origin = headers.get("origin")
     return origin is None or origin.lower() == f"http://{headers.get('host', '').lower()}"
+
+
+def is_own_page(headers: Mapping[str, str]) -> bool:
+    """Whether a page of this console has made the call: browsers say so with every ``POST``, and no other page can."""
+    return "origin" in headers and is_own_call(headers)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Final
+
+from tenantry.protocol.failures import FieldInvalid
+from tenantry.protocol.tunnels.targets import MAX_HOST, check_host
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -34,9 +36,6 @@ SPECIAL: Final[tuple[Network, ...]] = tuple(
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 _TRANSLATED: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::ffff:0:0:0/96"))
-_DOMAIN: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
-_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_LONGEST_NAME: Final = 253
 
 
 def read_host(text: str) -> Address | str | None:
@@ -46,22 +45,17 @@ def read_host(text: str) -> Address | str | None:
     No other spelling of an address passes for a name: decimal, octal, hexadecimal and shortened ones are understood by most
     resolvers, each in its own way. A zone (``%eth0``) means nothing on somebody else's machine. ``localhost`` is 127.0.0.1.
     """
-    if len(text) > _LONGEST_NAME or "%" in text:
+    try:
+        host = check_host(text if text.isascii() or len(text) > MAX_HOST else text.encode("idna").decode("ascii"))
+    except (FieldInvalid, UnicodeError):
         return None
     try:
-        return _plain(ipaddress.ip_address(text))
+        return _plain(ipaddress.ip_address(host))
     except ValueError:
         pass
-    try:
-        name = text if text.isascii() else text.encode("idna").decode("ascii")
-    except UnicodeError:
-        return None
-    name = name.lower().removesuffix(".")
-    if len(name) > _LONGEST_NAME or _DOMAIN.fullmatch(name) is None or _NUMBER.fullmatch(name.rpartition(".")[2]):
-        return None
-    if name == "localhost" or name.endswith(".localhost"):
+    if host == "localhost" or host.endswith(".localhost"):
         return ipaddress.IPv4Address("127.0.0.1")
-    return name
+    return host
 
 
 def _plain(address: Address) -> Address:

@@ -7,6 +7,7 @@ from tenantry.protocol.failures import (
     EXIT_DENIED,
     EXIT_LIMIT,
     EXIT_LOCAL,
+    EXIT_NOT_FOUND,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
     EXIT_WRONG_STATE,
@@ -196,3 +197,33 @@ class HandshakeRefused(Failure):
     message = "the Master at {address} ends the connection: {cause}"
     hint = "Certificate, clock and address look right from here. The Master may not know this certificate's authority; see its log."
     exit_code = EXIT_DENIED
+
+
+class ConsentNotAsked(Failure):
+    """No question of this tunnel waits for an answer. Metadata: ``tunnel``, ``waiting``: how many others wait."""
+
+    reason = "CONSENT_NOT_ASKED"
+    code = "NOT_FOUND"
+    message = "no tunnel {tunnel!r} waits for consent, or more than one begins so; {waiting} are waiting"
+    hint = "`tenantry-daemon consent list` shows what is asked; a question is gone when its time is over."
+    exit_code = EXIT_NOT_FOUND
+
+
+class TunnelNotHeld(Failure):
+    """No such tunnel at this machine now. Metadata: ``tunnel``."""
+
+    reason = "TUNNEL_NOT_HELD"
+    code = "NOT_FOUND"
+    message = "no tunnel {tunnel!r} is open here, or more than one begins so"
+    hint = "`tenantry-daemon tunnels list` shows the open ones, `tenantry-daemon tunnels log` those that are over."
+    exit_code = EXIT_NOT_FOUND
+
+
+class TunnelsOff(Failure):
+    """This daemon takes no tunnels. Metadata: none."""
+
+    reason = "TUNNELS_OFF"
+    code = "FAILED_PRECONDITION"
+    message = "this daemon takes no tunnels"
+    hint = "The setting tunnels_policy is off, or the daemon runs without a Master."
+    exit_code = EXIT_WRONG_STATE

@@ -20,9 +20,7 @@ from tenantry.daemon.domain.addresses import (
     special_network,
 )
 from tenantry.daemon.domain.hours import ALWAYS, LocalMinute, WeeklyHours
-
-CONSOLE: Final = "console"
-"""The host of a target that means the daemon's own local console."""
+from tenantry.protocol.tunnels.targets import Target
 
 
 class Refusal(Enum):
@@ -104,20 +102,16 @@ class Admission:
     idle_ms: int
 
 
-Place = tuple[str, int]
-"""Host and port, as an operator has written them."""
-
-
 def judge_tunnel(
-    policy: TunnelPolicy, places: Sequence[Place], reason: str, now: LocalMinute, held: int
+    policy: TunnelPolicy, targets: Sequence[Target], reason: str, now: LocalMinute, held: int
 ) -> Admission | Refusal:
-    """Whether a tunnel to these places may be opened; with none of them each connection will be judged by itself, as it is anyway.
+    """Whether a tunnel to these targets may be opened; with none of them each connection will be judged by itself, as it is anyway.
 
     ``held``: how many there are already, with those that wait for consent. Names are not resolved for it.
     """
     if not policy.console and not policy.allowed:
         return Refusal.POLICY
-    if any(not may_be_asked(policy, host, port) for host, port in places):
+    if any(not may_be_asked(policy, target) for target in targets):
         return Refusal.POLICY
     if not policy.hours.include(now):
         return Refusal.HOURS
@@ -125,32 +119,30 @@ def judge_tunnel(
         return Refusal.REASON_MISSING
     if held >= policy.tunnels:
         return Refusal.LIMIT
-    return Admission(_needs_consent(policy, places), policy.longest_ms, policy.idle_ms)
+    return Admission(_needs_consent(policy, targets), policy.longest_ms, policy.idle_ms)
 
 
-def may_be_asked(policy: TunnelPolicy, host: str, port: int) -> bool:
+def may_be_asked(policy: TunnelPolicy, target: Target) -> bool:
     """What can be said of a target before its name is resolved: of a name that is not listed nobody learns whether it exists."""
-    if host == CONSOLE:
-        return policy.console and port == 0
-    if not 1 <= port <= 65_535:
+    if target.is_console:
+        return policy.console
+    host = read_host(target.host)
+    if host is None:
         return False
-    read = read_host(host)
-    if read is None:
-        return False
-    if isinstance(read, str):
-        return any(entry.covers_name(read) and entry.covers_port(port) for entry in policy.allowed)
-    return _is_listed(policy.allowed, read, port)
+    if isinstance(host, str):
+        return any(entry.covers_name(host) and entry.covers_port(target.port) for entry in policy.allowed)
+    return _is_listed(policy.allowed, host, target.port)
 
 
 def may_be_dialled(
-    policy: TunnelPolicy, host: str, port: int, addresses: Collection[Address], forbidden: Collection[Address]
+    policy: TunnelPolicy, target: Target, addresses: Collection[Address], forbidden: Collection[Address]
 ) -> bool:
     """Whether a connection to a name may go to any of the addresses that it was resolved to: every one of them has to be allowed.
 
     ``forbidden``: the Master's own, which like loopback count only where they are written out.
     """
-    name = read_host(host)
-    if name is None or not addresses or not 1 <= port <= 65_535:
+    name, port = read_host(target.host), target.port
+    if name is None or not addresses or target.is_console:
         return False
     if not isinstance(name, str):
         return all(_stands_alone(policy, one, port, forbidden) for one in addresses)
@@ -203,22 +195,21 @@ def _is_written_out(entries: Iterable[Allowed], address: Address, port: int) -> 
     )
 
 
-def _needs_consent(policy: TunnelPolicy, places: Sequence[Place]) -> bool:
+def _needs_consent(policy: TunnelPolicy, targets: Sequence[Target]) -> bool:
     if policy.consent:
         return True
-    if not places:
+    if not targets:
         return any(entry.consent for entry in policy.allowed)
-    return any(_matters(entry, place) and entry.consent for place in places for entry in policy.allowed)
+    return any(entry.consent and _is_about(entry, target) for target in targets for entry in policy.allowed)
 
 
-def _matters(entry: Allowed, place: Place) -> bool:
-    host, port = place
-    read = read_host(host)
-    if host == CONSOLE or read is None or not entry.covers_port(port):
+def _is_about(entry: Allowed, target: Target) -> bool:
+    host = None if target.is_console else read_host(target.host)
+    if host is None or not entry.covers_port(target.port):
         return False
-    if isinstance(read, str):
-        return entry.covers_name(read)
-    return any(contains(network, read) for network in entry.networks) if entry.name is None else False
+    if isinstance(host, str):
+        return entry.covers_name(host)
+    return entry.name is None and any(contains(network, host) for network in entry.networks)
 
 
 class Rate:

@@ -21,6 +21,7 @@ from tenantry.daemon.link.heads import HeadArchive
 from tenantry.daemon.link.identity import Credential, Identity, IdentityFolder, hash_trust_bundle
 from tenantry.daemon.link.renewal import Renewal
 from tenantry.daemon.link.session import ConnectCall, Ending, Session, SessionEnd, SessionHooks
+from tenantry.daemon.link.tunnel_news import TunnelDesk
 from tenantry.daemon.link.witness import Verdict, Witness
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.outbox import Outbox
@@ -33,7 +34,7 @@ from tenantry.protocol.failures import (
     PeerCertificateInvalid,
     TenantQuarantined,
 )
-from tenantry.protocol.messages import Goodbye, GoodbyeReason, Hello, Resume, Stream
+from tenantry.protocol.messages import FromDaemon, Goodbye, GoodbyeReason, Hello, Resume, Stream
 from tenantry.v1.link_service_pb2_grpc import LinkServiceStub
 
 _log = structlog.get_logger(__name__)
@@ -104,8 +105,9 @@ class LinkKeeper:
         chance: random.Random,
         on_change: Callable[[], None] = lambda: None,
         tell: Callable[[Verdict], Awaitable[None]] = tell_nobody,
+        tunnels: TunnelDesk | None = None,
     ) -> None:
-        """``tell``: called with what people should know about the Master's audit."""
+        """``tell``: called with what people should know about the Master's audit. ``tunnels`` None: this daemon takes none."""
         self._identity = identity
         self._folder = folder
         self._outbox = outbox
@@ -115,6 +117,7 @@ class LinkKeeper:
         self._host_name = host_name
         self._chance = chance
         self._on_change = on_change
+        self._tunnels = tunnels
         self._certificates = CertificateProcess(folder.folder)
         self._renewal = Renewal(chance, self._certificates, LicenceFolder(folder.folder))
         self._heads = HeadArchive(folder.folder)
@@ -153,6 +156,10 @@ class LinkKeeper:
         self._stopping.set()
         if self._session is not None:
             self._session.leave(goodbye)
+
+    def send(self, message: FromDaemon) -> bool:
+        """Send over the link that there is; False without one."""
+        return self._session is not None and self._session.send(message)
 
     # --- one attempt ------------------------------------------------------------------------------------------------------
 
@@ -201,6 +208,7 @@ class LinkKeeper:
             lost_epochs=standing.lost_epochs,
             witnesses_audit=True,
             audit_head=await asyncio.to_thread(self._heads.newest_token),
+            takes_tunnels=self._tunnels is not None,
         )
         opened = asyncio.Event()
         link = DaemonLink(hello, self._refusals)
@@ -210,6 +218,7 @@ class LinkKeeper:
             renewal_asked=self._renewal.ask,
             store_trust=self._certificates.store_trust,
             head_shown=self.witness.show,
+            tunnels=self._tunnels,
         )
         session = Session(link, standing, self._outbox, self._conduct, hooks, self._wake)
         self._session = session

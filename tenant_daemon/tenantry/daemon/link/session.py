@@ -24,6 +24,7 @@ from tenantry.daemon.domain.spooling import SpoolStanding
 from tenantry.daemon.link.certificate_process import CertificateWorkFailed
 from tenantry.daemon.link.channels import cancelled_by_peer
 from tenantry.daemon.link.identity import hash_trust_bundle
+from tenantry.daemon.link.tunnel_news import TunnelDesk, TunnelNews, hand_over
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.outbox import Outbox
 from tenantry.process.failpoints import failpoint
@@ -31,6 +32,7 @@ from tenantry.protocol.daemon_link import (
     Acknowledged,
     ConfigurationWanted,
     DaemonLink,
+    DialAsked,
     EpochRefused,
     Event,
     HeadShown,
@@ -43,6 +45,9 @@ from tenantry.protocol.daemon_link import (
     Rewound,
     StateChanged,
     TrustChanged,
+    TunnelEnded,
+    TunnelOffered,
+    TunnelsKept,
     split_registrations,
 )
 from tenantry.protocol.failures import Failure
@@ -106,13 +111,14 @@ class SessionOver(Exception):
 
 @dataclass(slots=True)
 class SessionHooks:
-    """What the session leaves to others."""
+    """What the session leaves to others. ``tunnels`` None: this daemon takes none."""
 
     resumed: Callable[[Resume], Awaitable[None]]
     acknowledged: Callable[[], None]
     renewal_asked: Callable[[str], None]
     store_trust: Callable[[str], Awaitable[None]]
     head_shown: Callable[[str], None]
+    tunnels: TunnelDesk | None = None
 
 
 class Session:
@@ -152,6 +158,14 @@ class Session:
         """Say goodbye and end."""
         self._farewell = goodbye
         self._wake.set()
+
+    def send(self, message: FromDaemon) -> bool:
+        """Send a message as soon as the link is open; False where it cannot become so any more, or has not come so far."""
+        if self._farewell is not None or self._link.phase not in (Phase.PREPARING, Phase.OPEN):
+            return False
+        self._queue.append(message)
+        self._wake.set()
+        return True
 
     async def run(self, call: ConnectCall) -> SessionEnd:
         """Speak until the end; the stream is closed on return."""
@@ -310,17 +324,20 @@ class Session:
                 self._link.work_by(self._conduct.present.configuration, time.monotonic())
             case TrustChanged():
                 await self._trust(event.trust_bundle)
-            case RenewalAsked() | HeadShown():
+            case RenewalAsked() | HeadShown() | TunnelOffered() | DialAsked() | TunnelEnded() | TunnelsKept():
                 self._pass_on(event)
             case MasterLeft():
                 ending = Ending.SENT_AWAY if self._farewell is None else Ending.LEFT
                 raise SessionOver(ending, goodbye=event.goodbye)
 
-    def _pass_on(self, event: RenewalAsked | HeadShown) -> None:
-        if isinstance(event, RenewalAsked):
-            self._hooks.renewal_asked(event.reason)
-        else:
-            self._hooks.head_shown(event.token)
+    def _pass_on(self, event: RenewalAsked | HeadShown | TunnelNews) -> None:
+        match event:
+            case RenewalAsked():
+                self._hooks.renewal_asked(event.reason)
+            case HeadShown():
+                self._hooks.head_shown(event.token)
+            case _:
+                hand_over(self._hooks.tunnels, event)
 
     async def _resume(self, resume: Resume) -> None:
         chains = await self._outbox.chains_at({mark.stream: mark.last_seq for mark in resume.marks})
@@ -340,6 +357,8 @@ class Session:
         self._queue.append(Begin(resume.incarnation))
         if report is not None:
             self._queue.append(report)
+        if self._hooks.tunnels is not None:
+            self._queue.extend(self._hooks.tunnels.news())
 
     async def _begin_epoch(self, stream: Stream, detail: str) -> NoReturn:
         text = f"{stream.value}: {detail}"[:_LONGEST_DETAIL]

@@ -97,6 +97,7 @@ def describe_settings(settings: Settings, pushed: Configuration) -> dict[str, An
             "data": str(settings.data),
             "log_level": settings.log_level,
             "console_listen": "off" if listen is None else join_address(listen.host, listen.port),
+            "tunnels_policy": "off" if settings.tunnels_policy is None else str(settings.tunnels_policy.path),
             "spool.quota": _mebibytes(settings.spool.quota),
             "spool.tail": _mebibytes(settings.spool.tail),
             "spool.tail_age": f"{settings.spool.tail_age_ms / 1000:g} s",

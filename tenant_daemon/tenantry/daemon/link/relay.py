@@ -1,0 +1,155 @@
+"""Streams to the Master's listener `relay`: one a connection, all on one channel that is opened when it is needed first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from tenantry.daemon.link.channels import cancelled_by_peer, open_relay_channel
+from tenantry.daemon.link.identity import Credential, IdentityFolder
+from tenantry.protocol.failures import Failure, TunnelProtocolViolated
+from tenantry.protocol.joining import join_address, split_address
+from tenantry.protocol.tunnels.frames import Joined, decode_frame
+from tenantry.transport.statuses import failure_of
+from tenantry.v1.tunnel_relay_service_pb2 import AnswerBegin, AnswerRequest
+
+JOIN_S: Final = 10.0
+_METHOD: Final = "/tenantry.v1.TunnelRelayService/Answer"
+_Call = grpc.aio.StreamStreamCall[bytes, bytes]
+_Raise = Callable[[str], Exception]
+
+
+class RelayStreams:
+    """The channel and its streams. A renewed certificate, other roots or another address make a new channel; the old one goes on until
+    its last stream is over.
+    """
+
+    def __init__(
+        self,
+        trust_domain: str,
+        folder: IdentityFolder,
+        linked: Callable[[], tuple[str, Credential] | None],
+        lost: _Raise,
+    ) -> None:
+        """``linked``: the address and the certificate of the link that is, or was, open. ``lost`` makes the exception to raise."""
+        self._trust_domain = trust_domain
+        self._folder = folder
+        self._linked = linked
+        self._lost = lost
+        self._current: _Channel | None = None
+        self._old: set[_Channel] = set()
+
+    @contextlib.asynccontextmanager
+    async def stream(self, port: int, nonce: bytes, window: int) -> AsyncIterator[tuple[RelayPort, int]]:
+        """A stream that the Master has joined, and the window of the other end. Raises what ``lost`` makes."""
+        channel = await self._take(port)
+        call: _Call | None = None
+        try:
+            call = channel.answer()
+            opened = RelayPort(call)
+            try:
+                async with asyncio.timeout(JOIN_S):
+                    other = await self._join(opened, nonce, window)
+            except TimeoutError:
+                raise self._lost("the Master's relay did not answer in time") from None
+            yield opened, other
+        finally:
+            if call is not None:
+                call.cancel()
+            await self._give_back(channel)
+
+    async def close(self) -> None:
+        """Let go of the channel, where no stream is open on it."""
+        current = self._current
+        if current is not None and current.streams == 0:
+            self._current = None
+            await current.channel.close()
+
+    async def _join(self, port: RelayPort, nonce: bytes, window: int) -> int:
+        await port.write(AnswerRequest(begin=AnswerBegin(nonce=nonce, window=window)).SerializeToString())
+        answer = await port.read()
+        try:
+            joined = decode_frame(answer) if answer is not None else None
+        except TunnelProtocolViolated as violation:
+            raise self._lost(violation.describe()) from None
+        if not isinstance(joined, Joined):
+            raise self._lost(port.trouble or "the Master's relay ended the stream")
+        return joined.window
+
+    async def _take(self, port: int) -> _Channel:
+        linked = self._linked()
+        if linked is None:
+            raise self._lost("there was no link yet")
+        address, credential = linked
+        try:
+            bundle = await asyncio.to_thread(self._folder.trust_bundle)
+        except Failure as failure:
+            raise self._lost(failure.describe()) from None
+        key = (join_address(split_address(address, port)[0], port), credential.serial, bundle)
+        channel = self._current
+        if channel is None or channel.key != key:
+            if channel is not None:
+                self._old.add(channel)
+            channel = _Channel(key, open_relay_channel(key[0], self._trust_domain, bundle, credential))
+            self._current = channel
+        channel.streams += 1
+        return channel
+
+    async def _give_back(self, channel: _Channel) -> None:
+        channel.streams -= 1
+        for one in [old for old in self._old if old.streams == 0]:
+            self._old.discard(one)
+            await one.channel.close()
+
+
+class _Channel:
+    """A channel, what it was made from, and how many streams it has."""
+
+    def __init__(self, key: tuple[str, str, bytes], channel: grpc.aio.Channel) -> None:
+        self.key = key
+        self.channel = channel
+        self.streams = 0
+        # Frames are copied as they are: nothing is parsed that need not be.
+        self.answer: Callable[[], Any] = channel.stream_stream(_METHOD)
+
+
+class RelayPort:
+    """The messages of a stream as bytes. ``trouble``: what ended it, in words; empty as long as it goes on, and where nothing did."""
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+        self.trouble = ""
+
+    async def read(self) -> bytes | None:
+        """The next message; None at the end of the stream, whatever ended it."""
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            self._note(error)
+            return None
+        except asyncio.CancelledError:
+            if cancelled_by_peer():
+                return None
+            raise
+        return message if isinstance(message, bytes) else None
+
+    async def write(self, message: bytes) -> None:
+        """Send a message, when the stream has room for it. Does nothing once the stream is over: reading says so."""
+        try:
+            await self._call.write(message)
+        except grpc.aio.AioRpcError as error:
+            self._note(error)
+        except (grpc.aio.UsageError, asyncio.InvalidStateError):
+            return
+        except asyncio.CancelledError:
+            if not cancelled_by_peer():
+                raise
+
+    def _note(self, error: grpc.aio.AioRpcError) -> None:
+        known = failure_of(error)
+        self.trouble = (known.describe() if known is not None else f"{error.code().name}: {error.details()}")[:300]

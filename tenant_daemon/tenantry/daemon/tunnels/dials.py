@@ -1,0 +1,153 @@
+"""What the Master asks for through open tunnels: tickets are proven and used once, limits kept, connections carried and logged."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+
+from tenantry.daemon.domain.tunnel_policy import Rate, TunnelPolicy
+from tenantry.daemon.tunnels.connecting import Connecting
+from tenantry.daemon.tunnels.dialling import DialFailed
+from tenantry.daemon.tunnels.held import Connection, Held
+from tenantry.daemon.tunnels.log import TunnelLog
+from tenantry.daemon.tunnels.proving import Proving
+from tenantry.daemon.tunnels.surroundings import STATES, Surroundings
+from tenantry.daemon.tunnels.watched_policy import WatchedPolicy, now_ms, wall_clock
+from tenantry.protocol.failures import TunnelTicketRefused
+from tenantry.protocol.messages import TunnelReport
+from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
+from tenantry.protocol.tunnels.papers import Ticket, UsedOnce, accept_ticket, decode_ticket
+
+_log = structlog.get_logger(__name__)
+
+MOST_DIALS: Final = 512
+"""That are being proven, judged and dialled at a time; what comes beyond is refused at once."""
+
+
+class Dials:
+    """Connections through the tunnels of ``held``."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        watched: WatchedPolicy,
+        proving: Proving,
+        connecting: Connecting,
+        held: Mapping[str, Held],
+        log: TunnelLog,
+        used: UsedOnce,
+    ) -> None:
+        self._around = around
+        self._watched = watched
+        self._proving = proving
+        self._connecting = connecting
+        self._held = held
+        self._log = log
+        self._used = used
+        self._rate = Rate(time.monotonic)
+        self._dialling = 0
+
+    async def take(self, token: str) -> None:
+        """Carry the connection of a ticket from its dial to its end."""
+        claimed = _claimed(token)
+        if self._dialling >= MOST_DIALS:
+            self._report(claimed, DialFailed(TunnelEnd.LIMIT, "too many connections are being opened"))
+            return
+        self._dialling += 1
+        try:
+            held, connection, policy = await self._admit(token)
+        except DialFailed as failed:
+            self._dialling -= 1
+            self._report(claimed, failed)
+            if claimed is not None:
+                refused = Connection(claimed.nonce, claimed.target, now_ms())
+                self._note(claimed.tunnel, claimed.operator, refused, failed.end, failed.detail)
+            return
+        except BaseException:
+            self._dialling -= 1
+            raise
+        end, detail = TunnelEnd.RESET, ""
+        try:
+            report = await self._connecting.carry(held, connection, policy, self._joined)
+            end, detail = report.end, report.detail
+        except DialFailed as failed:
+            end, detail = failed.end, failed.detail
+            self._report(claimed, failed)
+        finally:
+            if not connection.joined:
+                self._dialling -= 1
+            held.settle(connection)
+            self._note(held.id, held.grant.operator, connection, end, detail)
+
+    def _joined(self, connection: Connection) -> None:
+        connection.joined = True
+        self._dialling -= 1
+
+    async def _admit(self, token: str) -> tuple[Held, Connection, TunnelPolicy]:
+        """Prove a ticket, and take a place for its connection. Raises DialFailed."""
+        try:
+            ticket = await self._proving.prove_ticket(token)
+            held = self._held.get(ticket.tunnel)
+            if held is None or not held.is_open:
+                raise TunnelTicketRefused(cause="its tunnel is not open at the Tenant")
+            accept_ticket(ticket, held.grant, self._around.guid, now_ms(), self._used)
+        except TunnelTicketRefused as refused:
+            _log.warning("dial through a tunnel not believed", cause=refused.describe())
+            raise DialFailed(TunnelEnd.TICKET, refused.metadata["cause"]) from None
+        policy = await self._watched.look()
+        if not held.is_open:
+            raise DialFailed(TunnelEnd.TICKET, "its tunnel is not open at the Tenant")
+        if self._around.state() not in STATES:
+            raise DialFailed(TunnelEnd.STATE)
+        if not policy.hours.include(wall_clock(policy)):
+            raise DialFailed(TunnelEnd.HOURS)
+        if len(held.connections) >= policy.connections:
+            raise DialFailed(TunnelEnd.LIMIT, "too many connections through this tunnel")
+        if not self._rate.take(policy.dials_per_minute):
+            raise DialFailed(TunnelEnd.LIMIT, "too many connections in a minute")
+        connection = Connection(ticket.nonce, ticket.target, now_ms(), asyncio.current_task())
+        held.begin(connection)
+        held.active_at = time.monotonic()
+        return held, connection, policy
+
+    def _report(self, claimed: Ticket | None, failed: DialFailed) -> None:
+        if claimed is not None:
+            self._around.send(
+                TunnelReport(
+                    claimed.tunnel, TunnelState.CLOSED, nonce=claimed.nonce, end=failed.end, detail=failed.detail
+                )
+            )
+
+    def _note(self, tunnel: str, operator: str, connection: Connection, end: TunnelEnd, detail: str) -> None:
+        facts: dict[str, Any] = {
+            "tunnel": tunnel,
+            "operator": operator,
+            "target": str(connection.target),
+            "begin_ms": connection.begin_ms,
+            "end": end.value,
+            "detail": detail,
+            "bytes_up": connection.bytes_up,
+            "bytes_down": connection.bytes_down,
+        }
+        self._log.note("connection", now_ms(), **facts)
+
+
+def unproven_payload(token: str) -> bytes:
+    """What a paper says, without its proof: to answer about it, and for nothing else."""
+    try:
+        text = token.split(".")[1]
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (ValueError, IndexError):
+        return b""
+
+
+def _claimed(token: str) -> Ticket | None:
+    try:
+        return decode_ticket(unproven_payload(token))
+    except TunnelTicketRefused:
+        return None

@@ -1,0 +1,120 @@
+"""A tunnel at this end, and the connections through it: plain state."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
+from tenantry.protocol.tunnels.papers import Grant
+from tenantry.protocol.tunnels.targets import Target
+
+LONGEST_DETAIL: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a tunnel is over. ``told``: the Master knows it already."""
+
+    end: TunnelEnd
+    detail: str = ""
+    told: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A connection through a tunnel. Times are Unix milliseconds."""
+
+    nonce: bytes
+    target: Target
+    begin_ms: int
+    task: asyncio.Task[None] | None = None
+    joined: bool = False
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A tunnel. ``until_ms``: Unix milliseconds; ``active_at`` and ``unlinked_at``: seconds of the monotonic clock."""
+
+    grant: Grant
+    relay_port: int
+    asked_ms: int
+    until_ms: int
+    idle_ms: int
+    active_at: float
+    over: asyncio.Future[End] = field(repr=False)
+    state: TunnelState = TunnelState.ASKED
+    open_ms: int | None = None
+    consented_by: str = ""
+    console_path: str = field(default="", repr=False)
+    unlinked_at: float | None = None
+    connections: dict[bytes, Connection] = field(default_factory=dict)
+    total: int = 0
+    past_up: int = 0
+    past_down: int = 0
+
+    @property
+    def id(self) -> str:
+        """The same as in the Master's audit."""
+        return self.grant.tunnel
+
+    @property
+    def is_open(self) -> bool:
+        """Whether connections may be opened."""
+        return self.state is TunnelState.OPEN and not self.over.done()
+
+    @property
+    def bytes_up(self) -> int:
+        """From the operator to targets."""
+        return self.past_up + sum(one.bytes_up for one in self.connections.values())
+
+    @property
+    def bytes_down(self) -> int:
+        """From targets to the operator."""
+        return self.past_down + sum(one.bytes_down for one in self.connections.values())
+
+    def finish(self, end: TunnelEnd, detail: str = "", *, told: bool = False) -> None:
+        """It is over; what was said first counts."""
+        if not self.over.done():
+            self.over.set_result(End(end, detail[:LONGEST_DETAIL], told))
+
+    def begin(self, connection: Connection) -> None:
+        """A connection is asked for."""
+        self.connections[connection.nonce] = connection
+        self.total += 1
+
+    def settle(self, connection: Connection) -> None:
+        """A connection is over."""
+        if self.connections.pop(connection.nonce, None) is not None:
+            self.past_up += connection.bytes_up
+            self.past_down += connection.bytes_down
+
+    def describe(self) -> dict[str, Any]:
+        """As plain data, for people."""
+        return {
+            **describe_grant(self.grant),
+            "state": self.state.value,
+            "consented_by": self.consented_by,
+            "asked_ms": self.asked_ms,
+            "open_ms": self.open_ms,
+            "until_ms": self.until_ms,
+            "connections": self.total,
+            "open_connections": len(self.connections),
+            "connected_to": sorted({str(one.target) for one in self.connections.values()}),
+            "bytes_up": self.bytes_up,
+            "bytes_down": self.bytes_down,
+        }
+
+
+def describe_grant(grant: Grant) -> dict[str, Any]:
+    """Who asks for what and why, as plain data."""
+    return {
+        "tunnel": grant.tunnel,
+        "operator": grant.operator,
+        "address": grant.address,
+        "targets": [str(target) for target in grant.targets],
+        "reason": grant.reason,
+    }

@@ -1,0 +1,72 @@
+"""What tunnels need of the rest of the daemon."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from tenantry.daemon.domain.addresses import Address
+from tenantry.protocol.messages import FromDaemon, TenantState
+from tenantry.transport.tunnel_ends import StreamPort
+
+STATES: Final = frozenset({TenantState.MAINTENANCE, TenantState.ACTIVE, TenantState.ALERT})
+"""Of a Tenant, in which there are tunnels."""
+
+
+class RelayLost(Exception):
+    """The Master's relay was not reached, or did not take the connection; the message says why."""
+
+
+class Relay(Protocol):
+    """Streams to the Master's listener `relay`."""
+
+    def stream(self, port: int, nonce: bytes, window: int) -> AbstractAsyncContextManager[tuple[StreamPort, int]]:
+        """A stream for a connection, joined with the operator's, and the window that the operator's end allows. Raises RelayLost."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection, where no stream is open."""
+        ...
+
+
+class ConsoleDoor(Protocol):
+    """The local console, as tunnels reach it."""
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether there is one."""
+        ...
+
+    def invite(self, tunnel: str) -> str:
+        """Path and query that let a browser in, once, through this tunnel."""
+        ...
+
+    async def connect(self, tunnel: str) -> socket.socket:
+        """A connection to it that does not block, for this tunnel."""
+        ...
+
+    def shut(self, tunnel: str) -> None:
+        """This tunnel is over, and who came in by it is out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """``guid``: of this Tenant. ``data``: the daemon's folder. ``state``: the Tenant's. ``state_changed``: returns at its next change.
+
+    ``send``: a message over the link; False when there is none. ``forbidden``: the Master's own addresses. ``warn``: tells the
+    operators.
+    """
+
+    guid: str
+    data: Path
+    state: Callable[[], TenantState]
+    state_changed: Callable[[], Awaitable[None]]
+    is_linked: Callable[[], bool]
+    send: Callable[[FromDaemon], bool]
+    forbidden: Callable[[], Awaitable[Collection[Address]]]
+    warn: Callable[[str], Awaitable[None]]
