@@ -174,7 +174,9 @@ def verify(master: Master, shown: Iterable[str], more_roots: bytes, progress: Ca
     request = pb.ReadAuditChainRequest(after_sequence=anchor.sequence, last_sequence=tip.sequence)
     position, order = 0, None
     beginning: list[bytes] = []
-    for part in master.follow(master.audit.ReadAuditChain, request):
+    # To ask up to record 0 is to ask for what has come since.
+    parts = master.follow(master.audit.ReadAuditChain, request) if tip.sequence else ()
+    for part in parts:
         hashes = [part.hashes[at : at + HASH_BYTES] for at in range(0, len(part.hashes), HASH_BYTES)]
         beginning = beginning or list(part.records[:1])
         order = check_order(part.first_sequence, position, part.positions)
