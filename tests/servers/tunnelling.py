@@ -120,12 +120,13 @@ def tunnelled_tenant(
     join = [str(DAEMON), "join", "-", *words]
     subprocess.run(join, input=created.enrolment.join_string, text=True, check=True, capture_output=True)
     (data / "tunnels.toml").write_text(policy)
+    surroundings = {**os.environ, "TENANTRY_DAEMON_TUNNELS_POLICY": str(data / "tunnels.toml")}
     if host is not None:
         file = data / "identity.json"
         identity = json.loads(file.read_text())
         identity["link_addresses"] = [f"{host}:{master.link_address.rpartition(':')[2]}"]
         file.write_text(json.dumps(identity))
-    with running([*prefix, str(DAEMON), "run", *words], folder / "daemon.log") as daemon:
+    with running([*prefix, str(DAEMON), "run", *words], folder / "daemon.log", surroundings) as daemon:
         tenant = TunnelledTenant(folder, master, created.tenant.guid, daemon)
         until(lambda: tenant.status().get("link", {}).get("connected"), "the daemon's link")
         asyncio.run(move(master, tenant.guid, "Activate"))
