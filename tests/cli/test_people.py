@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tenantry.cli.commands.token import scope_words
 from tenantry.cli.privacy_words import parse_privacy, write_privacy
 from tenantry.cli.troubles import InputInvalid
 from tenantry.protocol.failures import EXIT_DENIED, EXIT_NOT_FOUND, EXIT_USAGE, EXIT_WRONG_STATE
 from tenantry.transport.pinning import fingerprint_of
+from tenantry.v1.token_service_pb2 import TokenScope
 from tests.cli.conftest import Person
 from tests.servers.master import MasterProcess, running_master
 
@@ -165,3 +167,18 @@ def test_settings_are_copied_from_tenant_to_tenant(administrator: Person, tmp_pa
     assert "Nothing to change" in administrator.done("tenant", "import", "target", "--file", str(file))
     file.write_text("privacy: nobody's")
     assert administrator.error("tenant", "import", "target", "--file", str(file))["exit_code"] == EXIT_USAGE
+
+
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        (TokenScope(), "all"),
+        (TokenScope(permissions_narrowed=True), "no right"),
+        (TokenScope(owners_narrowed=True), "nowhere"),
+        (TokenScope(permissions=["tenant.read"], permissions_narrowed=True), "tenant.read"),
+        (TokenScope(permissions=["tenant.read"], owners_narrowed=True), "tenant.read nowhere"),
+    ],
+)
+def test_what_a_token_is_narrowed_to_is_said_in_words(scope: TokenScope, said: str) -> None:
+    """Narrowed to nothing is never shown as all."""
+    assert scope_words(scope) == said

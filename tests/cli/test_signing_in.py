@@ -129,6 +129,23 @@ def test_who_has_signed_in_before_proves_it_the_next_time(admin: Person, real: M
     assert "proofs" not in yaml.safe_load(admin.profiles.read_text())
 
 
+def test_the_last_way_in_is_asked_about(stranger: Person, tmp_path: Path) -> None:
+    """A script is refused, a person is asked, and who says so does it: then only a command on the Master's machine helps."""
+    with running_master(tmp_path) as alone:
+        stranger.done("login", *pinned(alone), "--profile", "alone", stdin=alone.token)
+        (token,) = stranger.data("token", "list")
+        assert stranger.error("token", "revoke", token["id"])["reason"] == "LAST_CREDENTIAL"
+        with on_a_terminal(stranger, "token", "revoke", token["id"]) as terminal:
+            terminal.wait_for("no general administrator could sign in")
+            terminal.wait_for("tenantry-master token create")
+            terminal.wait_for("Take it away all the same")
+            terminal.type("n\n")
+            ended(terminal, EXIT_USAGE)
+        assert stranger.data("token", "list") != []
+        stranger.done("token", "revoke", token["id"], "--lock-out")
+        assert stranger.error("token", "list")["exit_code"] == EXIT_DENIED
+
+
 def guess(master: MasterProcess, name: str, times: int) -> list[str]:
     """The reasons of refused guesses, by somebody at this address, on one connection at the same moment; sorted."""
     trust = grpc.ssl_channel_credentials(master.root)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from tenantry.cli.troubles import InputInvalid
+
+T = TypeVar("T")
 
 
 def confirm(confirmed: bool, about: Sequence[str], question: str) -> None:
@@ -24,6 +27,28 @@ def confirm(confirmed: bool, about: Sequence[str], question: str) -> None:
         raise InputInvalid("nobody is there to confirm; nothing was changed", "Add --yes when you are sure.")
     if not click.confirm(question, err=True):
         raise InputInvalid("not confirmed; nothing was changed", "")
+
+
+def take_away(lock_out: bool, act: Callable[[bool], T]) -> T:
+    """Do what takes a credential away; where it is the last way in for everybody who may do everything, ask first.
+
+    ``act`` gets whether that is meant; ``lock_out``: scripts say so. Raises what it raises, LastCredential where nobody can be asked.
+    """
+    from tenantry.cli.escaping import escape
+    from tenantry.protocol.failures import LastCredential
+
+    try:
+        return act(lock_out)
+    except LastCredential as last:
+        if not sys.stdin.isatty():
+            raise
+        confirm(False, [escape(str(last)), escape(last.hint)], "Take it away all the same?")
+        return act(True)
+
+
+lock_out_option = click.option(
+    "--lock-out", is_flag=True, help="Also when no general administrator can sign in after it, without asking."
+)
 
 
 def ask_secret(what: str, file: Path | None, *, hidden: bool = True, twice: bool = False) -> str:

@@ -202,6 +202,8 @@ async def test_a_token_is_never_wider_than_what_made_it(master: MasterProcess) -
     listed = (await admin.call("TokenService.ListTokens", token_pb.ListTokensRequest(page_size=1_000))).tokens
     assert [list(one.scope.permissions) for one in listed[-2:]] == [["tenant.read"]] * 2
     assert [list(one.scope.owners) for one in listed[-2:]] == [["main"]] * 2
+    assert all(one.scope.permissions_narrowed and one.scope.owners_narrowed for one in listed[-2:])
+    assert not (listed[0].scope.permissions_narrowed or listed[0].scope.owners_narrowed)
     with refused(NotAllowed):
         await child.call("UserService.ListUsers", pb.ListUsersRequest())
     for scope in (
@@ -212,6 +214,17 @@ async def test_a_token_is_never_wider_than_what_made_it(master: MasterProcess) -
             await token_of(reader, scope=scope)
     with refused(FieldInvalid, field="scope.permissions"):
         await token_of(admin, scope=token_pb.TokenScope(permissions=["everything"]))
+
+
+async def test_narrowed_to_nothing_is_told_from_not_narrowed(master: MasterProcess) -> None:
+    """In a request and in the list: a token that allows nothing is not taken for one that allows all."""
+    admin = administrator(master)
+    for scope in (token_pb.TokenScope(permissions_narrowed=True), token_pb.TokenScope(owners_narrowed=True)):
+        nothing = await token_of(admin, scope=scope)
+        listed = (await admin.call("TokenService.ListTokens", token_pb.ListTokensRequest(page_size=1_000))).tokens
+        assert listed[-1].scope == scope
+        with refused(NotAllowed):
+            await nothing.call("UserService.ListUsers", pb.ListUsersRequest())
 
 
 async def test_tokens_end_by_their_time_and_by_revocation(master: MasterProcess) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tenantry.cli.completions import user_names
+from tenantry.cli.confirmation import lock_out_option, take_away
 from tenantry.cli.invocation import Invocation, Noun, pass_invocation
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def list_tokens(invocation: Invocation, whose: str, all_users: bool, ended: bool
         Column("KIND", lambda one: enum_word(token_service_pb2.TokenKind.DESCRIPTOR, one.kind).lower()),
         Column("USER", lambda one: one.user, flexible=True),
         Column("NAME", lambda one: one.name, flexible=True),
-        Column("SCOPE", lambda one: " ".join([*one.scope.permissions, *one.scope.owners]) or "all", flexible=True),
+        Column("SCOPE", lambda one: scope_words(one.scope), flexible=True),
         Column(
             "LAST USED",
             lambda one: local_time(timestamp_ms(one.last_use_time)) if one.HasField("last_use_time") else "",
@@ -113,19 +114,32 @@ def list_tokens(invocation: Invocation, whose: str, all_users: bool, ended: bool
 
 @token.command("revoke")
 @click.argument("token_id", metavar="ID")
+@lock_out_option
 @pass_invocation
-def revoke_token(invocation: Invocation, token_id: str) -> None:
+def revoke_token(invocation: Invocation, token_id: str, lock_out: bool) -> None:
     """End a token or a session (`token list` shows the ids): the next call with it is refused."""
     from tenantry.cli.documents import to_plain
     from tenantry.cli.escaping import escape
     from tenantry.v1 import token_service_pb2
 
     with invocation.connect() as master:
-        ended = master.call(master.tokens.RevokeToken, token_service_pb2.RevokeTokenRequest(id=token_id)).token
+        ended = take_away(
+            lock_out,
+            lambda meant: master.call(
+                master.tokens.RevokeToken, token_service_pb2.RevokeTokenRequest(id=token_id, lock_out=meant)
+            ),
+        ).token
     invocation.printer().document(
         to_plain(ended),
         lambda: [f"Token {escape(ended.id)} ({escape(ended.name)}) of {escape(ended.user)} is revoked."],
     )
+
+
+def scope_words(scope: pb.TokenScope) -> str:
+    """What it is narrowed to, in words; narrowed to nothing is not the same as not narrowed."""
+    rights = [*scope.permissions] or (["no right"] if scope.permissions_narrowed else [])
+    owners = [*scope.owners] or (["nowhere"] if scope.owners_narrowed else [])
+    return " ".join([*rights, *owners]) or "all"
 
 
 def _end(one: pb.Token) -> str:

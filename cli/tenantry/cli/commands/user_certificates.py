@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tenantry.cli.commands.user import user_argument
+from tenantry.cli.confirmation import lock_out_option, take_away
 from tenantry.cli.invocation import Invocation, Verb, pass_invocation
 from tenantry.cli.troubles import InputInvalid, LocalFileUnusable
 
@@ -80,16 +81,22 @@ def certificates_of(invocation: Invocation, name: str) -> None:
 
 @click.command("revoke-certificate", cls=Verb)
 @click.argument("serial", metavar="SERIAL")
+@lock_out_option
 @pass_invocation
-def revoke_certificate(invocation: Invocation, serial: str) -> None:
+def revoke_certificate(invocation: Invocation, serial: str, lock_out: bool) -> None:
     """Revoke a certificate: the next call with it is refused."""
     from tenantry.cli.documents import to_plain
     from tenantry.cli.escaping import escape
     from tenantry.v1 import user_service_pb2
 
     with invocation.connect() as master:
-        request = user_service_pb2.RevokeCertificateRequest(serial=serial)
-        changed = master.call(master.users.RevokeCertificate, request).certificate
+        changed = take_away(
+            lock_out,
+            lambda meant: master.call(
+                master.users.RevokeCertificate,
+                user_service_pb2.RevokeCertificateRequest(serial=serial, lock_out=meant),
+            ),
+        ).certificate
     invocation.printer().document(
         to_plain(changed), lambda: [f"Certificate {escape(changed.serial)} of {escape(changed.user)} is revoked."]
     )

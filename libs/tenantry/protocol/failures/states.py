@@ -75,6 +75,19 @@ class LastAdministrator(Failure):
     exit_code = EXIT_WRONG_STATE
 
 
+class LastCredential(Failure):
+    """Nobody who may do everything could sign in any more. Metadata: ``user``."""
+
+    reason = "LAST_CREDENTIAL"
+    code = "FAILED_PRECONDITION"
+    message = "after this no general administrator could sign in: it is the last way in, of {user}"
+    hint = (
+        "Make another one first: a password (`tenantry user set-password`) or a token (`tenantry token create`). Once everything is "
+        "lost, only `tenantry-master token create` on the machine of the stopped Master helps."
+    )
+    exit_code = EXIT_WRONG_STATE
+
+
 class NotASession(Failure):
     """Signing out with an API token."""
 

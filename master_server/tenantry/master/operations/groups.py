@@ -7,8 +7,9 @@ from tenantry.master.domain.people import Group, User, fold_user_name
 from tenantry.master.domain.records import JsonValue
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
-from tenantry.master.operations.roles import GROUP_RIGHTS, check_covers, keep_an_administrator
+from tenantry.master.operations.roles import GROUP_RIGHTS, check_covers
 from tenantry.master.operations.viewers import Viewer
+from tenantry.master.operations.ways_in import keeping_a_way_in
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, GroupNameTaken, GroupNotFound, UserNotFound
 from tenantry.protocol.names import MAX_DESCRIPTION, MAX_NAME, check_name, check_text, tidy_text
@@ -46,11 +47,11 @@ def list_groups(transaction: Transaction) -> list[Membership]:
 
 
 def delete_group(transaction: Transaction, actor: Actor, viewer: Viewer, name: str, now_ms: int) -> None:
-    """Erase a group with its roles. Raises GroupNotFound, NotAllowed, LastAdministrator."""
+    """Erase a group with its roles. Raises GroupNotFound, NotAllowed, LastAdministrator, LastCredential."""
     group = _guarded_group(transaction, viewer, name)
-    transaction.groups.delete(group.id)
+    with keeping_a_way_in(transaction, f"group:{group.name}", now_ms):
+        transaction.groups.delete(group.id)
     transaction.records.append([journal.audit(actor, "group.delete", now_ms, group=group.name)])
-    keep_an_administrator(transaction, f"group:{group.name}")
 
 
 def add_members(
@@ -69,15 +70,14 @@ def add_members(
 def remove_members(
     transaction: Transaction, actor: Actor, viewer: Viewer, name: str, users: Sequence[str], now_ms: int
 ) -> Membership:
-    """Take users out of a group. Raises as `add_members` does, and LastAdministrator."""
+    """Take users out of a group. Raises as `add_members` does, LastAdministrator, LastCredential."""
     group = _guarded_group(transaction, viewer, name)
     present = transaction.groups.members(group.id)
     removed = [user for user in _find_users(transaction, users) if user.id in present]
-    for user in removed:
-        transaction.groups.remove(group.id, user.id)
+    with keeping_a_way_in(transaction, ", ".join(user.name for user in removed), now_ms):
+        for user in removed:
+            transaction.groups.remove(group.id, user.id)
     _audit(transaction, actor, "group.remove_members", group, removed, now_ms)
-    if removed:
-        keep_an_administrator(transaction, ", ".join(user.name for user in removed))
     return _membership(transaction, group)
 
 

@@ -5,6 +5,7 @@ from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.users import guarded_user
 from tenantry.master.operations.viewers import Viewer
+from tenantry.master.operations.ways_in import keeping_a_way_in
 from tenantry.master.pki.issuing import IssuedCertificate
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import MachineCertificateNotFound, NotAMachine
@@ -41,9 +42,9 @@ def record_certificate(
 
 
 def revoke_certificate(
-    transaction: Transaction, actor: Actor, viewer: Viewer, serial: str, now_ms: int
+    transaction: Transaction, actor: Actor, viewer: Viewer, serial: str, now_ms: int, *, lock_out: bool = False
 ) -> tuple[MachineCertificate, User]:
-    """Revoke a certificate. Raises MachineCertificateNotFound, NotAllowed."""
+    """Revoke a certificate; ``lock_out`` as for tokens. Raises MachineCertificateNotFound, NotAllowed, LastCredential."""
     found = transaction.machine_certificates.by_serial(serial)
     user = transaction.users.by_id(found.user_id) if found is not None else None
     if found is None or user is None:
@@ -52,5 +53,6 @@ def revoke_certificate(
     facts = {"user": user.name, "serial": serial, **journal.if_unchanged(found.revoked_ms is None)}
     transaction.records.append([journal.audit(actor, "certificate.revoke", now_ms, None, None, **facts)])
     if found.revoked_ms is None:
-        transaction.machine_certificates.revoke(serial, now_ms)
+        with keeping_a_way_in(transaction, user.name, now_ms, lock_out=lock_out):
+            transaction.machine_certificates.revoke(serial, now_ms)
     return transaction.machine_certificates.by_serial(serial) or found, user

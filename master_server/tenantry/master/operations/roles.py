@@ -22,16 +22,11 @@ from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.known_people import HOLDING, known_group, known_user
-from tenantry.master.operations.users import general_administrators
 from tenantry.master.operations.viewers import Viewer
 from tenantry.master.operations.visibility import OWNERS
+from tenantry.master.operations.ways_in import keeping_a_way_in
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.failures import (
-    FieldInvalid,
-    LastAdministrator,
-    NotAllowed,
-    TenantNotFound,
-)
+from tenantry.protocol.failures import FieldInvalid, NotAllowed, TenantNotFound
 from tenantry.protocol.messages import TenantState
 from tenantry.protocol.names import check_guid
 
@@ -95,7 +90,7 @@ def grant_role(
 def revoke_role(
     transaction: Transaction, actor: Actor, viewer: Viewer, owner: str, subject: SubjectName, role: Role, now_ms: int
 ) -> bool:
-    """Take a role away; whether it was held. Raises as `grant_role` does, and LastAdministrator."""
+    """Take a role away; whether it was held. Raises as `grant_role` does, LastAdministrator, LastCredential."""
     number = find_owner(transaction, owner)
     _check_may_give(viewer.access, role, number)
     user_id, group_id = _find_subject(transaction, viewer, subject)
@@ -103,15 +98,9 @@ def revoke_role(
     _audit(transaction, actor, "role.revoke", number, owner, subject, role, now_ms, changed=held is not None)
     if held is None:
         return False
-    transaction.role_bindings.delete(held.id)
-    keep_an_administrator(transaction, str(subject))
+    with keeping_a_way_in(transaction, str(subject), now_ms):
+        transaction.role_bindings.delete(held.id)
     return True
-
-
-def keep_an_administrator(transaction: Transaction, who: str) -> None:
-    """Raise LastAdministrator where a change has left nobody who may do everything: it is undone with its transaction."""
-    if not general_administrators(transaction):
-        raise LastAdministrator(user=who)
 
 
 def check_covers(own: Access, bindings: Collection[RoleBinding], what: str) -> None:

@@ -16,6 +16,7 @@ from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.users import guarded_user
 from tenantry.master.operations.viewers import Viewer
+from tenantry.master.operations.ways_in import keeping_a_way_in
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, NotAllowed, TokenNotFound
 from tenantry.protocol.joining import Secret
@@ -81,9 +82,12 @@ def create_token(
 
 
 def revoke_token(
-    transaction: Transaction, actor: Actor, viewer: Viewer, token_id: str, now_ms: int
+    transaction: Transaction, actor: Actor, viewer: Viewer, token_id: str, now_ms: int, *, lock_out: bool = False
 ) -> tuple[Token, User]:
-    """End a token or a session: the caller's own, or with user.write anybody's. Raises TokenNotFound, NotAllowed."""
+    """End a token or a session: the caller's own, or with user.write anybody's.
+
+    ``lock_out``: also when no general administrator can sign in after it. Raises TokenNotFound, NotAllowed, LastCredential.
+    """
     token = transaction.tokens.by_id(token_id)
     user = transaction.users.by_id(token.user_id) if token is not None else None
     if token is None or user is None:
@@ -95,7 +99,8 @@ def revoke_token(
     facts = {"id": token.id, "name": token.name, "user": user.name, **journal.if_unchanged(token.revoked_ms is None)}
     transaction.records.append([journal.audit(actor, "token.revoke", now_ms, None, None, **facts)])
     if token.revoked_ms is None:
-        transaction.tokens.revoke(token_id, now_ms)
+        with keeping_a_way_in(transaction, user.name, now_ms, lock_out=lock_out):
+            transaction.tokens.revoke(token_id, now_ms)
         token = transaction.tokens.by_id(token_id) or token
     return token, user
 

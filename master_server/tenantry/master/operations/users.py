@@ -6,15 +6,15 @@ after that nobody acts on a user who may do more than the caller, and that an ad
 
 from dataclasses import dataclass, replace
 
-from tenantry.master.domain.access import MAIN_OWNER, Role, access_of
+from tenantry.master.domain.access import access_of
 from tenantry.master.domain.people import TokenKind, User, check_user_etag, check_user_name, fold_user_name
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.viewers import Viewer
+from tenantry.master.operations.ways_in import keeping_a_way_in
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import (
     FieldInvalid,
-    LastAdministrator,
     NotAllowed,
     NotAMachine,
     SecondFactorInForce,
@@ -103,7 +103,7 @@ def update_user(
 def disable_user(
     transaction: Transaction, actor: Actor, viewer: Viewer, name: str, etag: str, reason: str, now_ms: int
 ) -> User:
-    """Refuse everything of a user, and end the user's sessions. Raises as `update_user`, and LastAdministrator."""
+    """Refuse everything of a user, and end the user's sessions. Raises as `update_user`, LastAdministrator, LastCredential."""
     reason = check_text(reason, "reason", MAX_REASON)
     user = guarded_user(transaction, viewer, name)
     check_user_etag(user, etag)
@@ -111,12 +111,12 @@ def disable_user(
         record = journal.audit(actor, "user.disable", now_ms, user=user.name, reason=reason, unchanged=True)
         transaction.records.append([record])
         return user
-    _keep_an_administrator(transaction, user)
     ended = transaction.tokens.revoke_of_user(user.id, now_ms, TokenKind.SESSION)
     transaction.records.append(
         [journal.audit(actor, "user.disable", now_ms, user=user.name, reason=reason, sessions=len(ended))]
     )
-    return _save(transaction, replace(user, disabled_ms=now_ms))
+    with keeping_a_way_in(transaction, user.name, now_ms):
+        return _save(transaction, replace(user, disabled_ms=now_ms))
 
 
 def enable_user(
@@ -140,8 +140,8 @@ def delete_user(
     reason = check_text(reason, "reason", MAX_REASON)
     user = guarded_user(transaction, viewer, name)
     check_user_etag(user, etag)
-    _keep_an_administrator(transaction, user)
-    transaction.users.delete(user.id)
+    with keeping_a_way_in(transaction, user.name, now_ms):
+        transaction.users.delete(user.id)
     transaction.records.append([journal.audit(actor, "user.delete", now_ms, user=user.name, reason=reason)])
 
 
@@ -199,24 +199,6 @@ def remove_second_factor(transaction: Transaction, actor: Actor, user: User, now
         [journal.audit(actor, "user.remove_second_factor", now_ms, user=user.name, sessions=len(ended))]
     )
     return _save(transaction, replace(user, totp=None, totp_confirmed_ms=None, totp_used_step=None, recovery_codes=()))
-
-
-def general_administrators(transaction: Transaction) -> set[int]:
-    """The users who may do everything, alone or as members of a group, and are not disabled."""
-    found: set[int] = set()
-    for binding in transaction.role_bindings.all():
-        if binding.role is Role.GENERAL_ADMINISTRATOR and binding.owner == MAIN_OWNER:
-            if binding.user_id is not None:
-                found.add(binding.user_id)
-            if binding.group_id is not None:
-                found.update(transaction.groups.members(binding.group_id))
-    present = ((number, transaction.users.by_id(number)) for number in found)
-    return {number for number, user in present if user is not None and user.disabled_ms is None}
-
-
-def _keep_an_administrator(transaction: Transaction, user: User) -> None:
-    if general_administrators(transaction) == {user.id}:
-        raise LastAdministrator(user=user.name)
 
 
 def _save(transaction: Transaction, user: User) -> User:

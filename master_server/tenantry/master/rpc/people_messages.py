@@ -77,7 +77,12 @@ class TokenEncoder:
             name=token.name,
             user=user_name,
             kind=_KINDS[token.kind],
-            scope=token_pb.TokenScope(permissions=sorted(token.permissions or ()), owners=words),
+            scope=token_pb.TokenScope(
+                permissions=sorted(token.permissions or ()),
+                owners=words,
+                permissions_narrowed=token.permissions is not None,
+                owners_narrowed=token.owners is not None,
+            ),
             create_time=to_timestamp(token.created_ms),
             expire_time=None if token.expires_ms is None else to_timestamp(token.expires_ms),
             last_use_time=None if token.last_used_ms is None else to_timestamp(token.last_used_ms),
@@ -96,7 +101,10 @@ class TokenEncoder:
                 field="scope.permissions", problem="holds what is no permission", expected=expected
             ) from None
         owners = frozenset(self._number(word, viewer) for word in scope.owners)
-        return permissions or None, owners or None
+        return (
+            permissions if permissions or scope.permissions_narrowed else None,
+            owners if owners or scope.owners_narrowed else None,
+        )
 
     def _number(self, word: str, viewer: Viewer) -> int:
         if word in _OWNERS:

@@ -68,7 +68,9 @@ class TokenServicer(token_service_pb2_grpc.TokenServiceServicer):
     async def RevokeToken(self, request: pb.RevokeTokenRequest, context: Context) -> pb.RevokeTokenResponse:
         actor, viewer, now_ms = ACTOR.get(), VIEWER.get(), self._clocks.wall_ms()
         token, user = await self._committer.run(
-            lambda transaction: tokens.revoke_token(transaction, actor, viewer, request.id, now_ms)
+            lambda transaction: tokens.revoke_token(
+                transaction, actor, viewer, request.id, now_ms, lock_out=request.lock_out
+            )
         )
         return pb.RevokeTokenResponse(token=self._encoder.encode(token, user.name))
 

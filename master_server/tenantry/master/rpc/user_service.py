@@ -246,7 +246,9 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     ) -> pb.RevokeCertificateResponse:
         actor, viewer, now_ms = ACTOR.get(), VIEWER.get(), self._clocks.wall_ms()
         certificate, user = await self._committer.run(
-            lambda transaction: machines.revoke_certificate(transaction, actor, viewer, request.serial, now_ms)
+            lambda transaction: machines.revoke_certificate(
+                transaction, actor, viewer, request.serial, now_ms, lock_out=request.lock_out
+            )
         )
         return pb.RevokeCertificateResponse(certificate=encode_certificate(certificate, user))
 

@@ -85,7 +85,7 @@ class GroupServiceServicer:
 
     def DeleteGroup(self, request, context):
         """Erases a group with its roles. Needs user.write. Fails with NOT_FOUND (GROUP_NOT_FOUND) and FAILED_PRECONDITION
-        (LAST_ADMINISTRATOR).
+        (LAST_ADMINISTRATOR, LAST_CREDENTIAL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class GroupServiceStub:
     """All groups by name, with their members. Needs user.read."""
     DeleteGroup: _grpc.UnaryUnaryMultiCallable[_group_service_pb2.DeleteGroupRequest, _group_service_pb2.DeleteGroupResponse]
     """Erases a group with its roles. Needs user.write. Fails with NOT_FOUND (GROUP_NOT_FOUND) and FAILED_PRECONDITION
-    (LAST_ADMINISTRATOR).
+    (LAST_ADMINISTRATOR, LAST_CREDENTIAL).
     """
     AddGroupMembers: _grpc.UnaryUnaryMultiCallable[_group_service_pb2.AddGroupMembersRequest, _group_service_pb2.AddGroupMembersResponse]
     """Puts users into a group; who is in it already stays. Needs user.write. Fails with NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND),
@@ -67,7 +67,7 @@ class GroupServiceAsyncStub(GroupServiceStub):
     """All groups by name, with their members. Needs user.read."""
     DeleteGroup: _aio.UnaryUnaryMultiCallable[_group_service_pb2.DeleteGroupRequest, _group_service_pb2.DeleteGroupResponse]  # type: ignore[assignment]
     """Erases a group with its roles. Needs user.write. Fails with NOT_FOUND (GROUP_NOT_FOUND) and FAILED_PRECONDITION
-    (LAST_ADMINISTRATOR).
+    (LAST_ADMINISTRATOR, LAST_CREDENTIAL).
     """
     AddGroupMembers: _aio.UnaryUnaryMultiCallable[_group_service_pb2.AddGroupMembersRequest, _group_service_pb2.AddGroupMembersResponse]  # type: ignore[assignment]
     """Puts users into a group; who is in it already stays. Needs user.write. Fails with NOT_FOUND (GROUP_NOT_FOUND, USER_NOT_FOUND),
@@ -106,7 +106,7 @@ class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_group_service_pb2.DeleteGroupResponse, _abc.Awaitable[_group_service_pb2.DeleteGroupResponse]]:
         """Erases a group with its roles. Needs user.write. Fails with NOT_FOUND (GROUP_NOT_FOUND) and FAILED_PRECONDITION
-        (LAST_ADMINISTRATOR).
+        (LAST_ADMINISTRATOR, LAST_CREDENTIAL).
         """
 
     @_abc_1.abstractmethod

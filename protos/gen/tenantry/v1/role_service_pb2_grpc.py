@@ -87,7 +87,7 @@ class RoleServiceServicer:
 
     def RevokeRole(self, request, context):
         """Takes a role away; one that is not held is no failure. Needs what granting it needs. Fails as GrantRole does, and with
-        FAILED_PRECONDITION (LAST_ADMINISTRATOR).
+        FAILED_PRECONDITION (LAST_ADMINISTRATOR, LAST_CREDENTIAL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

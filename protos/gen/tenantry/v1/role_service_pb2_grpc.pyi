@@ -44,7 +44,7 @@ class RoleServiceStub:
     """
     RevokeRole: _grpc.UnaryUnaryMultiCallable[_role_service_pb2.RevokeRoleRequest, _role_service_pb2.RevokeRoleResponse]
     """Takes a role away; one that is not held is no failure. Needs what granting it needs. Fails as GrantRole does, and with
-    FAILED_PRECONDITION (LAST_ADMINISTRATOR).
+    FAILED_PRECONDITION (LAST_ADMINISTRATOR, LAST_CREDENTIAL).
     """
     ListRoles: _grpc.UnaryUnaryMultiCallable[_role_service_pb2.ListRolesRequest, _role_service_pb2.ListRolesResponse]
     """A page of the roles that are held, oldest first: those at owners where the caller has role.read. Fails with INVALID_ARGUMENT
@@ -75,7 +75,7 @@ class RoleServiceAsyncStub(RoleServiceStub):
     """
     RevokeRole: _aio.UnaryUnaryMultiCallable[_role_service_pb2.RevokeRoleRequest, _role_service_pb2.RevokeRoleResponse]  # type: ignore[assignment]
     """Takes a role away; one that is not held is no failure. Needs what granting it needs. Fails as GrantRole does, and with
-    FAILED_PRECONDITION (LAST_ADMINISTRATOR).
+    FAILED_PRECONDITION (LAST_ADMINISTRATOR, LAST_CREDENTIAL).
     """
     ListRoles: _aio.UnaryUnaryMultiCallable[_role_service_pb2.ListRolesRequest, _role_service_pb2.ListRolesResponse]  # type: ignore[assignment]
     """A page of the roles that are held, oldest first: those at owners where the caller has role.read. Fails with INVALID_ARGUMENT
@@ -115,7 +115,7 @@ class RoleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_role_service_pb2.RevokeRoleResponse, _abc.Awaitable[_role_service_pb2.RevokeRoleResponse]]:
         """Takes a role away; one that is not held is no failure. Needs what granting it needs. Fails as GrantRole does, and with
-        FAILED_PRECONDITION (LAST_ADMINISTRATOR).
+        FAILED_PRECONDITION (LAST_ADMINISTRATOR, LAST_CREDENTIAL).
         """
 
     @_abc_1.abstractmethod

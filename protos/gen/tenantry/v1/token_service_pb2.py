@@ -26,31 +26,31 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftenantry/v1/token_service.proto\x12\x0btenantry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"1\n\nTokenScope\x12\x13\n\x0bpermissions\x18\x01 \x03(\t\x12\x0e\n\x06owners\x18\x02 \x03(\t\"\xc3\x02\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\x12$\n\x04kind\x18\x04 \x01(\x0e\x32\x16.tenantry.v1.TokenKind\x12&\n\x05scope\x18\x05 \x01(\x0b\x32\x17.tenantry.v1.TokenScope\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x85\x01\n\x12\x43reateTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12&\n\x05scope\x18\x03 \x01(\x0b\x32\x17.tenantry.v1.TokenScope\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x13\x43reateTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.tenantry.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"o\n\x11ListTokensRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tall_users\x18\x02 \x01(\x08\x12\x12\n\nshow_ended\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Q\n\x12ListTokensResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.tenantry.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x12RevokeTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\"8\n\x13RevokeTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.tenantry.v1.Token*S\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eTOKEN_KIND_API\x10\x01\x12\x16\n\x12TOKEN_KIND_SESSION\x10\x02\x32\x81\x02\n\x0cTokenService\x12P\n\x0b\x43reateToken\x12\x1f.tenantry.v1.CreateTokenRequest\x1a .tenantry.v1.CreateTokenResponse\x12M\n\nListTokens\x12\x1e.tenantry.v1.ListTokensRequest\x1a\x1f.tenantry.v1.ListTokensResponse\x12P\n\x0bRevokeToken\x12\x1f.tenantry.v1.RevokeTokenRequest\x1a .tenantry.v1.RevokeTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftenantry/v1/token_service.proto\x12\x0btenantry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"h\n\nTokenScope\x12\x13\n\x0bpermissions\x18\x01 \x03(\t\x12\x0e\n\x06owners\x18\x02 \x03(\t\x12\x1c\n\x14permissions_narrowed\x18\x03 \x01(\x08\x12\x17\n\x0fowners_narrowed\x18\x04 \x01(\x08\"\xc3\x02\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\t\x12$\n\x04kind\x18\x04 \x01(\x0e\x32\x16.tenantry.v1.TokenKind\x12&\n\x05scope\x18\x05 \x01(\x0b\x32\x17.tenantry.v1.TokenScope\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x85\x01\n\x12\x43reateTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12&\n\x05scope\x18\x03 \x01(\x0b\x32\x17.tenantry.v1.TokenScope\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x13\x43reateTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.tenantry.v1.Token\x12\x0e\n\x06secret\x18\x02 \x01(\t\"o\n\x11ListTokensRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tall_users\x18\x02 \x01(\x08\x12\x12\n\nshow_ended\x18\x03 \x01(\x08\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Q\n\x12ListTokensResponse\x12\"\n\x06tokens\x18\x01 \x03(\x0b\x32\x12.tenantry.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x12RevokeTokenRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08lock_out\x18\x02 \x01(\x08\"8\n\x13RevokeTokenResponse\x12!\n\x05token\x18\x01 \x01(\x0b\x32\x12.tenantry.v1.Token*S\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eTOKEN_KIND_API\x10\x01\x12\x16\n\x12TOKEN_KIND_SESSION\x10\x02\x32\x81\x02\n\x0cTokenService\x12P\n\x0b\x43reateToken\x12\x1f.tenantry.v1.CreateTokenRequest\x1a .tenantry.v1.CreateTokenResponse\x12M\n\nListTokens\x12\x1e.tenantry.v1.ListTokensRequest\x1a\x1f.tenantry.v1.ListTokensResponse\x12P\n\x0bRevokeToken\x12\x1f.tenantry.v1.RevokeTokenRequest\x1a .tenantry.v1.RevokeTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantry.v1.token_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENKIND']._serialized_start=988
-  _globals['_TOKENKIND']._serialized_end=1071
+  _globals['_TOKENKIND']._serialized_start=1061
+  _globals['_TOKENKIND']._serialized_end=1144
   _globals['_TOKENSCOPE']._serialized_start=113
-  _globals['_TOKENSCOPE']._serialized_end=162
-  _globals['_TOKEN']._serialized_start=165
-  _globals['_TOKEN']._serialized_end=488
-  _globals['_CREATETOKENREQUEST']._serialized_start=491
-  _globals['_CREATETOKENREQUEST']._serialized_end=624
-  _globals['_CREATETOKENRESPONSE']._serialized_start=626
-  _globals['_CREATETOKENRESPONSE']._serialized_end=698
-  _globals['_LISTTOKENSREQUEST']._serialized_start=700
-  _globals['_LISTTOKENSREQUEST']._serialized_end=811
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=813
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=894
-  _globals['_REVOKETOKENREQUEST']._serialized_start=896
-  _globals['_REVOKETOKENREQUEST']._serialized_end=928
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=930
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=986
-  _globals['_TOKENSERVICE']._serialized_start=1074
-  _globals['_TOKENSERVICE']._serialized_end=1331
+  _globals['_TOKENSCOPE']._serialized_end=217
+  _globals['_TOKEN']._serialized_start=220
+  _globals['_TOKEN']._serialized_end=543
+  _globals['_CREATETOKENREQUEST']._serialized_start=546
+  _globals['_CREATETOKENREQUEST']._serialized_end=679
+  _globals['_CREATETOKENRESPONSE']._serialized_start=681
+  _globals['_CREATETOKENRESPONSE']._serialized_end=753
+  _globals['_LISTTOKENSREQUEST']._serialized_start=755
+  _globals['_LISTTOKENSREQUEST']._serialized_end=866
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=868
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=949
+  _globals['_REVOKETOKENREQUEST']._serialized_start=951
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1001
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=1003
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=1059
+  _globals['_TOKENSERVICE']._serialized_start=1147
+  _globals['_TOKENSERVICE']._serialized_end=1404
 # @@protoc_insertion_point(module_scope)

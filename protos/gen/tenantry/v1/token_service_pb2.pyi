@@ -53,23 +53,33 @@ class TokenScope(_message.Message):
 
     PERMISSIONS_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_NARROWED_FIELD_NUMBER: _builtins.int
+    OWNERS_NARROWED_FIELD_NUMBER: _builtins.int
+    permissions_narrowed: _builtins.bool
+    """Narrowed to `permissions`, also where there are none: then the token allows nothing. Always set in answers where it is so; in
+    requests `permissions` that are not empty say it as well.
+    """
+    owners_narrowed: _builtins.bool
+    """The same for `owners`. Owners that are gone are not listed."""
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Permissions such as `tenant.read`; empty: all that the user has."""
+        """Permissions such as `tenant.read`. Empty: all that the user has, unless `permissions_narrowed` is set."""
 
     @_builtins.property
     def owners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """GUIDs of Tenants, `main`, `shared`; empty: wherever the user has rights."""
+        """GUIDs of Tenants, `main`, `shared`. Empty: wherever the user has rights, unless `owners_narrowed` is set."""
 
     def __init__(
         self,
         *,
         permissions: _abc.Iterable[_builtins.str] | None = ...,
         owners: _abc.Iterable[_builtins.str] | None = ...,
+        permissions_narrowed: _builtins.bool = ...,
+        owners_narrowed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owners", b"owners", "permissions", b"permissions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owners", b"owners", "owners_narrowed", b"owners_narrowed", "permissions", b"permissions", "permissions_narrowed", b"permissions_narrowed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -278,16 +288,20 @@ class RevokeTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    LOCK_OUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Required."""
+    lock_out: _builtins.bool
+    """Also when no general administrator could sign in after it."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
+        lock_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "lock_out", b"lock_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

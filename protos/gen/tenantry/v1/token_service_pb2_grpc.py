@@ -77,7 +77,8 @@ class TokenServiceServicer:
 
     def RevokeToken(self, request, context):
         """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
-        signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND).
+        signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND) and FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in
+        after it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,8 @@ class TokenServiceStub:
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]
     """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
-    signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND).
+    signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND) and FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in
+    after it).
     """
 
 @_typing.type_check_only
@@ -67,7 +68,8 @@ class TokenServiceAsyncStub(TokenServiceStub):
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
-    signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND).
+    signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND) and FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in
+    after it).
     """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -103,7 +105,8 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.RevokeTokenResponse, _abc.Awaitable[_token_service_pb2.RevokeTokenResponse]]:
         """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
-        signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND).
+        signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND) and FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in
+        after it).
         """
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

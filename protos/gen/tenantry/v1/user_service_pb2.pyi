@@ -825,16 +825,20 @@ class RevokeCertificateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERIAL_FIELD_NUMBER: _builtins.int
+    LOCK_OUT_FIELD_NUMBER: _builtins.int
     serial: _builtins.str
     """Required."""
+    lock_out: _builtins.bool
+    """Also when no general administrator could sign in after it."""
     def __init__(
         self,
         *,
         serial: _builtins.str = ...,
+        lock_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock_out", b"lock_out", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -149,7 +149,7 @@ class UserServiceServicer:
 
     def DisableUser(self, request, context):
         """Ends the user's sessions and refuses everything of the user until EnableUser. Needs user.write. Fails as UpdateUser does, and
-        with FAILED_PRECONDITION (LAST_ADMINISTRATOR).
+        with FAILED_PRECONDITION (LAST_ADMINISTRATOR, LAST_CREDENTIAL: no general administrator who is left could sign in).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,7 +220,8 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeCertificate(self, request, context):
-        """Revokes a certificate: the next call with it is refused. Needs user.write. Fails with NOT_FOUND (CERTIFICATE_NOT_FOUND).
+        """Revokes a certificate: the next call with it is refused. Needs user.write. Fails with NOT_FOUND (CERTIFICATE_NOT_FOUND) and
+        FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in after it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

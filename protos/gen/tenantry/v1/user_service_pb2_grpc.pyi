@@ -53,7 +53,7 @@ class UserServiceStub:
     """
     DisableUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DisableUserRequest, _user_service_pb2.DisableUserResponse]
     """Ends the user's sessions and refuses everything of the user until EnableUser. Needs user.write. Fails as UpdateUser does, and
-    with FAILED_PRECONDITION (LAST_ADMINISTRATOR).
+    with FAILED_PRECONDITION (LAST_ADMINISTRATOR, LAST_CREDENTIAL: no general administrator who is left could sign in).
     """
     EnableUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.EnableUserRequest, _user_service_pb2.EnableUserResponse]
     """Lets a disabled user in again; sessions stay ended, tokens and certificates work again. Needs user.write. Fails as UpdateUser does."""
@@ -85,7 +85,9 @@ class UserServiceStub:
     ListCertificates: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListCertificatesRequest, _user_service_pb2.ListCertificatesResponse]
     """The certificates of a user, oldest first. Needs user.read. Fails with NOT_FOUND (USER_NOT_FOUND)."""
     RevokeCertificate: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RevokeCertificateRequest, _user_service_pb2.RevokeCertificateResponse]
-    """Revokes a certificate: the next call with it is refused. Needs user.write. Fails with NOT_FOUND (CERTIFICATE_NOT_FOUND)."""
+    """Revokes a certificate: the next call with it is refused. Needs user.write. Fails with NOT_FOUND (CERTIFICATE_NOT_FOUND) and
+    FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in after it).
+    """
 
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
@@ -112,7 +114,7 @@ class UserServiceAsyncStub(UserServiceStub):
     """
     DisableUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DisableUserRequest, _user_service_pb2.DisableUserResponse]  # type: ignore[assignment]
     """Ends the user's sessions and refuses everything of the user until EnableUser. Needs user.write. Fails as UpdateUser does, and
-    with FAILED_PRECONDITION (LAST_ADMINISTRATOR).
+    with FAILED_PRECONDITION (LAST_ADMINISTRATOR, LAST_CREDENTIAL: no general administrator who is left could sign in).
     """
     EnableUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.EnableUserRequest, _user_service_pb2.EnableUserResponse]  # type: ignore[assignment]
     """Lets a disabled user in again; sessions stay ended, tokens and certificates work again. Needs user.write. Fails as UpdateUser does."""
@@ -144,7 +146,9 @@ class UserServiceAsyncStub(UserServiceStub):
     ListCertificates: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListCertificatesRequest, _user_service_pb2.ListCertificatesResponse]  # type: ignore[assignment]
     """The certificates of a user, oldest first. Needs user.read. Fails with NOT_FOUND (USER_NOT_FOUND)."""
     RevokeCertificate: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RevokeCertificateRequest, _user_service_pb2.RevokeCertificateResponse]  # type: ignore[assignment]
-    """Revokes a certificate: the next call with it is refused. Needs user.write. Fails with NOT_FOUND (CERTIFICATE_NOT_FOUND)."""
+    """Revokes a certificate: the next call with it is refused. Needs user.write. Fails with NOT_FOUND (CERTIFICATE_NOT_FOUND) and
+    FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in after it).
+    """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """Users, their passwords, second factors and client certificates. What a user may do is said by roles, not here. A change counts for
@@ -198,7 +202,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.DisableUserResponse, _abc.Awaitable[_user_service_pb2.DisableUserResponse]]:
         """Ends the user's sessions and refuses everything of the user until EnableUser. Needs user.write. Fails as UpdateUser does, and
-        with FAILED_PRECONDITION (LAST_ADMINISTRATOR).
+        with FAILED_PRECONDITION (LAST_ADMINISTRATOR, LAST_CREDENTIAL: no general administrator who is left could sign in).
         """
 
     @_abc_1.abstractmethod
@@ -284,6 +288,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.RevokeCertificateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.RevokeCertificateResponse, _abc.Awaitable[_user_service_pb2.RevokeCertificateResponse]]:
-        """Revokes a certificate: the next call with it is refused. Needs user.write. Fails with NOT_FOUND (CERTIFICATE_NOT_FOUND)."""
+        """Revokes a certificate: the next call with it is refused. Needs user.write. Fails with NOT_FOUND (CERTIFICATE_NOT_FOUND) and
+        FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in after it).
+        """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
