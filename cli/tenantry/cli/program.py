@@ -31,6 +31,7 @@ from tenantry.cli.commands.tenant_watch import watch_tenants
 from tenantry.cli.commands.token import token
 from tenantry.cli.commands.tunnel import tunnel
 from tenantry.cli.commands.tunnel_ends import forward_ports, relay_stdio, serve_socks
+from tenantry.cli.commands.tunnel_programs import open_console, secure_shell
 from tenantry.cli.commands.user import user
 from tenantry.cli.commands.user_certificates import certificates_of, issue_certificate, revoke_certificate
 from tenantry.cli.commands.user_security import second_factor, set_password
@@ -121,6 +122,8 @@ commands: tuple[click.Command, ...] = (
     gaps,
     audit,
     tunnel,
+    secure_shell,
+    open_console,
     ca,
     license_,
     user,

@@ -11,6 +11,7 @@ from tenantry.cli.commands.choices import tenant_argument
 from tenantry.cli.invocation import Invocation, Verb, pass_invocation
 
 if TYPE_CHECKING:
+    from tenantry.cli.connection import Master
     from tenantry.cli.output import Printer
     from tenantry.cli.tunnels.holding import Wish
     from tenantry.cli.tunnels.serving import Listening
@@ -53,7 +54,7 @@ def wish_for(tenant: str, targets: tuple[Target, ...], reason: str, lifetime: st
 def forward_ports(
     invocation: Invocation, reference: str, forwards: tuple[str, ...], reason: str, lifetime: str | None
 ) -> None:
-    r"""Listen on this machine and carry each connection to HOST:PORT, seen from TENANT, until Ctrl-C.
+    """Listen on this machine and carry each connection to HOST:PORT, seen from TENANT, until Ctrl-C.
 
     \b
     5432                        port 5432 of the Tenant itself, here on port 5432
@@ -65,7 +66,7 @@ def forward_ports(
 
     Without an address it listens on 127.0.0.1. Stays up while the Master restarts or the Tenant reconnects; connections
     that were open break then.
-    """
+    """  # noqa: D301
     from tenantry.cli.references import find_tenant
     from tenantry.cli.tunnels.running import run, tell
     from tenantry.cli.tunnels.serving import forward, warnings
@@ -125,24 +126,24 @@ def serve_socks(invocation: Invocation, reference: str, place: str, reason: str,
 @tunnel_options
 @pass_invocation
 def relay_stdio(invocation: Invocation, reference: str, address: str, reason: str, lifetime: str | None) -> None:
-    r"""Connect stdin and stdout with HOST:PORT, seen from TENANT: for `ssh -o ProxyCommand`, scp, rsync and pipes.
+    """Connect stdin and stdout with HOST:PORT, seen from TENANT: for `ssh -o ProxyCommand`, scp, rsync and pipes.
 
     \b
     ssh -o ProxyCommand='tenantry tunnel stdio acme/main %h:%p' admin@db.internal
 
     Every byte passes as it is, and the end of each direction by itself. Ends when both have ended.
-    """
+    """  # noqa: D301
     from tenantry.cli.tunnels.running import run
     from tenantry.cli.tunnels.standard_streams import relay_standard_streams
     from tenantry.protocol.tunnels.targets import parse_target
 
     target = parse_target(address)
     with invocation.connect() as master:
-        guid = _guid_of(master, reference)
+        guid = guid_of(master, reference)
         run(relay_standard_streams(master, wish_for(guid, (target,), reason, lifetime), target))
 
 
-def _guid_of(master: Any, reference: str) -> str:
+def guid_of(master: Master, reference: str) -> str:
     """The GUID that is meant; a whole GUID is taken as it is, which saves asking."""
     from tenantry.cli.references import find_tenant
     from tenantry.protocol.failures import FieldInvalid

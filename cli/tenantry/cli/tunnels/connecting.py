@@ -7,6 +7,7 @@ import socket
 from typing import Any, Final, cast
 
 import grpc.aio
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from tenantry.cli.connection import Master
 from tenantry.cli.troubles import ConnectionBroken, DeadlineExceeded
@@ -44,6 +45,8 @@ class Connection:
         self._window: int | None = None
         self._late = False
         self._ended: grpc.aio.AioRpcError | None = None
+        self.cut = False
+        """Whether it was cut off because the tunnel is over: that says why."""
 
     async def joined(self) -> None:
         """Wait until the target has taken the connection.
@@ -100,6 +103,7 @@ class Connection:
         except asyncio.CancelledError:
             if _is_meant():
                 raise
+            self.cut = not self._late
             return None
         self._guard.cancel()
         return None if message is grpc.aio.EOF else cast("bytes", message)
@@ -107,15 +111,23 @@ class Connection:
     async def write(self, message: bytes) -> None:
         """Send a message, when there is room for it. Does nothing once the stream is over."""
         try:
-            await self._call.write(message)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            # Not `write` of the call: when it meets the end of the stream, it puts a status of its own in the place of the Master's,
+            # which says why the connection ended.
+            await self._call._cython_call.send_serialized_message(message)  # noqa: SLF001
+        except cygrpc.InternalError:
             return
         except asyncio.CancelledError:
             if _is_meant():
                 raise
 
     async def _send_begin(self) -> None:
-        await self.write(relay_pb.DialRequest(begin=self._begin).SerializeToString())
+        try:
+            await self._call.write(relay_pb.DialRequest(begin=self._begin).SerializeToString())
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # what is wrong, `read` says
+        except asyncio.CancelledError:
+            if _is_meant():
+                raise
 
     def _give_up(self) -> None:
         self._late = True

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tenantry.cli.connection import Master
@@ -48,6 +48,8 @@ class Listening:
     tunnel_id: str
     at: Place
     target: Target | None
+    console_path: str = field(default="", repr=False)
+    """Of a Tenant's console: path and fragment that let a browser in, once."""
 
 
 async def forward(
@@ -64,7 +66,7 @@ async def forward(
             group.create_task(held.hold())
             leave = await held.leave()
             for listener, target in listeners:
-                announce(Listening(leave.tunnel_id, place_of(listener), target))
+                announce(Listening(leave.tunnel_id, place_of(listener), target, leave.console_path))
                 group.create_task(serve(listener, _Forwarder(master, held, target).serve))
 
 

@@ -14,6 +14,7 @@ import threading
 from typing import Final, Self
 
 from tenantry.cli.connection import Master
+from tenantry.cli.troubles import ConnectionBroken
 from tenantry.cli.tunnels.connecting import Connection
 from tenantry.cli.tunnels.holding import HeldTunnel, Wish
 from tenantry.cli.tunnels.running import tell, together
@@ -34,7 +35,13 @@ async def relay_standard_streams(master: Master, wish: Wish, target: Target) -> 
         holding = group.create_task(held.hold())
         leave = await held.leave()
         with _Bridge() as bridge:
-            await Connection(master, leave, target).relay(bridge.end)
+            connection = Connection(master, leave, target)
+            try:
+                await connection.relay(bridge.end)
+            except ConnectionBroken:
+                if connection.cut:
+                    await holding  # which raises why
+                raise
             await bridge.written()
         holding.cancel()
 
