@@ -58,6 +58,51 @@
     });
   }
 
+  // Rows that have buttons belong to one thing each, by its key: a row that moves up must not be pressed for the one that was there before.
+  function fillKeyed(id, rows) {
+    const body = byId(id);
+    const known = new Map([...body.children].map((node) => [node.dataset.key, node]));
+    const nodes = rows.map((row) => known.get(row.key) ?? makeKeyed(row));
+    for (const node of [...body.children]) if (!nodes.includes(node)) node.remove();
+    nodes.forEach((node, at) => {
+      if (body.children[at] !== node) body.insertBefore(node, body.children[at] ?? null);
+      rows[at].cells.forEach((cell, column) => setText(node.children[column], textOf(cell), lookOf(cell)));
+    });
+  }
+
+  function makeKeyed(row) {
+    const node = document.createElement("tr");
+    node.dataset.key = row.key;
+    for (const _ of row.cells) node.append(document.createElement("td"));
+    const last = document.createElement("td");
+    for (const [what, text, about] of row.buttons) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = text;
+      button.setAttribute("aria-label", `${text}: ${about}`);
+      button.addEventListener("click", () => void act(row.key, what, last));
+      last.append(button);
+    }
+    node.append(last);
+    return node;
+  }
+
+  // A session goes along that no other page has, and that no browser sends by itself.
+  async function act(tunnel, what, cell) {
+    for (const button of cell.children) button.disabled = true;
+    try {
+      const session = sessionStorage.getItem(KEPT);
+      const answer = await call(`/tunnels/${tunnel}/${what}`, { method: "POST", headers: { authorization: `Bearer ${session}` } });
+      const problem = answer.ok ? "" : answer.headers.get("content-type") === "application/json" ? (await answer.json()).problem : await answer.text();
+      setText(byId("tunnels-said"), problem, problem ? "bad" : "");
+    } catch {
+      setText(byId("tunnels-said"), "The daemon did not answer.", "bad");
+    } finally {
+      for (const button of cell.children) button.disabled = false;
+    }
+    await update().catch(tellTrouble);
+  }
+
   // --- words
 
   const moment = (ms) => (ms === null || ms === undefined ? null : new Date(ms).toISOString().replace("T", " ").replace(/\..*/, " UTC"));
@@ -158,6 +203,49 @@
     return gap.first === gap.last ? `${gap.first}` : `${gap.first} to ${gap.last}`;
   }
 
+  const who = (one) => `${one.operator}${one.address ? ` from ${one.address}` : ""}`;
+  const places = (one) => one.targets.join(", ") || "wherever the policy allows";
+
+  function describePolicy(tunnels) {
+    const policy = tunnels.policy;
+    if (policy === null) return [];
+    const listed = policy.exists ? `${policy.entries} of ${policy.file}` : `none: there is no ${policy.file}`;
+    return [
+      ["Policy", policy.trouble ? [`nothing is allowed: ${policy.file}: ${policy.trouble}`, "bad"] : null],
+      ["Entries", policy.trouble ? null : listed],
+      ["This console", policy.console ? "may be reached through tunnels" : "may not be reached through tunnels"],
+      ["Consent", policy.consent],
+      ["Reason", policy.reason],
+      ["Recording", policy.recording === "off" ? "off" : [`into ${policy.recording}`, "wait"]],
+      ["Log", tunnels.log.trouble ? [`cannot be written: ${tunnels.log.trouble}`, "bad"] : null],
+    ];
+  }
+
+  function showTunnels(all) {
+    const tunnels = all.tunnels ?? null;
+    byId("tunnels-section").hidden = tunnels === null;
+    byId("waiting-section").hidden = tunnels === null || tunnels.waiting.length === 0;
+    if (tunnels === null) return;
+    fillKeyed("waiting", tunnels.waiting.map((one) => ({
+      key: one.tunnel,
+      cells: [[who(one), "other"], [places(one), "other"], [one.reason || "none was given", one.reason ? "other" : "wait"], moment(one.until_ms)],
+      buttons: [["allow", "Yes", who(one)], ["deny", "No", who(one)]],
+    })));
+    const open = tunnels.held.filter((one) => one.state === "open");
+    setText(byId("tunnels-none"), open.length === 0 ? "None." : tunnels.own === null ? "" : "You look through this one; others are not shown here.");
+    byId("tunnels-table").hidden = open.length === 0;
+    fillKeyed("tunnels", open.map((one) => ({
+      key: one.tunnel,
+      cells: [
+        [who(one), "other"], [places(one), "other"], [one.reason || "none was given", "other"],
+        moment(one.open_ms), moment(one.until_ms),
+        [`${one.open_connections} of ${one.connections} open`, "number"], [`${size(one.bytes_up)} / ${size(one.bytes_down)}`, "number"],
+      ],
+      buttons: [["end", "End", who(one)]],
+    })));
+    fillList("tunnel-policy", describePolicy(tunnels));
+  }
+
   function showMetrics(all) {
     const wanted = byId("filter").value.trim().toLowerCase();
     const found = all.metrics.values
@@ -179,6 +267,7 @@
     fillList("link", describeLink(all));
     fillList("licence", describeLicence(all.licence));
     fillList("spool", describeSpool(all));
+    showTunnels(all);
     fillTable("rules", all.rules.map((rule) => describeRule(rule, all.now_ms)));
     showMetrics(all);
     const gaps = all.spool.newest_gaps;
