@@ -10,6 +10,7 @@ beyond is counted like reads. A Master that dies loses at most the counts of its
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,12 +26,15 @@ from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.throttling import TokenBuckets
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import Failure, RuleNotFound, StoreUnavailable
+from tenantry.protocol.joining import KEY_PREFIX, TOKEN_PREFIX
 
 WINDOW_MS: Final = 60_000
 REFUSALS_PER_MINUTE: Final = 60
 """Records of refused changes that one caller can cause, with whichever token; strangers share theirs."""
 MOST_WAITING: Final = 20_000
 """Records that are kept while the store cannot write."""
+LONGEST_TEXT: Final = 80
+_SECRET: Final = re.compile(rf"((?:{KEY_PREFIX}|{TOKEN_PREFIX})_[\w-]{{8}})\S+")
 _LOOK_S: Final = 5.0
 
 log = structlog.get_logger()
@@ -38,20 +42,25 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a request names: ``guids`` that may be of Tenants, ids of ``rules``, and a bounded ``text`` of all that.
+    """What a request names: ``guids`` that may be of Tenants, ids of ``rules``, and the first of all ``places`` with their texts.
 
     ``total``: how many there are, where ``guids`` are the first of more.
     """
 
     guids: Sequence[str] = ()
     rules: Sequence[str] = ()
-    text: str = ""
+    places: Sequence[tuple[str, str]] = ()
     total: int = 0
+
+    @property
+    def text(self) -> str:
+        """What is named and where, harmless to show, without what is a secret by its form."""
+        return ", ".join(f"{place}={_shown(text)}" for place, text in self.places)
 
     def facts(self) -> dict[str, JsonValue]:
         """For a record about it."""
         facts: dict[str, JsonValue] = {}
-        if self.text:
+        if self.places:
             facts["target"] = self.text
         if self.total > 1:
             facts["named"] = self.total
@@ -159,3 +168,9 @@ def _owner_of_rule(transaction: Transaction, rules: Sequence[str]) -> int | None
             owner = transaction.rules.get(uid).owner
             return owner if owner > 0 else None
     return None
+
+
+def _shown(text: str) -> str:
+    cut = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+    safe = _SECRET.sub(r"\1…", cut)
+    return safe if safe.isprintable() else "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in safe)

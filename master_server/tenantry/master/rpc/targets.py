@@ -1,17 +1,15 @@
 """What a request names, for the audit: found by the names of the fields of its message, so that no call has to say it by hand."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from itertools import islice
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from tenantry.master.operations.audit_calls import NOTHING, Named
-from tenantry.protocol.joining import KEY_PREFIX, TOKEN_PREFIX
 
 TENANT_FIELDS: Final = frozenset({"guid", "guids", "owner", "owners", "tenant", "tenant_guid", "tenant_guids"})
 """Fields that hold the GUID of a Tenant, in whichever message."""
@@ -20,82 +18,80 @@ OTHER_FIELDS: Final = frozenset({"group", "id", "name", "serial", "tenant_name",
 MOST_GUIDS: Final = 100
 """So many GUIDs of one request are looked at."""
 MOST_TEXTS: Final = 3
-LONGEST_TEXT: Final = 80
 _DEPTH: Final = 3
 _OBJECT_DEPTH: Final = 2
 _RULES: Final = "rule_service.proto"
-_SECRET: Final = re.compile(rf"((?:{KEY_PREFIX}|{TOKEN_PREFIX})_[\w-]{{8}})\S+")
 
 
 class _Kind(Enum):
     TENANT = 0
     RULE = 1
     OTHER = 2
+    PART = 3
 
 
-_Place = tuple[_Kind, tuple[str, ...], bool]
+@dataclass(slots=True)
+class _Found:
+    """What was come across: GUIDs, ids of rules, and everything with its place in the request."""
+
+    guids: list[str]
+    rules: list[str]
+    tenants: list[tuple[str, str]]
+    others: list[tuple[str, str]]
+    total: int = 0
 
 
 def named_in(request: Any) -> Named:
-    """What a request names: bounded in count and length, harmless to show, and without what is a secret by its form."""
+    """What a request names: bounded in count."""
     if not isinstance(request, Message):
         return NOTHING
-    guids: list[str] = []
-    rules: list[str] = []
-    texts: list[str] = []
-    total = 0
-    for kind, path, repeated in _places(request.DESCRIPTOR):
-        found = list(islice(_texts(request, path), MOST_GUIDS))
-        if kind is _Kind.TENANT:
-            guids += found
-            total += _count(request, path) if repeated else len(found)
-        elif kind is _Kind.RULE:
-            rules += found
-        texts += [f"{'.'.join(path)}={_shown(text)}" for text in found[: MOST_TEXTS - len(texts)]]
-    return Named(guids[:MOST_GUIDS], rules, ", ".join(texts), total) if texts else NOTHING
+    found = _Found([], [], [], [])
+    _gather(request, "", 1, found)
+    places = found.tenants + found.others
+    if not places:
+        return NOTHING
+    return Named(found.guids[:MOST_GUIDS], found.rules, places[:MOST_TEXTS], found.total)
+
+
+def _gather(message: Message, above: str, depth: int, found: _Found) -> None:
+    spots = _spots(message.DESCRIPTOR, depth)
+    for field, value in message.ListFields():
+        kind = spots.get(field.number)
+        if kind is None:
+            continue
+        values: Sequence[Any] = [value] if isinstance(value, str | Message) else value
+        place = f"{above}{field.name}"
+        if kind is _Kind.PART:
+            parts = values[:MOST_GUIDS]
+            before = found.total
+            for part in parts:
+                _gather(part, f"{place}.", depth + 1, found)
+            if found.total > before:  # the rest is counted, and not read
+                found.total += len(values) - len(parts)
+        elif kind is _Kind.TENANT:
+            found.guids += values[:MOST_GUIDS]
+            found.total += len(values)
+            found.tenants += [(place, text) for text in values[:MOST_TEXTS]]
+        else:
+            found.others += [(place, text) for text in values[:MOST_TEXTS]]
+            if kind is _Kind.RULE:
+                found.rules += values[:1]
 
 
 @cache
-def _places(message: Descriptor) -> Sequence[_Place]:
-    """Where in a message something can be named: Tenants first. The last is whether there can be several."""
-    return sorted(_walk(message, (), repeated=False), key=lambda place: (place[0].value, len(place[1])))
+def _spots(message: Descriptor, depth: int) -> Mapping[int, _Kind]:
+    """What is looked at in a message so deep in a request, by the numbers of its fields."""
+    of_rules = message.file.name.endswith(_RULES)
+    return {one.number: kind for one in message.fields if (kind := _kind_of(one, depth, of_rules=of_rules)) is not None}
 
 
-def _walk(message: Descriptor, above: tuple[str, ...], *, repeated: bool) -> Iterator[_Place]:
-    for field in message.fields:
-        path, several = (*above, field.name), repeated or field.is_repeated
-        if field.type == FieldDescriptor.TYPE_STRING:
-            if field.name in TENANT_FIELDS:
-                yield _Kind.TENANT, path, several
-            elif field.name in OTHER_FIELDS and len(path) <= _OBJECT_DEPTH:
-                of_rules = field.name == "id" and message.file.name.endswith(_RULES)
-                yield _Kind.RULE if of_rules else _Kind.OTHER, path, several
-        elif field.message_type is not None and _is_ours(field.message_type) and len(path) < _DEPTH:
-            yield from _walk(field.message_type, path, repeated=several)
-
-
-def _is_ours(part: Descriptor) -> bool:
-    return part.full_name.startswith("tenantry.") and not part.GetOptions().map_entry
-
-
-def _texts(part: Any, path: Sequence[str]) -> Iterator[str]:
-    """The texts in a place that are not empty."""
-    value = getattr(part, path[0])
-    for one in (value,) if isinstance(value, str | Message) else value:
-        if isinstance(one, Message):
-            yield from _texts(one, path[1:])
-        elif one:
-            yield one
-
-
-def _count(part: Any, path: Sequence[str]) -> int:
-    value = getattr(part, path[0])
-    if isinstance(value, Message):
-        return _count(value, path[1:])
-    return bool(value) if isinstance(value, str) else len(value)
-
-
-def _shown(text: str) -> str:
-    cut = text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
-    safe = _SECRET.sub(r"\1…", cut)
-    return safe if safe.isprintable() else "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in safe)
+def _kind_of(one: FieldDescriptor, depth: int, *, of_rules: bool) -> _Kind | None:
+    if one.type == FieldDescriptor.TYPE_STRING:
+        if one.name in TENANT_FIELDS:
+            return _Kind.TENANT
+        if one.name not in OTHER_FIELDS or depth > _OBJECT_DEPTH:
+            return None
+        return _Kind.RULE if one.name == "id" and of_rules else _Kind.OTHER
+    part = one.message_type
+    ours = part is not None and part.full_name.startswith("tenantry.") and not part.GetOptions().map_entry
+    return _Kind.PART if ours and depth < _DEPTH else None
