@@ -78,7 +78,7 @@ def every_rpc() -> list[Rpc]:
 
 def api_rpcs() -> list[Rpc]:
     """Those of the `api` listener that are for operators; to sign in, they need no token."""
-    return [rpc for rpc in every_rpc() if rpc.service not in ("LinkService", "EnrolmentService")]
+    return [rpc for rpc in every_rpc() if rpc.service not in ("LinkService", "EnrolmentService", "TunnelRelayService")]
 
 
 def string_fields(message: Descriptor, above: Path = ()) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from tenantry.v1 import (
     tenant_service_pb2,
     tenant_service_pb2_grpc,
     token_service_pb2_grpc,
+    tunnel_service_pb2_grpc,
     user_service_pb2_grpc,
 )
 from tests.servers.master import MasterProcess
@@ -33,6 +34,7 @@ STUBS: dict[str, Any] = {
     "RoleService": role_service_pb2_grpc.RoleServiceStub,
     "RuleService": rule_service_pb2_grpc.RuleServiceStub,
     "SessionService": session_service_pb2_grpc.SessionServiceStub,
+    "TunnelService": tunnel_service_pb2_grpc.TunnelServiceStub,
     "TokenService": token_service_pb2_grpc.TokenServiceStub,
     "UserService": user_service_pb2_grpc.UserServiceStub,
     "MasterService": master_service_pb2_grpc.MasterServiceStub,

@@ -161,14 +161,14 @@ async def open_tunnel_link(
     ):
         await link.open(tenant, takes_tunnels=True)
         there = WireTunnelTenant(master, tenant, link, relay, agrees=agrees)
-        listening = asyncio.ensure_future(there.listen())
-        try:
-            async with within(PATIENCE_S):
-                there.master_holds = (await there.held.get()).tunnel_ids
-            yield there
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(there.listen())
+            try:
+                async with within(PATIENCE_S):
+                    there.master_holds = (await there.held.get()).tunnel_ids
+                yield there
+            finally:
+                listening.cancel()
 
 
 @dataclass

@@ -17,6 +17,7 @@ from tenantry.master.domain.keys import EnrolmentKey
 from tenantry.master.domain.people import Group, MachineCertificate, Token
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.domain.rules import SeriesState
+from tenantry.master.domain.tunnels import Tunnel
 from tenantry.master.operations.actors import SYSTEM
 from tenantry.master.operations.administrators import ensure_administrator
 from tenantry.master.sql.authorities import StoredAuthority
@@ -33,6 +34,8 @@ from tenantry.protocol.audit_chain import Head
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.licences import LicenceKind
 from tenantry.protocol.messages import LossReason, Stream
+from tenantry.protocol.tunnels.ends import TunnelState
+from tenantry.protocol.tunnels.targets import Target
 from tests.servers.deadlines import PATIENCE_S
 from tests.suites.conftest import NOW, new_tenant
 
@@ -90,6 +93,22 @@ def fill_every_table(database: Database) -> None:
         waiting = SeriesState((ThresholdState(Phase.PENDING, NOW, NOW),) * 2)
         transaction.rule_states.save([(SeriesKey(tenants[5], rule.id, (("ü", "b"),)), waiting)])
         transaction.rule_states.hold([tenants[5]], NOW)
+        transaction.tunnels.insert(
+            Tunnel(
+                id="tunnel",
+                tenant_id=tenants[6],
+                operator="ada",
+                user_id=administrator.id,
+                address="192.0.2.1:1",
+                targets=(Target("db.example", 5432),),
+                reason="ü",
+                state=TunnelState.OPEN,
+                created_ms=NOW,
+                until_ms=NOW + 1,
+                idle_ms=1,
+                opened_ms=NOW,
+            )
+        )
         transaction.settings.set("instance_id", "i")
 
 

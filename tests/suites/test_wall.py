@@ -294,5 +294,6 @@ def _shown(transaction: Transaction, sight: Sight) -> list[Any]:
         transaction.rules.page(RuleFilter(), None, 1_000, sight),
         transaction.rules.count(RuleFilter(), sight),
         transaction.gaps.page(sight.tenant_ids, None, 1_000),
+        transaction.tunnels.page(None, 1_000, sight),
         transaction.chunks.find(sight.tenant_ids, None, None, None, True, None, 1_000),
     ]

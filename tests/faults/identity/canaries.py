@@ -8,6 +8,7 @@ from tenantry.master.domain.people import Group, User
 from tenantry.master.domain.privacy import OPEN, Privacy, PrivacyKind
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Limit, RuleDraft
+from tenantry.master.domain.tunnels import Tunnel
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
 from tenantry.master.sql.transaction import Transaction
@@ -15,6 +16,8 @@ from tenantry.master.timeseries.frames import Frame, FrameTable
 from tenantry.master.timeseries.segments import encode_segment
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import Configuration, LossReason, Stream
+from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
+from tenantry.protocol.tunnels.targets import Target
 from tests.servers.master import MasterProcess
 
 NOW = 1_800_000_000_000
@@ -22,19 +25,35 @@ NOW = 1_800_000_000_000
 
 @dataclass(frozen=True)
 class Marked:
-    """A Tenant, its word, and the id of its rule; ``people`` is the word of those who hold a role there."""
+    """A Tenant, its word, and the ids of its rule and of its tunnel; ``people`` is the word of those who hold a role there."""
 
     guid: str
     word: str
     rule: str
+    tunnel: str
     people: str = "folknowhere"
 
 
-OWN = Marked("00000000-0000-4000-8000-00000000000a", "canaryown", "00000000-0000-4000-8000-0000000000aa", "folkown")
-FOREIGN = Marked(
-    "00000000-0000-4000-8000-00000000000b", "canaryforeign", "00000000-0000-4000-8000-0000000000bb", "folkforeign"
+OWN = Marked(
+    "00000000-0000-4000-8000-00000000000a",
+    "canaryown",
+    "00000000-0000-4000-8000-0000000000aa",
+    "00000000-0000-4000-8000-000000000aaa",
+    "folkown",
 )
-MISSING = Marked("00000000-0000-4000-8000-00000000000f", "canarymissing", "00000000-0000-4000-8000-0000000000ff")
+FOREIGN = Marked(
+    "00000000-0000-4000-8000-00000000000b",
+    "canaryforeign",
+    "00000000-0000-4000-8000-0000000000bb",
+    "00000000-0000-4000-8000-000000000bbb",
+    "folkforeign",
+)
+MISSING = Marked(
+    "00000000-0000-4000-8000-00000000000f",
+    "canarymissing",
+    "00000000-0000-4000-8000-0000000000ff",
+    "00000000-0000-4000-8000-000000000fff",
+)
 MAIN_WORD = "canarymain"
 SHARED_WORD = "canaryshared"
 PRIVATE_WORD = "canaryprivate"
@@ -79,12 +98,33 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
                 segment.data, received_ms=NOW, frames=1, samples=segment.summary.samples, first_ms=NOW, last_ms=NOW
             )
             _keep_rule(transaction, marked.rule, marked.word, tenant.id)
+            transaction.tunnels.insert(_tunnel(marked, tenant.id))
             if marked is OWN:
                 private = Privacy(PrivacyKind.PRIVATE, frozenset(), {}, keeper=1_000_000)
                 _keep_rule(transaction, f"{PRIVATE_WORD} id", PRIVATE_WORD, tenant.id, private)
         transaction.records.append([_record(stream, None, MAIN_WORD) for stream in StreamName])
         _keep_rule(transaction, f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER)
         _keep_rule(transaction, f"{SHARED_WORD} id", SHARED_WORD, SHARED_OWNER)
+
+
+def _tunnel(marked: Marked, tenant_id: int) -> Tunnel:
+    """One that is over: an open one would have ended with the Master that held it."""
+    return Tunnel(
+        id=marked.tunnel,
+        tenant_id=tenant_id,
+        operator=f"operator {marked.word}",
+        user_id=1_000_000,
+        address=marked.word,
+        targets=(Target(f"{marked.word}.example", 22),),
+        reason=f"reason {marked.word}",
+        state=TunnelState.CLOSED,
+        created_ms=NOW,
+        until_ms=NOW,
+        idle_ms=1,
+        ended_ms=NOW,
+        end=TunnelEnd.BY_OPERATOR,
+        end_detail=marked.word,
+    )
 
 
 def _keep_rule(transaction: Transaction, uid: str, word: str, owner: int, privacy: Privacy = OPEN) -> None:

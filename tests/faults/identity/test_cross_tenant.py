@@ -27,6 +27,7 @@ from tenantry.v1 import (
     stream_service_pb2,
     tenant_pb2,
     tenant_service_pb2,
+    tunnel_service_pb2,
 )
 from tests.faults.identity.canaries import (
     FOREIGN,
@@ -55,7 +56,7 @@ ENDING = {"MoveTenants", "ReadAuditChain"}
 SILENCE_S = 2.0
 """A stream that says nothing for so long has told what it has to tell."""
 BYSTANDER = "bystander"
-NAMES_A_TENANT = {"guid", "guids", "tenant_guids", "owner", "owners"}
+NAMES_A_TENANT = {"guid", "guids", "tenant", "tenant_guids", "owner", "owners"}
 OPEN_SERVICES = {"SessionService", "OpenIdService"}
 """They serve strangers, count attempts, and know no Tenants."""
 WORDS = {OWN.word, FOREIGN.word, MAIN_WORD, SHARED_WORD, PRIVATE_WORD}
@@ -81,9 +82,9 @@ class Outcome:
     payload: bytes
 
     def without(self, marked: Marked) -> "Outcome":
-        """The same with the ids of this Tenant and its rule made unrecognisable."""
+        """The same with the ids of this Tenant, its rule and its tunnel made unrecognisable."""
         text, facts, payload = self.text, self.facts, self.payload
-        for guid in (marked.guid, marked.rule):
+        for guid in (marked.guid, marked.rule, marked.tunnel):
             hidden, octets = "0" * len(guid), guid.encode()
             text, facts = text.replace(guid, hidden), facts.replace(octets, hidden.encode())
             payload = payload.replace(octets, hidden.encode())
@@ -182,16 +183,33 @@ def bases(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     elif name == "CheckAccess":
         for permission in ("tenant.read", "tenant.move", "authority.write"):
             yield role_service_pb2.CheckAccessRequest(permission=permission, owner=guid)
-    elif name == "CreateRule":
-        yield rule_service_pb2.CreateRuleRequest(rule=_rule(owner=guid))
-    elif name == "UpdateRule":
-        yield rule_service_pb2.UpdateRuleRequest(
-            rule=_rule(uid=marked.rule), update_mask=field_mask_pb2.FieldMask(paths=["score"])
-        )
-    elif name in ("GetRule", "EnableRule", "DisableRule", "DeleteRule"):
-        yield getattr(rule_service_pb2, f"{name}Request")(id=marked.rule)
+    elif name.endswith("Rule"):
+        yield _base_of_a_rule(name, marked)
+    elif "Tunnel" in name:
+        yield from _bases_of_tunnels(name, marked)
     else:
         yield rpc.request()
+
+
+def _base_of_a_rule(name: str, marked: Marked) -> Message:
+    if name == "CreateRule":
+        return rule_service_pb2.CreateRuleRequest(rule=_rule(owner=marked.guid))
+    if name == "UpdateRule":
+        return rule_service_pb2.UpdateRuleRequest(
+            rule=_rule(uid=marked.rule), update_mask=field_mask_pb2.FieldMask(paths=["score"])
+        )
+    found: Message = getattr(rule_service_pb2, f"{name}Request")(id=marked.rule)
+    return found
+
+
+def _bases_of_tunnels(name: str, marked: Marked) -> Iterator[Message]:
+    if name == "ListTunnels":
+        for guid in ("", marked.guid):
+            yield tunnel_service_pb2.ListTunnelsRequest(tenant=guid, show_closed=True)
+    elif name == "OpenTunnel":
+        yield tunnel_service_pb2.OpenTunnelRequest(tenant=marked.guid)
+    else:
+        yield getattr(tunnel_service_pb2, f"{name}Request")(id=marked.tunnel)
 
 
 def _rule(*, owner: str = "", uid: str = "") -> rule_service_pb2.Rule:
@@ -240,7 +258,8 @@ async def ask_all(master: MasterProcess, person: Person, marked: Marked) -> Trie
         async def one(rpc: Rpc, number: int, request: Message) -> tuple[str, Outcome]:
             async with turns:
                 octets = request.SerializeToString()
-                named = " naming it" if marked.guid.encode() in octets or marked.rule.encode() in octets else ""
+                ids = (marked.guid, marked.rule, marked.tunnel)
+                named = " naming it" if any(one.encode() in octets for one in ids) else ""
                 return f"{rpc.path} #{number}{named}", await outcome_of(channel, rpc, request, person)
 
         asked = [one(rpc, *entry) for rpc in api_rpcs() for entry in enumerate(requests(rpc, marked))]
@@ -340,6 +359,10 @@ async def test_f37_no_word_of_a_tenant_reaches_who_does_not_see_it(cast: Cast) -
         "ListGaps",
         "GetRule",
         "ListRules",
+    }
+    assert {verb for name, verb in found.seen if name == f"tier 1 analyst at {OWN.guid}"} >= {
+        "GetTunnel",
+        "ListTunnels",
     }
     assert {verb for name, verb in found.seen if name == f"junior analyst at {OWN.guid}"} >= reading
 

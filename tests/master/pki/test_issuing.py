@@ -266,6 +266,8 @@ def test_a_server_certificate_is_as_designed(authority: Authority) -> None:
         x509.DNSName(f"api.{TRUST_DOMAIN}"),
         x509.DNSName(f"link.{TRUST_DOMAIN}"),
         x509.DNSName(f"machines.{TRUST_DOMAIN}"),
+        x509.DNSName(f"tunnels.{TRUST_DOMAIN}"),
+        x509.DNSName(f"relay.{TRUST_DOMAIN}"),
         x509.DNSName("master.example"),
         x509.IPAddress(ipaddress.ip_address("192.0.2.7")),
         x509.IPAddress(ipaddress.ip_address("2001:db8::1")),
