@@ -33,6 +33,8 @@ from tenantry.v1 import authority_service_pb2 as authority_pb
 from tenantry.v1 import authority_service_pb2_grpc as authority_grpc
 from tenantry.v1 import master_service_pb2 as master_pb
 from tenantry.v1 import master_service_pb2_grpc as master_grpc
+from tenantry.v1 import role_service_pb2 as role_pb
+from tenantry.v1 import role_service_pb2_grpc as role_grpc
 from tenantry.v1 import stream_service_pb2 as stream_pb
 from tenantry.v1 import stream_service_pb2_grpc as stream_grpc
 from tenantry.v1 import tenant_pb2 as pb
@@ -182,6 +184,7 @@ class FakeMaster:
         relay_grpc.add_TunnelRelayServiceServicer_to_server(Relay(self.tunnels), server)
         authority_grpc.add_AuthorityServiceServicer_to_server(_Authorities(self), server)
         master_grpc.add_MasterServiceServicer_to_server(_Master(self), server)
+        role_grpc.add_RoleServiceServicer_to_server(_Roles(self), server)  # type: ignore[abstract]
         credentials = grpc.ssl_server_credentials([(self.identity.key, self.identity.chain)])
         self.port = server.add_secure_port(f"127.0.0.1:{self.port or steady_port()}", credentials)
         await server.start()
@@ -286,6 +289,14 @@ class _Master(master_grpc.MasterServiceServicer):
                 for (state, connectivity), count in counted.items()
             ],
         )
+
+
+class _Roles(role_grpc.RoleServiceServicer):
+    def __init__(self, master: FakeMaster) -> None:
+        self._master = master
+
+    async def WhoAmI(self, request: Any, context: Any) -> role_pb.WhoAmIResponse:
+        return role_pb.WhoAmIResponse(user="first", server_time=timestamp(time.time() + self._master.clock_ahead_s))
 
 
 class _Authorities(authority_grpc.AuthorityServiceServicer):

@@ -12,6 +12,7 @@ from tenantry.protocol.failures import EXIT_DENIED, EXIT_NOT_FOUND, EXIT_USAGE, 
 from tenantry.transport.pinning import fingerprint_of
 from tenantry.v1.token_service_pb2 import TokenScope
 from tests.cli.conftest import Person
+from tests.cli.test_terminal import on_a_terminal
 from tests.servers.master import MasterProcess, running_master
 
 
@@ -67,6 +68,40 @@ def test_a_role_is_given_seen_used_and_taken_away(administrator: Person, master:
     administrator.done("role", "revoke", "tier-1-analyst", "own", "--user", "ann", "--yes")
     assert ann.error("tenant", "list")["exit_code"] == EXIT_DENIED
     assert "Not held by" in administrator.done("role", "revoke", "tier-1-analyst", "own", "--user", "ann", "--yes")
+
+
+@pytest.mark.slow
+def test_each_command_needs_only_the_right_that_it_is_about(
+    administrator: Person, master: MasterProcess, tmp_path: Path
+) -> None:
+    """With tenant.read at one Tenant one lists, shows and watches it, with stream.read one lists and reads its streams, each as a
+    table and as JSON; nothing of another Tenant is there.
+    """
+    guids = {
+        name: administrator.data("tenant", "create", name, "main")["tenant"]["guid"] for name in ("mine", "theirs")
+    }
+
+    def narrowed(name: str, permission: str) -> Person:
+        words = ("token", "create", name, "--permission", permission, "--owner", guids["mine"])
+        return sign_in(Person(tmp_path / f"{name}.yaml"), master, administrator.data(*words)["secret"])
+
+    looker, reader = narrowed("looker", "tenant.read"), narrowed("reader", "stream.read")
+    assert "mine" in looker.done("tenant", "list") and "theirs" not in looker.done("tenant", "list")
+    assert [one["guid"] for one in looker.data("tenant", "list")] == [guids["mine"]]
+    for reference in ("mine", guids["mine"], guids["mine"][:8]):
+        assert guids["mine"] in looker.done("tenant", "show", reference)
+    assert looker.error("tenant", "show", "theirs")["exit_code"] == EXIT_NOT_FOUND
+    with on_a_terminal(looker, "tenant", "watch") as terminal:
+        terminal.wait_for("mine.*Unregistered")
+    assert "notifications" in reader.done("stream", "list")
+    for words in (("alerts",), ("alerts", "--tenant", guids["mine"]), ("metricsMaster", "--tenant", guids["mine"])):
+        assert reader.data("stream", "read", *words) == [], words
+        reader.done("stream", "read", *words)
+        reader.done("gaps", *words[1:])
+    for guid in (guids["theirs"], "00000000-0000-4000-8000-000000000000"):
+        assert reader.data("stream", "read", "alerts", "--tenant", guid) == []
+        assert looker.error("stream", "read", "alerts", "--tenant", guid)["exit_code"] == EXIT_NOT_FOUND
+    assert looker.error("stream", "list")["exit_code"] == reader.error("tenant", "list")["exit_code"] == EXIT_DENIED
 
 
 @pytest.mark.slow

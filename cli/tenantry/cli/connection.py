@@ -36,6 +36,7 @@ from tenantry.transport.pinning import EndpointUnreachable, Obstacle, examine_en
 from tenantry.transport.settings import client_options
 from tenantry.transport.statuses import failure_of
 from tenantry.v1 import master_service_pb2 as master_pb
+from tenantry.v1 import role_service_pb2 as role_pb
 from tenantry.v1 import user_service_pb2 as user_pb
 from tenantry.v1.audit_service_pb2_grpc import AuditServiceStub
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
@@ -192,7 +193,8 @@ class Master:
     @cached_property
     def clock_offset_ms(self) -> int:
         """How far the Master's clock is ahead of this machine's, about. Raises as `call`."""
-        return timestamp_ms(self.describe().server_time) - now_ms()
+        # Everybody who is signed in may ask who that is; GetMaster needs a right that seeing Tenants does not.
+        return timestamp_ms(self.call(self.roles.WhoAmI, role_pb.WhoAmIRequest()).server_time) - now_ms()
 
     def now_ms(self) -> int:
         """The Master's clock: what "3 s ago" refers to. Raises as `call`."""

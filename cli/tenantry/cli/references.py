@@ -8,7 +8,7 @@ from typing import Final
 
 from tenantry.cli.connection import Master
 from tenantry.cli.troubles import TenantAmbiguous
-from tenantry.protocol.failures import FieldInvalid, TenantNotFound
+from tenantry.protocol.failures import FieldInvalid, NotAllowed, TenantNotFound
 from tenantry.protocol.names import check_guid
 from tenantry.v1 import tenant_pb2 as pb
 from tenantry.v1 import tenant_service_pb2 as service_pb
@@ -39,6 +39,27 @@ def find_tenant(master: Master, reference: str) -> pb.Tenant:
     if len(candidates) > 1:
         raise _ambiguous(reference, list(candidates.values()))
     return next(iter(candidates.values()))
+
+
+def find_guid(master: Master, reference: str) -> str:
+    """The GUID of the one Tenant that is meant, for calls that need no right to see it: for who may see no Tenant at all, a whole
+    GUID stands for itself. Raises as `find_tenant`.
+    """
+    try:
+        return find_tenant(master, reference).guid
+    except TenantNotFound:
+        guid = _as_guid(reference)
+        if guid is None or _sees_tenants(master):
+            raise
+        return guid
+
+
+def _sees_tenants(master: Master) -> bool:
+    try:
+        master.call(master.tenants.ListTenants, service_pb.ListTenantsRequest(page_size=1))
+    except NotAllowed:
+        return False
+    return True
 
 
 def list_tenants(

@@ -125,7 +125,7 @@ def issuer() -> None:
 @issuer.command("create")
 @click.argument("name")
 @click.option("--key-file", type=FILE, metavar="FILE", help="Where to keep the key  [default: with the others].")
-@click.option("--encrypt", is_flag=True, help="Ask for a passphrase with which the key is encrypted.")
+@click.option("--encrypt", is_flag=True, help="Ask for a passphrase (or read a line of stdin) to encrypt the key.")
 @_PASSPHRASE
 @pass_invocation
 def create_issuer(
@@ -141,7 +141,7 @@ def create_issuer(
         raise LocalFileUnusable(f"{path} exists already", "Choose another name, or another file.")
     passphrase = _passphrase(passphrase_file)
     if passphrase is None and encrypt:
-        passphrase = click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)
+        passphrase = _ask("Passphrase", twice=True)
     store_issuer_key(path, key, passphrase)
     plain = {"name": name, "kid": key.issuer.kid, "key_file": str(path), "encrypted": passphrase is not None}
     invocation.printer().document(
@@ -278,12 +278,24 @@ def _load_key(name: str | None, key_file: Path | None, passphrase_file: Path | N
     try:
         passphrase = _passphrase(passphrase_file)
         if passphrase is None and is_encrypted(path):
-            passphrase = click.prompt("Passphrase of the issuer's key", hide_input=True, err=True)
+            passphrase = _ask("Passphrase of the issuer's key")
         return load_issuer_key(path, passphrase)
     except FileExposed as exposed:
         raise LocalFileUnusable(f"{exposed.path} {exposed.problem}", f"To go on, {exposed.remedy}.") from None
     except PassphraseWrong as wrong:
         raise LocalFileUnusable(str(wrong), "Name its file with --passphrase-file, or type it when asked.") from None
+
+
+def _ask(what: str, *, twice: bool = False) -> str:
+    """A passphrase from a prompt, or from a line of stdin. Raises InputInvalid."""
+    from tenantry.cli.confirmation import ask_secret
+
+    passphrase = ask_secret(what, None, twice=twice)
+    if not passphrase:
+        raise InputInvalid(
+            "the passphrase is empty", "Type one, write it to stdin, or name its file with --passphrase-file."
+        )
+    return passphrase
 
 
 def _passphrase(file: Path | None) -> str | None:

@@ -191,9 +191,9 @@ def gaps(invocation: Invocation, references: tuple[str, ...], limit: int) -> Non
 
 
 def _guids(master: Master, references: tuple[str, ...]) -> list[str]:
-    from tenantry.cli.references import find_tenant
+    from tenantry.cli.references import find_guid
 
-    return [find_tenant(master, reference).guid for reference in references]
+    return [find_guid(master, reference) for reference in references]
 
 
 def _pages(master: Master, request: pb.ReadRecordsRequest) -> Iterator[pb.Record]:

@@ -1,6 +1,7 @@
 """``tenantry-master license``: the Master's licence on its own machine, and the issuers that this machine trusts."""
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -168,11 +169,26 @@ def read_issuer_key(path: Path, passphrase_file: Path | None) -> "IssuerKey":
     if passphrase_file is not None:
         passphrase = read_private(passphrase_file.absolute()).decode().rstrip("\n")
     elif is_encrypted(path.absolute()):
-        passphrase = click.prompt("Passphrase of the issuer's key", hide_input=True, err=True)
+        passphrase = _ask_passphrase()
     try:
         return load_issuer_key(path.absolute(), passphrase)
     except PassphraseWrong as wrong:
         raise CommandRefused(str(wrong), "Name its file with --issuer-passphrase-file.", EXIT_DENIED) from None
+
+
+def _ask_passphrase() -> str:
+    """From a terminal, or a line of stdin where there is none. Raises CommandRefused."""
+    from tenantry.master.commands.outcomes import CommandRefused
+    from tenantry.protocol.failures import EXIT_USAGE
+
+    if sys.stdin.isatty():
+        typed: str = click.prompt("Passphrase of the issuer's key", hide_input=True, err=True)
+        return typed
+    line = sys.stdin.readline().rstrip("\r\n")
+    if not line:
+        hint = "Write it to stdin, or name its file with --issuer-passphrase-file."
+        raise CommandRefused("the issuer's key needs a passphrase, and nobody is there to type it", hint, EXIT_USAGE)
+    return line
 
 
 def _note_trust(config: MasterConfig) -> None:

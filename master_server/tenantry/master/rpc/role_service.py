@@ -115,6 +115,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
             permissions=sorted(viewer.permissions or ()),
             owners_narrowed=viewer.owners is not None,
             owners=sorted(filter(None, map(self._owner_word, viewer.owners or ()))),
+            server_time=to_timestamp(self._clocks.wall_ms()),
         )
         if viewer.expires_ms is not None:
             message.expire_time.CopyFrom(to_timestamp(viewer.expires_ms))

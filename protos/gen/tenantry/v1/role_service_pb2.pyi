@@ -432,6 +432,7 @@ class WhoAmIResponse(_message.Message):
     OWNERS_NARROWED_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """The user's name."""
     token_id: _builtins.str
@@ -460,6 +461,10 @@ class WhoAmIResponse(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the token comes to its end. Absent: never."""
 
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The Master's clock: what "3 s ago" refers to, for who may read nothing of the Master itself."""
+
     def __init__(
         self,
         *,
@@ -473,10 +478,11 @@ class WhoAmIResponse(_message.Message):
         owners_narrowed: _builtins.bool = ...,
         owners: _abc.Iterable[_builtins.str] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bindings", b"bindings", "expire_time", b"expire_time", "owners", b"owners", "owners_narrowed", b"owners_narrowed", "permissions", b"permissions", "permissions_narrowed", b"permissions_narrowed", "session", b"session", "token_id", b"token_id", "token_name", b"token_name", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bindings", b"bindings", "expire_time", b"expire_time", "owners", b"owners", "owners_narrowed", b"owners_narrowed", "permissions", b"permissions", "permissions_narrowed", b"permissions_narrowed", "server_time", b"server_time", "session", b"session", "token_id", b"token_id", "token_name", b"token_name", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,10 @@ _log = structlog.get_logger(__name__)
 WARNED_MEMORY = "licence_warning"
 SETTLE_S = 10.0
 CHECK_S = 600.0
+CHECK_WITHOUT_S = 60.0
+"""A licence that is put beside one that has ended is found this soon."""
+CLOCK_S = 5.0
+"""How often the clock is compared with the licence's end: it may be set at any moment."""
 
 
 async def settle_for_ever(outbox: Outbox, grown: asyncio.Event) -> None:
@@ -44,15 +48,25 @@ async def settle_for_ever(outbox: Outbox, grown: asyncio.Event) -> None:
 class LicenceWatch:
     """Warns before the licence ends and when it has ended; each warning once, also over restarts. Stops nothing."""
 
-    def __init__(self, inbox: Inbox, check: Callable[[], Awaitable[Licence]], licence: Licence) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        check: Callable[[], Awaitable[Licence]],
+        licence: Licence,
+        *,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         """``check`` says which licence is in force now, or raises why none is; ``licence`` is the one with which all began."""
         self._inbox = inbox
         self._check = check
+        self._wall_ms = wall_ms
+        self._sleep = sleep
         self.licence = licence
         self.trouble: Failure | None = None
 
     async def run(self) -> None:
-        """Look from time to time until cancelled."""
+        """Look from time to time, and when the licence ends, until cancelled."""
         while True:
             try:
                 self.licence, self.trouble = await self._check(), None
@@ -61,8 +75,20 @@ class LicenceWatch:
                     _log.warning("no licence in force; what runs goes on", cause=failure.describe())
                 self.trouble = failure
             with contextlib.suppress(SpoolFull, SpoolUnavailable):
-                await self.warn(time.time_ns() // 1_000_000)
-            await asyncio.sleep(CHECK_S)
+                await self.warn(self._wall_ms())
+            await self._until_next_look()
+
+    async def _until_next_look(self) -> None:
+        waited, longest = 0.0, CHECK_S if self.trouble is None else CHECK_WITHOUT_S
+        while waited < longest:
+            step = min(CLOCK_S, longest - waited)
+            if self.trouble is None:
+                left_ms = self.licence.not_after_ms - self._wall_ms()
+                if left_ms <= 0:
+                    return
+                step = min(step, left_ms / 1000)
+            await self._sleep(step)
+            waited += step
 
     async def warn(self, now_ms: int) -> None:
         """Keep the warning that is due now, if one is. Raises SpoolFull, SpoolUnavailable."""
