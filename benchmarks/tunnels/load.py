@@ -15,7 +15,7 @@ from benchmarks.stage import CONNECT_S, QUIET, Stage
 from benchmarks.tunnels import work
 from benchmarks.tunnels.ways import Way, our_way, target
 from tests.servers.master import TRUST_DOMAIN, running_master
-from tests.servers.tunnelling import TunnelledTenant, listening, tunnelled_tenant
+from tests.servers.tunnelling import ROOM, TunnelledTenant, tunnelled_tenant
 
 MIB: Final = 1 << 20
 ENDLESS: Final = 1 << 40
@@ -23,8 +23,6 @@ SETTLED_S: Final = 5.0
 BULK: Final = 8
 OTHERS: Final = 100
 INTERVAL_S: Final = 1.0
-ROOM: Final = ("tunnels.connections_per_tunnel=2000", "tunnels.dials_per_second=10000")
-"""Limits of the Master that are not what is measured."""
 
 
 def run(stage: Stage) -> None:
@@ -39,7 +37,7 @@ def _setting(stage: Stage) -> Iterator[tuple[TunnelledTenant, Way]]:
     with (
         stage.place("tunnels") as folder,
         target() as port,
-        running_master(folder, *QUIET, *listening(), *ROOM) as master,
+        running_master(folder, *QUIET, *ROOM) as master,
         tunnelled_tenant(master, folder / "measured") as tenant,
         our_way(tenant, port) as way,
     ):
@@ -110,7 +108,7 @@ def _others(stage: Stage) -> None:
     report.row("", "p50", "p99", "max")
     source = FrameSource.of(10)
     with (
-        stage.master(OTHERS, *QUIET, *listening(), *ROOM) as (master, fleet),
+        stage.master(OTHERS, *QUIET, *ROOM) as (master, fleet),
         stage.place("tunnels") as folder,
         target() as port,
         tunnelled_tenant(master, folder / "measured") as tenant,

@@ -10,7 +10,7 @@ from benchmarks.stage import QUIET, Stage
 from benchmarks.tunnels import work
 from benchmarks.tunnels.ways import Way, WayMissing, our_way, raw_way, ssh_way, target
 from tests.servers.master import running_master
-from tests.servers.tunnelling import listening, tunnelled_tenant
+from tests.servers.tunnelling import ROOM, tunnelled_tenant
 
 GCM: Final = "aes128-gcm@openssh.com"
 SEVERAL: Final = (1, 8, 32)
@@ -33,7 +33,7 @@ def run(stage: Stage) -> None:
                 ways.append(stack.enter_context(ssh_way(port, folder / "gcm", GCM)))
             except WayMissing as error:
                 report.loud(f"ssh is not measured: {error}")
-        master = stack.enter_context(running_master(folder, *QUIET, *listening()))
+        master = stack.enter_context(running_master(folder, *QUIET, *ROOM))
         tenant = stack.enter_context(tunnelled_tenant(master, folder / "measured"))
         ours = stack.enter_context(our_way(tenant, port))
         _measure(stage, [*ways, ours])

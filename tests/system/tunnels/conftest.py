@@ -9,16 +9,15 @@ import pytest
 from tests.servers import packages
 from tests.servers.habits import Target, running_target
 from tests.servers.master import MasterProcess, running_master
-from tests.servers.tunnelling import TunnelledTenant, listening, tunnelled_tenant
+from tests.servers.tunnelling import ROOM, TunnelledTenant, tunnelled_tenant
 
-ROOM = ("tunnels.connections_per_tunnel=2000", "tunnels.dials_per_second=10000")
 LONG = os.environ.get("TENANTRY_FAULTS") == "long"
 
 
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master that listens for tunnels."""
-    with running_master(tmp_path_factory.mktemp("tunnels"), *listening(), *ROOM) as running:
+    with running_master(tmp_path_factory.mktemp("tunnels"), *ROOM) as running:
         yield running
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.servers.habits import RESET, Target, pattern
-from tests.servers.tunnelling import TunnelledTenant
+from tests.servers.tunnelling import TunnelledTenant, until
 from tests.system.tunnels.conftest import LONG
 
 pytestmark = pytest.mark.slow
@@ -148,7 +148,7 @@ def test_a_refused_target_is_an_end_here_and_a_word_to_the_operator(tenant: Tunn
             with connection, contextlib.suppress(ConnectionResetError):
                 assert connection.recv(1) == b""
             assert process.poll() is None
-            assert "refused" in tenant.said
+            until(lambda: "refused" in tenant.said, "the word to the operator", lambda: tenant.said)
 
 
 def test_stdio_is_clean_for_every_byte(tenant: TunnelledTenant, target: Target) -> None:

@@ -14,8 +14,8 @@ from tests.servers.habits import Target, pattern, running_target
 from tests.servers.master import running_master
 from tests.servers.namespaces import Namespaces, NoNamespaces, two_namespaces
 from tests.servers.ports import steady_port
-from tests.servers.tunnelling import TunnelledTenant, tunnelled_tenant, until
-from tests.system.tunnels.conftest import LONG, ROOM
+from tests.servers.tunnelling import ROOM, TunnelledTenant, tunnelled_tenant, until
+from tests.system.tunnels.conftest import LONG
 from tests.system.tunnels.test_connections import connect, read_all
 from tests.system.tunnels.test_kills import again, ends, warm_up
 
@@ -26,10 +26,11 @@ SIZE = (200 if LONG else 20) << 20
 
 def test_a_round_trip_of_80_ms_loses_nothing_and_changes_nothing(tmp_path: Path) -> None:
     """A long way between the daemon and its Master: both directions at once, half-closed, with their checksums."""
-    tunnels, relay = steady_port(), steady_port()
-    listen = (f"tunnels_listen=127.0.0.1:{tunnels}", f"relay_listen=127.0.0.1:{relay}")
+    relay = steady_port()
     with far_away(ONE_WAY_S, relay) as far, contextlib.ExitStack() as stack:
-        master = stack.enter_context(running_master(tmp_path, *listen, f"public_relay_port={far}", *ROOM))
+        master = stack.enter_context(
+            running_master(tmp_path, f"relay_listen=127.0.0.1:{relay}", f"public_relay_port={far}", *ROOM)
+        )
         target = stack.enter_context(running_target())
         tenant = stack.enter_context(tunnelled_tenant(master, tmp_path / "tenant"))
         _, (port,) = stack.enter_context(tenant.forward(target.port))
@@ -49,9 +50,9 @@ def across(tmp_path: Path) -> Iterator[tuple[TunnelledTenant, Target, Namespaces
             network = stack.enter_context(two_namespaces())
         except NoNamespaces as error:
             pytest.skip(f"network namespaces cannot be made: {error}")
-        listen = (f"tunnels_listen=127.0.0.1:{steady_port()}", f"relay_listen=0.0.0.0:{steady_port()}")
-        settings = ("heartbeat_interval=1s", "reconnect_spread=0s", f"link_listen=0.0.0.0:{steady_port()}")
-        master = stack.enter_context(running_master(tmp_path, *listen, *settings, *ROOM))
+        listen = [f"{name}_listen=0.0.0.0:{steady_port()}" for name in ("link", "relay")]
+        settings = ("heartbeat_interval=1s", "reconnect_spread=0s", *listen)
+        master = stack.enter_context(running_master(tmp_path, *settings, *ROOM))
         target = stack.enter_context(running_target(network.here))
         policy = f'[[allow]]\nhost = "{network.here}"\nports = [{target.port}]\n'
         prefix = ("ip", "netns", "exec", network.name)

@@ -12,8 +12,7 @@ import pytest
 
 from tests.servers.habits import Target, running_target
 from tests.servers.master import running_master
-from tests.servers.tunnelling import TunnelledTenant, listening, tunnelled_tenant
-from tests.system.tunnels.conftest import ROOM
+from tests.servers.tunnelling import ROOM, TunnelledTenant, tunnelled_tenant
 from tests.system.tunnels.test_connections import connect
 
 pytestmark = pytest.mark.slow
@@ -52,7 +51,7 @@ def until_released(pid: int, before: Held, who: str) -> None:
 def setting(folder: Path) -> Iterator[tuple[TunnelledTenant, Target]]:
     """A Master, a Tenant and a target of their own: this test kills them."""
     with (
-        running_master(folder, *listening(), *ROOM) as master,
+        running_master(folder, *ROOM) as master,
         running_target() as target,
         tunnelled_tenant(master, folder / "tenant") as tenant,
     ):
@@ -116,7 +115,7 @@ def test_nothing_is_left_of_a_daemon_that_was_killed(tmp_path: Path) -> None:
             tenant.daemon.kill()
             for connection in connections:
                 assert ends(connection)
-            until_released(master, before, "Master")
+        until_released(master, before, "Master")
 
 
 def test_nothing_is_left_of_a_master_that_was_killed(tmp_path: Path) -> None:
