@@ -64,8 +64,8 @@ class ReadersShell:
         if code != "0":
             raise CommandFailed(f"`{command}` ended with {code}:\n{self.transcript[-4000:]}")
         if command.endswith("&"):
-            has_no_master = "tenantry-master" in command or "--stand-alone" in command
-            self._wait_for(b"READY=1" if has_no_master else b"connected to")
+            has_a_link = "tenantry-daemon" in command and "--stand-alone" not in command
+            self._wait_for(b"connected to" if has_a_link else b"READY=1")
 
     @property
     def transcript(self) -> str:

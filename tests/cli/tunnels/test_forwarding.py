@@ -33,17 +33,17 @@ def test_several_targets_are_forwarded_at_once(operator: Person, master: FakeMas
     """Each listening socket leads to its own target; every line says which; bytes pass both ways, and half-closes too."""
     tenant = master.add("acme", "main")
     with serving(targets.echo) as echo, serving(targets.digest) as digest:
-        master.tunnels.places = {"echo.internal:7": echo, "localhost:99": digest}
+        master.tunnels.places = {"echo.internal:7": echo, "127.0.0.1:99": digest}
         with running(operator, "tunnel", "forward", "acme", ":echo.internal:7", "0:99", lines=2) as forward:
             tunnel = master.tunnels.open_ones()[0]
             assert [line["target"] for line in forward.lines] == [
                 {"host": "echo.internal", "port": 7},
-                {"host": "localhost", "port": 99},
+                {"host": "127.0.0.1", "port": 99},
             ]
             assert {(line["address"], line["tenant"], line["tunnel"]) for line in forward.lines} == {
                 ("127.0.0.1", tenant.guid, tunnel.id)
             }
-            assert [(one.host, one.port) for one in tunnel.targets] == [("echo.internal", 7), ("localhost", 99)]
+            assert [(one.host, one.port) for one in tunnel.targets] == [("echo.internal", 7), ("127.0.0.1", 99)]
             with forward.dial(0) as connection:
                 connection.sendall(b"\x00\xffhello")
                 connection.shutdown(socket.SHUT_WR)
@@ -109,7 +109,7 @@ def test_a_tenant_that_is_away_is_waited_for_once_a_tunnel_was_open(operator: Pe
     assert operator.error("tunnel", "forward", "acme", "0:7")["reason"] == "TENANT_NOT_CONNECTED"
     master.tunnels.away = False
     with serving(targets.echo) as echo:
-        master.tunnels.places = {"localhost:7": echo}
+        master.tunnels.places = {"127.0.0.1:7": echo}
         with running(operator, "tunnel", "forward", "acme", "0:7") as forward:
             master.tunnels.away = True
             end = TunnelEnd.LINK_LOST
@@ -156,7 +156,7 @@ def test_consent_is_waited_for_and_asked_with_the_reason(operator: Person, maste
         master.tunnels.asks_for_consent = False
         master.announce()
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["target"] == {"host": "localhost", "port": 7}
+        assert json.loads(process.stdout.readline())["target"] == {"host": "127.0.0.1", "port": 7}
 
 
 def test_what_cannot_listen_asks_nothing_of_the_master(operator: Person, master: FakeMaster) -> None:
@@ -182,7 +182,7 @@ def test_many_short_connections_leave_nothing(operator: Person, master: FakeMast
     """A hundred in a row and fifty at once: all are served, and no descriptor is left."""
     master.add("acme", "main")
     with serving(targets.echo) as echo:
-        master.tunnels.places = {"localhost:7": echo}
+        master.tunnels.places = {"127.0.0.1:7": echo}
         with running(operator, "tunnel", "forward", "acme", "0:7") as forward:
             descriptors = Path(f"/proc/{forward.process.pid}/fd")
             before = 0

@@ -24,8 +24,8 @@ GUID = "6a1d2f6e-0000-4000-8000-000000000000"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", Destination("", Target("localhost", 22))),
-        ("admin@", Destination("admin", Target("localhost", 22))),
+        ("", Destination("", Target("127.0.0.1", 22))),
+        ("admin@", Destination("admin", Target("127.0.0.1", 22))),
         ("db", Destination("", Target("db", 22))),
         ("admin@db.internal:2222", Destination("admin", Target("db.internal", 2222))),
         ("a@b@db", Destination("a@b", Target("db", 22))),
@@ -81,15 +81,15 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
 def test_ssh_goes_through_a_tunnel(operator: Person, master: FakeMaster, server: Sshd, tmp_path: Path) -> None:
     """Output, input, the exit code of the command, and a known host of its own; the reason reaches the Master."""
     guid = master.add("acme", "main").guid
-    master.tunnels.places = {"localhost:22": server.port}
+    master.tunnels.places = {"127.0.0.1:22": server.port}
     known = tmp_path / "known"
     host_key = (server.folder / "host_key.pub").read_text()
-    known.write_text(f"localhost.22.{guid}.tenantry {host_key}")
+    known.write_text(f"127.0.0.1.22.{guid}.tenantry {host_key}")
     own = ["-F", "none", "-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
     own += ["-i", str(server.folder / "user_key"), "-o", "StrictHostKeyChecking=yes"]
 
     def ssh(*words: str) -> "subprocess.CompletedProcess[str]":
-        command = [PROGRAM, "ssh", "acme", f"{server.user}@", "--reason", "it's 100% full", "--", *own, *words]
+        command = [str(PROGRAM), "ssh", "acme", f"{server.user}@", "--reason", "it's 100% full", "--", *own, *words]
         return subprocess.run(
             command,
             env=operator.surroundings(),
@@ -104,7 +104,7 @@ def test_ssh_goes_through_a_tunnel(operator: Person, master: FakeMaster, server:
     done = ssh("cat; echo $SSH_CONNECTION; exit 7")
     assert (done.returncode, done.stdout.startswith("typed127.0.0.1 ")) == (7, True), done.stderr
     assert [tunnel.reason for tunnel in master.tunnels.tunnels.values()] == ["it's 100% full"]
-    known.write_text(f"localhost.22.another.tenantry {host_key}")
+    known.write_text(f"127.0.0.1.22.another.tenantry {host_key}")
     assert "Host key verification failed" in ssh("true").stderr
 
 

@@ -22,10 +22,10 @@ def bracketed(host: str) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("5432", Forward(Place("127.0.0.1", 5432), Target("localhost", 5432))),
-        ("8080:80", Forward(Place("127.0.0.1", 8080), Target("localhost", 80))),
-        ("0:80", Forward(Place("127.0.0.1", 0), Target("localhost", 80))),
-        (":80", Forward(Place("127.0.0.1", 0), Target("localhost", 80))),
+        ("5432", Forward(Place("127.0.0.1", 5432), Target("127.0.0.1", 5432))),
+        ("8080:80", Forward(Place("127.0.0.1", 8080), Target("127.0.0.1", 80))),
+        ("0:80", Forward(Place("127.0.0.1", 0), Target("127.0.0.1", 80))),
+        (":80", Forward(Place("127.0.0.1", 0), Target("127.0.0.1", 80))),
         ("db.internal:5432", Forward(Place("127.0.0.1", 5432), Target("db.internal", 5432))),
         ("DB.Internal.:5432", Forward(Place("127.0.0.1", 5432), Target("db.internal", 5432))),
         (":db:5432", Forward(Place("127.0.0.1", 0), Target("db", 5432))),

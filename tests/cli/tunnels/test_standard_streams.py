@@ -57,7 +57,7 @@ def test_files_serve_as_well_as_pipes(operator: Person, master: FakeMaster, tena
     with serving(targets.echo) as echo:
         master.tunnels.places = {"echo:7": echo}
         with (tmp_path / "in").open("rb") as source, (tmp_path / "out").open("wb") as sink:
-            command = [PROGRAM, "tunnel", "stdio", tenant, "echo:7"]
+            command = [str(PROGRAM), "tunnel", "stdio", tenant, "echo:7"]
             subprocess.run(command, env=operator.surroundings(), stdin=source, stdout=sink, timeout=END_S, check=True)
     assert (tmp_path / "out").read_bytes() == load
 

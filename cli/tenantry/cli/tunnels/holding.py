@@ -13,7 +13,7 @@ import grpc.aio
 from tenantry.cli.connection import Master
 from tenantry.cli.diagnosis import diagnose
 from tenantry.cli.escaping import escape
-from tenantry.cli.following import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from tenantry.cli.following import FIRST_PAUSE_S
 from tenantry.cli.moments import local_time, timestamp_ms, to_duration
 from tenantry.cli.troubles import CallRefused, MasterUnreachable, MasterUntrusted, Trouble
 from tenantry.protocol.failures import (
@@ -29,6 +29,8 @@ from tenantry.v1 import tunnel_pb2 as pb
 from tenantry.v1 import tunnel_service_pb2 as service_pb
 from tenantry.v1.tunnel_service_pb2_grpc import TunnelServiceStub
 
+LONGEST_PAUSE_S: Final = 2.5
+"""Somebody waits for it, and there are few of them."""
 _PASSING: Final = (MasterStopping, StoreUnavailable, TenantNotConnected)
 _PASSING_ENDS: Final = {TunnelEnd.MASTER_STOPPED.value, TunnelEnd.LINK_LOST.value, TunnelEnd.NO_ANSWER.value}
 

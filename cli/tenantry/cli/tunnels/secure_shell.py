@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from tenantry.cli.troubles import InputInvalid
+from tenantry.cli.tunnels.spelling import AT_THE_TENANT
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.tunnels.targets import Target, make_target, parse_target
 
 DEFAULT_PORT: Final = 22
-AT_THE_TENANT: Final = "localhost"
 _HINT: Final = "Write it like admin@db.internal, db.internal:2222, admin@[fd00::7]:22, or admin@ for the Tenant itself."
 
 
@@ -41,7 +41,7 @@ def ssh_command(
     """What to run. `proxy` is `tunnel stdio` of this program with its options; `tenant` is a GUID.
 
     The options come first, and with ssh the first one wins. Each target of each Tenant has a name of its own among the known hosts,
-    since many of them are called localhost; and connections are never shared with those that ssh holds by the names of hosts.
+    since many of them have the same address; and connections are never shared with those that ssh holds by the names of hosts.
     """
     target = destination.target
     # `exec` by ssh's shell, and a percent sign is one of ssh's own tokens.

@@ -19,6 +19,7 @@ from tenantry.cli.tunnels.listening import listen_at, place_of, serve
 from tenantry.cli.tunnels.running import tell, together
 from tenantry.cli.tunnels.socks import Reply, SocksConversation, answer
 from tenantry.cli.tunnels.spelling import Forward, Place
+from tenantry.process.notify import ServiceNotifier
 from tenantry.protocol.failures import (
     Failure,
     TargetNotFound,
@@ -57,7 +58,7 @@ async def forward(
 ) -> None:
     """Serve forwards until cancelled, or until the tunnel is over for good, which raises why.
 
-    `announce` is told of each as soon as connections can go through. Raises AddressUnusable before anything is asked of the Master.
+    `announce` is told of each as soon as connections can go through, and so is a service manager that waits. Raises AddressUnusable before anything is asked of the Master.
     """
     with ExitStack() as stack:
         listeners = [(stack.enter_context(listen_at(one.listen)), one.target) for one in forwards]
@@ -68,6 +69,7 @@ async def forward(
             for listener, target in listeners:
                 announce(Listening(leave.tunnel_id, place_of(listener), target, leave.console_path))
                 group.create_task(serve(listener, _Forwarder(master, held, target).serve))
+            ServiceNotifier.from_environment().ready(f"tunnel {leave.tunnel_id}")
 
 
 async def proxy(master: Master, wish: Wish, place: Place, announce: Callable[[Listening], None]) -> None:
@@ -82,6 +84,7 @@ async def proxy(master: Master, wish: Wish, place: Place, announce: Callable[[Li
             leave = await held.leave()
             announce(Listening(leave.tunnel_id, place_of(listener), None))
             group.create_task(serve(listener, _Proxy(master, held).serve))
+            ServiceNotifier.from_environment().ready(f"tunnel {leave.tunnel_id}")
 
 
 class _Forwarder:

@@ -23,7 +23,8 @@ from tenantry.protocol.failures import FieldInvalid
 from tenantry.protocol.tunnels.targets import Target, make_target
 
 LOOPBACK: Final = "127.0.0.1"
-AT_THE_TENANT: Final = "localhost"
+AT_THE_TENANT: Final = "127.0.0.1"
+"""The Tenant itself: an address, as policies write it, not a name that may have two of them."""
 HIGHEST_PORT: Final = 65_535
 _FORWARD_HINT: Final = (
     "Write it like 8080, 8080:80, db.internal:5432, 15432:db.internal:5432 or 127.0.0.1:15432:db.internal:5432,"

@@ -58,7 +58,10 @@ def tunnel_details(tunnel: pb.Tunnel, name: str) -> Iterator[tuple[str, Cell | s
     yield "Open", moment("open_time")
     yield "Ended" if over else "Until", moment("end_time")
     yield "Why", end_words(tunnel)
-    yield "Idle limit", format_milliseconds(duration_ms(tunnel.idle_limit)) if tunnel.HasField("idle_limit") else ""
+    yield (
+        "Idle limit",
+        format_milliseconds(-(-duration_ms(tunnel.idle_limit) // 1000) * 1000) if tunnel.HasField("idle_limit") else "",
+    )
     yield "Connections", f"{tunnel.connections:,}, {tunnel.open_connections:,} of them open"
     yield "Sent to targets", size(tunnel.bytes_up)
     yield "Come back", size(tunnel.bytes_down)
