@@ -23,7 +23,7 @@ from tests.cli.tunnels.targets import serving
 def stdio(person: Person, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
     """The command with pipes of bytes."""
     pipe = subprocess.PIPE
-    command = [PROGRAM, "tunnel", "stdio", *words]
+    command = [str(PROGRAM), "tunnel", "stdio", *words]
     with subprocess.Popen(command, env=person.surroundings(), stdin=pipe, stdout=pipe, stderr=pipe) as process:
         try:
             yield process

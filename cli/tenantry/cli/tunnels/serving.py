@@ -58,7 +58,8 @@ async def forward(
 ) -> None:
     """Serve forwards until cancelled, or until the tunnel is over for good, which raises why.
 
-    `announce` is told of each as soon as connections can go through, and so is a service manager that waits. Raises AddressUnusable before anything is asked of the Master.
+    `announce` is told of each as soon as connections can go through, and then a service manager that waits for it. Raises
+    AddressUnusable before anything is asked of the Master.
     """
     with ExitStack() as stack:
         listeners = [(stack.enter_context(listen_at(one.listen)), one.target) for one in forwards]
