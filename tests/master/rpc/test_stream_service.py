@@ -14,7 +14,9 @@ from tenantry.master.domain.access import Access, Permission
 from tenantry.master.domain.people import Token
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.operations.following import StreamHub
+from tenantry.master.operations.places import write_position
 from tenantry.master.operations.register import TenantRegister
+from tenantry.master.operations.veiling import Veil
 from tenantry.master.operations.viewers import make_viewer
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.callers import VIEWER
@@ -31,6 +33,7 @@ from tests.master.operations.stored_metrics import NAN, commit, frame, guid_of, 
 DEADLINE_S = 60
 EVERYTHING = Access(frozenset(Permission))
 ADMINISTRATOR = make_viewer(Token("t", "", "t", 0), "administrator", EVERYTHING, {})
+VEIL = Veil(bytes(32))
 METRICS = frozenset({StreamName.METRICS_MASTER})
 
 
@@ -90,7 +93,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         hub = StreamHub()
         visibility = Visibility(TenantRegister())
         retention = {StreamName.ALERTS: 86_400_000, StreamName.NETFLOW: None}
-        servicer = StreamServicer(database, hub, visibility, retention)
+        servicer = StreamServicer(database, hub, visibility, VEIL, retention)
         server = grpc.aio.server(interceptors=[FailuresAsStatuses()])
         stream_service_pb2_grpc.add_StreamServiceServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -167,7 +170,8 @@ async def test_steps_of_large_records_are_divided(served: Served) -> None:
     found: list[pb.Record] = []
     while len(found) < 300:
         message = await asyncio.wait_for(call.read(), DEADLINE_S)
-        assert isinstance(message, pb.TailRecordsResponse) and message.cursor == message.records[-1].cursor
+        assert isinstance(message, pb.TailRecordsResponse)
+        assert VEIL.uncover_cursor(message.cursor) == VEIL.uncover_cursor(message.records[-1].cursor)
         found += message.records
     call.cancel()
     assert [one.fields["n"] for one in found] == [*range(300)]
@@ -227,3 +231,26 @@ async def test_a_gap_on_the_wire(served: Served) -> None:
     )
     assert (found.epoch, found.first_seq, found.last_seq) == ("000102030405060708090a0b0c0d0e0f", 5, 9)
     assert found.declared_at.ToMilliseconds() == 1_500 and not answer.next_page_token
+
+
+async def test_what_a_caller_hands_back_says_nothing_and_is_worth_nothing_made_up(served: Served) -> None:
+    """Pages and tails go on where they were; neither the number of a row nor a cursor of it as it is kept is taken."""
+    append(served.database, 5)
+    wanted = pb.RecordFilter(stream="alerts")
+    page = await served.stub.ReadRecords(pb.ReadRecordsRequest(filter=wanted, page_size=2, ascending=True))
+    rest = await served.stub.ReadRecords(
+        pb.ReadRecordsRequest(filter=wanted, ascending=True, page_token=page.next_page_token)
+    )
+    assert [one.fields["n"] for one in (*page.records, *rest.records)] == [0, 1, 2, 3, 4]
+    places = {write_position(n) for n in range(100)}
+    assert not places.intersection(one.cursor for one in (*page.records, *rest.records))
+    tail = served.stub.TailRecords(pb.TailRecordsRequest(filter=wanted, after_cursor=page.records[-1].cursor))
+    first = await tail.read()
+    assert isinstance(first, pb.TailRecordsResponse)
+    assert [one.fields["n"] for one in first.records] == [2, 3, 4]
+    tail.cancel()
+    for made_up in (write_position(1), page.next_page_token):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.stub.TailRecords(pb.TailRecordsRequest(filter=wanted, after_cursor=made_up)).read()
+        failure = failure_of(caught.value)
+        assert failure is not None and failure.reason == "FIELD_INVALID"

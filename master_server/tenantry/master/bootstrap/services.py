@@ -8,8 +8,10 @@ from grpc_health.v1.health import aio as standard_health
 from tenantry.master.bootstrap.core import Core
 from tenantry.master.bootstrap.listeners import Listeners
 from tenantry.master.operations.openid_flows import OpenIdFlows
+from tenantry.master.operations.sealing import load_key
 from tenantry.master.operations.throttling import AttemptLimit
 from tenantry.master.operations.tunnels.opening import TunnelDesk
+from tenantry.master.operations.veiling import Veil
 from tenantry.master.rpc.audit_service import AuditServicer
 from tenantry.master.rpc.authority_service import AuthorityServicer
 from tenantry.master.rpc.endpoints import JoinEndpoint
@@ -67,7 +69,8 @@ class Services:
 async def add_services(core: Core, listeners: Listeners) -> Services:
     """Serve everything, each on the listeners where it belongs. Raises what the files of secrets raise that are read here."""
     tenants = _tenants(core, listeners)
-    streams = StreamServicer(core.store.database, core.hub, core.visibility, core.config.retention)
+    veil = Veil(load_key(core.config.second_factor_key))
+    streams = StreamServicer(core.store.database, core.hub, core.visibility, veil, core.config.retention)
     people, links = _people(core, listeners), _links(core, tenants)
     tunnels = _tunnels(core, listeners)
     enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(_enrolment(core, listeners), listeners.api)

@@ -18,6 +18,7 @@ from tenantry.master.operations.sealing import Seal, load_key
 from tenantry.master.operations.sessions import SessionTerms
 from tenantry.master.operations.sign_in_limits import SignInLimits
 from tenantry.master.operations.signing_in import SignInDesk
+from tenantry.master.operations.veiling import Veil
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.group_service import GroupServicer
 from tenantry.master.rpc.openid_service import OpenIdServicer
@@ -74,7 +75,7 @@ class PeopleServices:
         self._users = UserServicer(
             committer, reader, desk, keeper, clocks, trust_domain=trust_domain, master_name=master_name
         )
-        self._roles = RoleServicer(committer, reader, register, visibility, clocks)
+        self._roles = RoleServicer(committer, reader, register, visibility, Veil(secret), clocks)
         self._groups = GroupServicer(committer, reader, clocks)
         self._tokens = TokenServicer(committer, reader, TokenEncoder(register, visibility), clocks)
 

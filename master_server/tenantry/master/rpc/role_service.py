@@ -7,6 +7,7 @@ from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
 from tenantry.master.operations.register import TenantRegister
+from tenantry.master.operations.veiling import Veil
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.access_messages import ROLES, decode_role, decode_subject, encode_held
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
@@ -30,12 +31,14 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
         reader: StoreReader,
         register: TenantRegister,
         visibility: Visibility,
+        veil: Veil,
         clocks: Clocks,
     ) -> None:
         self._committer = committer
         self._reader = reader
         self._register = register
         self._visibility = visibility
+        self._veil = veil
         self._clocks = clocks
 
     async def GrantRole(self, request: pb.GrantRoleRequest, context: Context) -> pb.GrantRoleResponse:
@@ -58,7 +61,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
         viewer = VIEWER.get()
         size = page_size(request.page_size, default=DEFAULT_PAGE, largest=LARGEST_PAGE)
         listing = ("roles", request.owner, request.user, request.group)
-        key = decode_page_token(listing, request.page_token)
+        key = decode_page_token(listing, self._veil.uncover_page_token(request.page_token))
         after = int(key[0]) if key else 0
         seen = self._visibility.owners(viewer, Permission.ROLE_READ)
         if request.owner:
@@ -72,7 +75,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
         found = await self._reader.run(read, sight_of(seen))
         page = found[:size]
         token = encode_page_token(listing, (page[-1].binding.id,)) if len(found) > size else ""
-        return pb.ListRolesResponse(bindings=map(encode_held, page), next_page_token=token)
+        return pb.ListRolesResponse(bindings=map(encode_held, page), next_page_token=self._veil.cover_page_token(token))
 
     async def ListRoleDefinitions(
         self, request: pb.ListRoleDefinitionsRequest, context: Context

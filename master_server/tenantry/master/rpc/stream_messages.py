@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 
 from google.protobuf.struct_pb2 import Struct
 
 from tenantry.master.domain.records import JsonValue
 from tenantry.master.operations.following import TailStep
 from tenantry.master.operations.reading import ReadGap, ReadRecord, RecordFilter, StreamDescription, make_filter
+from tenantry.master.operations.veiling import Veil
 from tenantry.transport.wire_values import LOSSES, STREAMS, from_timestamp, to_duration, to_timestamp
 from tenantry.v1 import stream_service_pb2 as pb
 
@@ -41,10 +43,10 @@ def encode_stream(stream: StreamDescription) -> pb.Stream:
     return message
 
 
-def encode_record(record: ReadRecord) -> pb.Record:
+def encode_record(record: ReadRecord, veil: Veil) -> pb.Record:
     """A record on the wire."""
     message = pb.Record(
-        cursor=record.cursor,
+        cursor=veil.cover_cursor(record.cursor),
         timestamp=to_timestamp(record.timestamp_ms),
         received_at=to_timestamp(record.received_ms),
     )
@@ -56,23 +58,25 @@ def encode_record(record: ReadRecord) -> pb.Record:
     return message
 
 
-def encode_steps(step: TailStep) -> Iterator[pb.TailRecordsResponse]:
+def encode_steps(step: TailStep, veil: Veil) -> Iterator[pb.TailRecordsResponse]:
     """A step of a tail as one message, or as several where one would be too large."""
     records: list[pb.Record] = []
     size = 0
-    for record in map(encode_record, step.records):
+    for record in map(encode_record, step.records, repeat(veil)):
         more = record.ByteSize()
         if records and size + more > _STEP_BYTES:
             yield pb.TailRecordsResponse(records=records, cursor=records[-1].cursor)
             records, size = [], 0
         records.append(record)
         size += more
-    yield pb.TailRecordsResponse(records=records, cursor=step.cursor)
+    # Fresh: the place behind a step moves with what others store too, and nobody is to see whether it has.
+    yield pb.TailRecordsResponse(records=records, cursor=veil.cover_cursor(step.cursor, fresh=True))
 
 
-def encode_page(page: Sequence[ReadRecord], next_page_token: str) -> pb.ReadRecordsResponse:
+def encode_page(page: Sequence[ReadRecord], next_page_token: str, veil: Veil) -> pb.ReadRecordsResponse:
     """A page of records on the wire."""
-    return pb.ReadRecordsResponse(records=map(encode_record, page), next_page_token=next_page_token)
+    records = map(encode_record, page, repeat(veil))
+    return pb.ReadRecordsResponse(records=records, next_page_token=veil.cover_page_token(next_page_token))
 
 
 def encode_gap(entry: ReadGap) -> pb.Gap:

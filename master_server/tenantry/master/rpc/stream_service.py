@@ -12,6 +12,7 @@ from tenantry.master.domain.records import StreamName
 from tenantry.master.operations.following import StreamHub, follow, open_tail
 from tenantry.master.operations.metric_ticks import LayoutCache
 from tenantry.master.operations.reading import RecordFilter, list_gaps, list_streams, permission_of, read_records
+from tenantry.master.operations.veiling import Veil
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.callers import VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
@@ -44,6 +45,7 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
         database: Database,
         hub: StreamHub,
         visibility: Visibility,
+        veil: Veil,
         retention_ms: Mapping[StreamName, int | None],
         threads: int = 4,
     ) -> None:
@@ -51,6 +53,7 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
         self._reader = StoreReader(database, threads)
         self._hub = hub
         self._visibility = visibility
+        self._veil = veil
         self._retention = retention_ms
         self._layouts = LayoutCache()
 
@@ -78,22 +81,23 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
         self, request: pb.TailRecordsRequest, context: Context
     ) -> AsyncIterator[pb.TailRecordsResponse]:
         wanted = self._narrowed(decode_filter(request.filter))
-        tail = open_tail(wanted, request.after_cursor, request.backlog, self._layouts, _log_damage)
+        tail = open_tail(
+            wanted, self._veil.uncover_cursor(request.after_cursor), request.backlog, self._layouts, _log_damage
+        )
         run = partial(self._reader.run, sight=wanted.sight)
         async with aclosing(follow(self._hub, wanted.stream, tail, run)) as steps:
             async for step in steps:
-                for message in encode_steps(step):
+                for message in encode_steps(step, self._veil):
                     yield message
 
     async def ListGaps(self, request: pb.ListGapsRequest, context: Context) -> pb.ListGapsResponse:
         sight = self._visibility.sight(VIEWER.get(), Permission.STREAM_READ)
+        after = self._veil.uncover_page_token(request.page_token)
         gaps, token = await self._reader.run(
-            lambda transaction: list_gaps(
-                transaction, request.tenant_guids, request.page_size, request.page_token, sight
-            ),
+            lambda transaction: list_gaps(transaction, request.tenant_guids, request.page_size, after, sight),
             sight,
         )
-        return pb.ListGapsResponse(gaps=map(encode_gap, gaps), next_page_token=token)
+        return pb.ListGapsResponse(gaps=map(encode_gap, gaps), next_page_token=self._veil.cover_page_token(token))
 
     def _narrowed(self, wanted: RecordFilter) -> RecordFilter:
         """The filter within what the caller sees of its stream. Raises NotAllowed where that is nothing anywhere."""
@@ -106,12 +110,10 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
         self, transaction: Transaction, request: pb.ReadRecordsRequest, wanted: RecordFilter
     ) -> pb.ReadRecordsResponse:
         """A page, written in the reading thread because a large one takes long; shorter where it would be too large."""
-        asked = request.page_size
+        asked, after = request.page_size, self._veil.uncover_page_token(request.page_token)
         while True:
-            page, token = read_records(
-                transaction, wanted, asked, request.page_token, request.ascending, self._layouts, _log_damage
-            )
-            message = encode_page(page, token)
+            page, token = read_records(transaction, wanted, asked, after, request.ascending, self._layouts, _log_damage)
+            message = encode_page(page, token, self._veil)
             if message.ByteSize() <= MAX_MESSAGE_BYTES or len(page) == 1:
                 return message
             asked = len(page) // 2

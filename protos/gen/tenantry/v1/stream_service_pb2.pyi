@@ -88,7 +88,7 @@ class Record(_message.Message):
     INSTANCE_NAME_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Opaque place in the stream, for TailRecords."""
+    """Opaque place in the stream, for TailRecords. The same record has the same one each time; nothing can be read from it."""
     tenant_guid: _builtins.str
     """GUID of the Tenant that it concerns; may be empty."""
     tenant_name: _builtins.str
@@ -318,7 +318,7 @@ class TailRecordsResponse(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """Go on from here next time."""
+    """Go on from here next time. Opaque, and another text each time."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
         """In the order in which they were stored. Empty in the first step when there is no backlog: the caller then knows that it is
