@@ -118,6 +118,8 @@ class WireTunnelTenant:
                         self.closed.put_nowait(close)
                     case TunnelsHeld() as held:
                         self.held.put_nowait(held)
+                    case _:
+                        pass
 
     async def report(self, tunnel_id: str, state: TunnelState, **more: Any) -> None:
         """Say how a tunnel stands."""

@@ -145,6 +145,7 @@ class TunnelRelay:
         try:
             await own.write(encode_frame(Joined(other.window)))
             await self._copy(connection, own, other, watch)
+            connection.finish(TunnelEnd.RESET, "an end has gone")
             if connection.end is not TunnelEnd.FINISHED and not own.reset:
                 end = connection.end or TunnelEnd.RESET
                 await own.write(encode_frame(Reset(end, connection.detail)))

@@ -150,11 +150,13 @@ class TunnelDesk:
         """The Tenant's link, where a tunnel is possible now. Raises what `ask` does."""
         if self._relay_port is None:
             raise TunnelNotOffered(cause="this Master serves none")
-        if tenant.state not in TUNNEL_STATES or tenant.quarantine is not None:
-            state = "quarantine" if tenant.quarantine is not None else tenant.state.value
-            allowed = ", ".join(sorted(state.value for state in TUNNEL_STATES))
-            raise TenantInWrongState(tenant=tenant.guid, state=state, wanted="a tunnel", allowed=allowed)
         link = self._links.get(tenant.id)
+        # A link knows the state that it was opened with before the register does.
+        state = tenant.state if link is None else link.state
+        if state not in TUNNEL_STATES or tenant.quarantine is not None:
+            found = "quarantine" if tenant.quarantine is not None else state.value
+            allowed = ", ".join(sorted(state.value for state in TUNNEL_STATES))
+            raise TenantInWrongState(tenant=tenant.guid, state=found, wanted="a tunnel", allowed=allowed)
         if link is None or not link.confirmed:
             raise TenantNotConnected(tenant=tenant.guid)
         if not link.takes_tunnels:
