@@ -9,6 +9,8 @@ from functools import partial
 import uvloop
 
 _READ = 256 * 1024
+_relays: set[asyncio.Task[None] | None] = set()
+"""Those at work: nobody else holds on to them, and they would be collected."""
 
 
 async def _serve(port: int) -> None:
@@ -18,6 +20,15 @@ async def _serve(port: int) -> None:
 
 
 async def _relay(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    task = asyncio.current_task()
+    _relays.add(task)
+    try:
+        await _both_ways(port, reader, writer)
+    finally:
+        _relays.discard(task)
+
+
+async def _both_ways(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     onwards, back = await asyncio.open_connection("127.0.0.1", port, limit=_READ)
     with contextlib.suppress(ConnectionError):
         await asyncio.gather(_copy(reader, back), _copy(onwards, writer))

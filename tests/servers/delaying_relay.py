@@ -29,12 +29,16 @@ def far_away(seconds: float, port: int) -> Iterator[int]:
 
 
 async def _serve(seconds: float, port: int) -> None:
+    relays = set()  # nobody else holds on to the tasks, and they would be collected
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.add(asyncio.current_task())
         onwards, back = await asyncio.open_connection("127.0.0.1", port, limit=_PIECE)
         with contextlib.suppress(ConnectionError):
             await asyncio.gather(_carry(reader, back, seconds), _carry(onwards, writer, seconds))
         for end in (back, writer):
             end.transport.abort()
+        relays.discard(asyncio.current_task())
 
     server = await asyncio.start_server(relay, "127.0.0.1", 0, limit=_PIECE, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)

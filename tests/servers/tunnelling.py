@@ -82,6 +82,10 @@ class TunnelledTenant:
         """A command of the operator."""
         return [str(CLI), *words]
 
+    def at_the_machine(self, *words: str) -> list[str]:
+        """A command of somebody at the Tenant's machine."""
+        return [str(DAEMON), *words, "--data", str(self.data)]
+
     def environment(self, token: str | None = None) -> dict[str, str]:
         """That of the operator's program."""
         return operator(self.master, self.folder, token)
