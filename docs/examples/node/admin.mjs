@@ -5,13 +5,11 @@
 //   node admin.mjs activate TENANT_NAME INSTANCE_NAME
 //   node admin.mjs watch [--changes N]
 //
-// TENANTRY_ADDRESS is host:port of the Master, TENANTRY_CA_FINGERPRINT what `tenantry-master init` printed, TENANTRY_TOKEN_FILE a file
-// with an administrator's token, TENANTRY_TRUST_DOMAIN the Master's trust domain where it is not the default.
-import { readFileSync } from "node:fs";
+// Which Master is meant, and who is signed in, the environment says (master.mjs).
 import { parseArgs } from "node:util";
-import { call, connect } from "./contract.mjs";
+import { call } from "./contract.mjs";
 import { Failure, failureOf, main } from "./failures.mjs";
-import { fetchRoot } from "./joining.mjs";
+import { findMaster } from "./master.mjs";
 
 const PAGE_SIZE = 100;
 
@@ -19,20 +17,6 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { changes: { type: "string", default: "Infinity" }, "page-size": { type: "string", default: String(PAGE_SIZE) } },
 });
-
-function setting(name, fallback) {
-  const value = process.env[name] ?? fallback;
-  if (!value) throw new Failure("USAGE", `the environment variable ${name} is missing`);
-  return value;
-}
-
-async function connectApi() {
-  const address = setting("TENANTRY_ADDRESS");
-  const serverName = `api.${setting("TENANTRY_TRUST_DOMAIN", "tenantry.internal")}`;
-  const root = await fetchRoot(address, serverName, setting("TENANTRY_CA_FINGERPRINT"));
-  const token = readFileSync(setting("TENANTRY_TOKEN_FILE"), "utf8").trim();
-  return connect("TenantService", address, serverName, root, { token });
-}
 
 const word = (name) => name.replace(/^(TENANT_STATE|CONNECTIVITY)_/, "").toLowerCase();
 const memory = ({ usage }) => (usage?.memory === undefined ? "-" : `${(usage.memory * 100).toFixed(1)} %`);
@@ -96,7 +80,7 @@ const COMMANDS = { list, create, activate, watch };
 async function program() {
   const [command, ...names] = positionals;
   if (!Object.hasOwn(COMMANDS, command ?? "")) throw new Failure("USAGE", `node admin.mjs ${Object.keys(COMMANDS).join("|")}`);
-  const client = await connectApi();
+  const client = (await findMaster()).connect("TenantService");
   try {
     await COMMANDS[command](client, ...names);
   } finally {
