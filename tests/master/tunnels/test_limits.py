@@ -18,7 +18,6 @@ LIMITS = (
     "tunnels.per_master=3",
     "tunnels.connections=3",
     "tunnels.connections_per_tenant=4",
-    "tunnels.dials=6",
     "tunnels.longest=3s",
     "tunnels.idle=1s",
 )
@@ -48,7 +47,7 @@ async def test_there_are_only_so_many_tunnels(master: MasterProcess) -> None:
 
 
 async def test_there_are_only_so_many_connections(master: MasterProcess) -> None:
-    """Through one tunnel, to one Tenant, and within a second."""
+    """Through one tunnel, and to one Tenant; one that has ended makes room."""
     async with (
         tunnel_tenant(master, f"connections {secrets.token_hex(4)}") as tenant,
         opened_tunnel(master, tenant.guid) as tunnel,
@@ -60,17 +59,10 @@ async def test_there_are_only_so_many_connections(master: MasterProcess) -> None
         await other.joined(tenant)
         with refused(TunnelsTooMany):
             await (await other.dial()).hear()
-        for operator, there in ends:
-            operator.cancel()
-            await there.reset()
-        joined = 0
-        with refused(TunnelsTooMany):
-            for _ in range(20):
-                operator, there = await tunnel.joined(tenant)
-                joined += 1
-                operator.cancel()
-                await there.reset()
-        assert joined < 20
+        operator, there = ends[0]
+        operator.cancel()
+        await there.reset()
+        await tunnel.joined(tenant)
 
 
 async def test_a_tunnel_ends_when_nothing_goes_through_it(master: MasterProcess) -> None:

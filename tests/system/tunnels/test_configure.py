@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
 from tests.servers.chromium import find_chromium, running_chromium
 from tests.servers.deadlines import PATIENCE_S, eventually
@@ -17,7 +15,6 @@ from tests.servers.tunnelling import TunnelledTenant
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 expect.set_options(timeout=PATIENCE_S * 1000)
-SHOTS = os.environ.get("TENANTRY_SHOTS")
 
 
 async def test_configure_shows_the_daemon_and_the_operators_own_tunnel(
@@ -33,7 +30,6 @@ async def test_configure_shows_the_daemon_and_the_operators_own_tunnel(
             rows = page.locator("#tunnels tr")
             await expect(rows).to_have_count(1)
             await expect(rows).to_contain_text("look at the disk")
-            await see_it(page, "configure")
             await rows.get_by_role("button").click()
             await eventually(lambda: console.poll() is not None, "the end of `tenantry console`")
         assert other.poll() is None
@@ -48,7 +44,6 @@ async def test_people_at_the_machine_end_any_tunnel(tenant: TunnelledTenant, tar
             await page.goto(done.stdout.decode().splitlines()[0])
             row = page.locator("#tunnels tr").filter(has_text=str(target.port))
             await expect(row).to_have_count(1)
-            await see_it(page, "local-console")
             await row.get_by_role("button").click()
             await eventually(lambda: operator.poll() is not None, "the end of the operator's program")
             await expect(row).to_have_count(0)
@@ -84,12 +79,3 @@ def link_of(console: "subprocess.Popen[bytes]") -> str:
             return word
     assert console.stderr is not None
     raise AssertionError(console.stderr.read().decode())
-
-
-async def see_it(page: Page, name: str) -> None:
-    """Keep a picture for people to look at, in dark and in light, where a folder is named."""
-    if SHOTS is None:
-        return
-    for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        await page.screenshot(path=Path(SHOTS) / f"{name}-{scheme}.png", full_page=True)
