@@ -13,7 +13,7 @@ from tenantry.daemon.console import connections
 from tenantry.daemon.console.access import MOST_SESSIONS, MOST_TICKETS, SESSION_S, TICKET_S, Access
 from tenantry.daemon.console.connections import MOST_CONNECTIONS
 from tenantry.daemon.console.console import LocalConsole
-from tenantry.daemon.domain.failures import ConsoleNotServed, SpoolUnavailable
+from tenantry.daemon.domain.failures import ConsoleNotServed, SpoolUnavailable, TunnelNotHeld
 from tests.servers.deadlines import PATIENCE_S
 
 FACTS: dict[str, Any] = {"heron": "</script><b>"}
@@ -249,6 +249,113 @@ async def test_a_disk_that_hangs_holds_up_nothing_else(monkeypatch: pytest.Monke
         assert most == 1
         for _, writer in waiting:
             writer.close()
+
+
+class Desk:
+    """Tunnels, as the console has them."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, ...]] = []
+
+    def describe(self, only: str | None = None) -> dict[str, Any]:
+        """What there is to see."""
+        return {"seen": only}
+
+    def close(self, tunnel: str, who: str) -> str:
+        """Note it."""
+        if tunnel != MINE:
+            raise TunnelNotHeld(tunnel=tunnel)
+        self.done.append(("end", tunnel, who))
+        return tunnel
+
+    def answer(self, tunnel: str, *, yes: bool, who: str) -> str:
+        """Note it."""
+        self.done.append(("yes" if yes else "no", tunnel, who))
+        return tunnel
+
+
+MINE, OTHER = "0a3c1ca2-be6c-453a-a2e0-837ddbc74d4f", "1b3c1ca2-be6c-453a-a2e0-837ddbc74d4f"
+
+
+def console_with_tunnels() -> tuple[LocalConsole, Desk]:
+    """One that shows tunnels."""
+    served, desk = console(), Desk()
+    served.show_tunnels(desk)
+    return served, desk
+
+
+async def test_buttons_are_for_the_consoles_own_page_with_its_session() -> None:
+    """A request that lacks any of the method, the session and the origin does nothing."""
+    served, desk = console_with_tunnels()
+    async with served.served():
+        bearer = f"Bearer {await session_of(served)}"
+        own = {"origin": "http://127.0.0.1", "sec_fetch_site": "same-origin"}
+        for request, headers, expected in (
+            (f"POST /tunnels/{MINE}/end", {**own}, 401),
+            (f"POST /tunnels/{MINE}/end", {**own, "authorization": "Bearer x"}, 401),
+            (f"POST /tunnels/{MINE}/end", {"authorization": bearer}, 403),
+            (f"POST /tunnels/{MINE}/end", {"authorization": bearer, "origin": "http://127.0.0.1:9"}, 403),
+            (f"POST /tunnels/{MINE}/allow", {"authorization": bearer, "origin": "null"}, 403),
+            (f"POST /tunnels/{MINE}/allow", {**own, "authorization": bearer, "sec_fetch_site": "same-site"}, 403),
+            (f"GET /tunnels/{MINE}/allow", {**own, "authorization": bearer}, 405),
+            (f"POST /tunnels/{MINE}/other", {**own, "authorization": bearer}, 404),
+            (f"POST /tunnels/{OTHER}/end", {**own, "authorization": bearer}, 404),
+        ):
+            assert (await ask(served, request, **headers))[0] == expected, (request, headers)
+        assert desk.done == []
+        for deed in ("allow", "deny", "end"):
+            assert (await ask(served, f"POST /tunnels/{MINE}/{deed}?x", authorization=bearer, **own))[0] == 200
+    assert [one[0] for one in desk.done] == ["yes", "no", "end"]
+
+
+async def test_who_comes_through_a_tunnel_is_not_at_the_machine() -> None:
+    """Their session counts on that tunnel's connections alone; they see and end that tunnel, and cannot give consent."""
+    served, desk = console_with_tunnels()
+
+    async def ask_through(tunnel: str, text: str, **headers: str) -> tuple[int, str]:
+        """The same as `ask`, through a tunnel, from another port of the operator's machine."""
+        connection = await served.connect(tunnel)
+        reader, writer = await asyncio.open_unix_connection(sock=connection)
+        everything = {"host": "localhost:50123", "connection": "close", **headers}
+        lines = [f"{text} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in everything.items())]
+        async with asyncio.timeout(PATIENCE_S):
+            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+            answer = (await reader.read()).decode()
+        writer.close()
+        return int(answer.split()[1]), answer
+
+    async with served.served():
+        local = f"Bearer {await session_of(served)}"
+        path = served.invite(MINE)
+        assert path.startswith("/#ticket=")
+        ticket = {"authorization": f"Ticket {path.partition('=')[2]}"}
+        assert (await ask(served, "POST /session", **ticket))[0] == 401
+        assert (await ask_through(OTHER, "POST /session", **ticket))[0] == 401
+        status, answer = await ask_through(MINE, "POST /session", **ticket)
+        assert status == 200 and (await ask_through(MINE, "POST /session", **ticket))[0] == 401
+        bearer = {
+            "authorization": f"Bearer {json.loads(answer.partition(chr(13) + chr(10) + chr(13) + chr(10))[2])['session']}"
+        }
+        assert (await ask(served, "GET /status.json", **bearer))[0] == 401
+        assert (await ask_through(OTHER, "GET /status.json", **bearer))[0] == 401
+        assert (await ask_through(MINE, "GET /status.json", authorization=local))[0] == 401
+        status, answer = await ask_through(MINE, "GET /status.json", **bearer)
+        assert status == 200 and json.loads(answer.splitlines()[-1])["tunnels"] == {"seen": MINE}
+        own = {**bearer, "origin": "http://localhost:50123"}
+        for tunnel, deed, expected in (
+            (MINE, "allow", 403),
+            (MINE, "deny", 403),
+            (OTHER, "end", 403),
+            (MINE, "end", 200),
+        ):
+            assert (await ask_through(MINE, f"POST /tunnels/{tunnel}/{deed}", **own))[0] == expected
+        assert [one[:2] for one in desk.done] == [("end", MINE)]
+        waiting = await served.connect(MINE)
+        served.shut(MINE)
+        reader, writer = await asyncio.open_unix_connection(sock=waiting)
+        assert await has_ended(reader)
+        writer.close()
+        assert (await ask_through(MINE, "GET /status.json", **bearer))[0] == 401
 
 
 async def test_without_a_port_there_are_no_links() -> None:

@@ -103,8 +103,13 @@ async def test_a_name_is_resolved_once() -> None:
 
 async def test_a_name_that_is_not_listed_is_not_resolved() -> None:
     """Nobody learns by it which names there are."""
-    asked = []
-    dialler = Dialler(lambda name, _: asked.append(name) or [])
+    asked: list[str] = []
+
+    def resolve(name: str, _port: int) -> list[str]:
+        asked.append(name)
+        return []
+
+    dialler = Dialler(resolve)
     with pytest.raises(DialFailed) as refused:
         await dialler.dial(policy(NAMES), Target("secret.internal", 80), nobody)
     assert (refused.value.end, refused.value.detail, asked) == (TunnelEnd.POLICY, "", [])

@@ -50,7 +50,8 @@ def read_host(text: str) -> Address | str | None:
     except (FieldInvalid, UnicodeError):
         return None
     try:
-        return _plain(ipaddress.ip_address(host))
+        address = ipaddress.ip_address(host)
+        return _plain(address) if text.isascii() else None
     except ValueError:
         pass
     if host == "localhost" or host.endswith(".localhost"):

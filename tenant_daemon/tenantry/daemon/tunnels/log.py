@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import structlog
 
-from tenantry.process.files import private_directory, sync_directory
+from tenantry.process.files import FileExposed, private_directory, sync_directory
 
 _log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class TunnelLog:
                 self._came.clear()
                 await self._flush()
         finally:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, FileExposed):
                 _append(self._place, b"".join(line for line, _ in self._waiting), self._file_bytes)
 
     def _put(self, event: str, now_ms: int, facts: Mapping[str, Any], written: asyncio.Future[None] | None) -> None:
@@ -88,36 +88,42 @@ class TunnelLog:
         while self._waiting:
             batch = list(self._waiting)
             lines = b"".join(line for line, _ in batch)
+            writing = asyncio.get_running_loop().run_in_executor(None, _append, self._place, lines, self._file_bytes)
             try:
-                await asyncio.to_thread(_append, self._place, lines, self._file_bytes)
+                await asyncio.shield(writing)
                 self.trouble = ""
-            except OSError as error:
-                await self._fail(batch, error)
+            except asyncio.CancelledError:
+                with contextlib.suppress(OSError, FileExposed):  # what is being written now is not to be written again
+                    await writing
+                    self._settle(batch, None)
+                raise
+            except (OSError, FileExposed) as error:
+                await self._fail(batch, str(getattr(error, "strerror", None) or error))
                 continue
             self._settle(batch, None)
 
-    async def _fail(self, batch: list[tuple[bytes, asyncio.Future[None] | None]], error: OSError) -> None:
+    async def _fail(self, batch: list[tuple[bytes, asyncio.Future[None] | None]], cause: str) -> None:
         """Who waits is told; what nobody waits for is tried again."""
         if not self.trouble:
-            _log.error("log of tunnels cannot be written", cause=error.strerror or type(error).__name__)
-        self.trouble = error.strerror or type(error).__name__
-        self._settle(batch, error)
+            _log.error("log of tunnels cannot be written", cause=cause)
+        self.trouble = cause
+        self._settle(batch, cause)
         self._waiting.extendleft(reversed([entry for entry in batch if entry[1] is None]))
         if self._waiting and all(written is None for _, written in self._waiting):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_RETRY_S):
                     await self._came.wait()
 
-    def _settle(self, batch: list[tuple[bytes, asyncio.Future[None] | None]], error: OSError | None) -> None:
+    def _settle(self, batch: list[tuple[bytes, asyncio.Future[None] | None]], cause: str | None) -> None:
         for _ in batch:
             self._waiting.popleft()
         for _, written in batch:
             if written is None or written.done():
                 continue
-            if error is None:
+            if cause is None:
                 written.set_result(None)
             else:
-                written.set_exception(OSError(error.errno, error.strerror))
+                written.set_exception(OSError(cause))
 
 
 def read_log(data: Path, name: str) -> Iterator[dict[str, Any]]:

@@ -85,9 +85,11 @@ class Tunnels:
                 async with asyncio.TaskGroup() as tasks:
                     self._tasks = tasks
                     tasks.create_task(self._look_back())
-                    tasks.create_task(self._watch_state())
+                    try:
+                        await self._watch_state()
+                    finally:
+                        self._tasks = None  # what ends now begins nothing new
             finally:
-                self._tasks = None
                 for one in writing:
                     one.cancel()
                 await self._proving.close()
