@@ -9,7 +9,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tenantry.daemon.domain.tunnel_policy import TunnelPolicy
 from tenantry.daemon.tunnels.dialling import DialFailed, Dialler
@@ -20,7 +20,9 @@ from tenantry.protocol.tunnels.budget import FIRST_WINDOW, Budget
 from tenantry.protocol.tunnels.connection import EndLimits
 from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.watch import Side
-from tenantry.transport.tunnel_ends import EndReport, Flow, SocketEnd, StreamPort
+
+if TYPE_CHECKING:
+    from tenantry.transport.tunnel_ends import EndReport, Flow, SocketEnd, StreamPort
 
 BUDGET: Final = 64 << 20
 """What the windows of all connections may grow by together: the daemon is to stay small."""
@@ -99,6 +101,8 @@ class Connecting:
         window: int,
         recording: Recording | None,
     ) -> EndReport:
+        from tenantry.transport.tunnel_ends import Flow, SocketEnd  # noqa: PLC0415 - a MiB to read into, for connections alone
+
         def observe(flow: Flow, data: memoryview) -> None:
             held.active_at = time.monotonic()
             if flow is Flow.UP:

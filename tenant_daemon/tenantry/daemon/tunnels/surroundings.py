@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tenantry.daemon.domain.addresses import Address
 from tenantry.protocol.messages import FromDaemon, TenantState
-from tenantry.transport.tunnel_ends import StreamPort
+
+if TYPE_CHECKING:
+    from tenantry.transport.tunnel_ends import StreamPort  # a MiB to read into, which only connections need
 
 STATES: Final = frozenset({TenantState.MAINTENANCE, TenantState.ACTIVE, TenantState.ALERT})
 """Of a Tenant, in which there are tunnels."""
