@@ -18,7 +18,6 @@ from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.spool.keeping import SpoolSettings
 from tenantry.daemon.spool.spool import Spool
 from tenantry.process.files import private_directory
-from tenantry.protocol.joining import decode_join_string
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import Goodbye, GoodbyeReason, Stream
 from tests.daemon.fake_master import FakeMaster
@@ -55,8 +54,7 @@ class RunningLink:
 
 def order_of(master: FakeMaster) -> JoinOrder:
     """What its join string says."""
-    ticket = decode_join_string(master.join_string())
-    return JoinOrder(ticket.guid, ticket.key, ticket.host, ticket.port, ticket.trust_domain, ticket.ca_fingerprint)
+    return JoinOrder.from_string(master.join_string())
 
 
 async def joined(path: Path, master: FakeMaster) -> IdentityFolder:

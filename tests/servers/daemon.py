@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tenantry.daemon.control.client import ask
+from tenantry.daemon.link.enrolment import JoinOrder, join
+from tenantry.daemon.link.identity import IdentityFolder
+from tenantry.daemon.measuring import leased_folder
 from tenantry.protocol.failures import Failure
 from tests.servers.deadlines import eventually
 from tests.servers.history import BLOCKING, Delivered, History, NoProgress, check_delivery, check_log, read_history
@@ -67,7 +70,7 @@ class NumberedDaemon:
 
     def start(self, *settings: str, **environment: str) -> "NumberedDaemon":
         """Start it; ``settings`` are arguments for this run only."""
-        command = [*self.prefix, sys.executable, "-m", "tests.servers.numbered_daemon"]
+        command = [*self.prefix, sys.executable, "-m", "tests.servers.numbered_program"]
         command += ["--data", str(self.data), "--history", str(self.history_file), *self.settings, *settings]
         variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **self.environment, **environment}
         with (self.folder / "log").open("ab") as log:
@@ -185,24 +188,35 @@ async def joined_daemon(
     environment: Mapping[str, str] | None = None,
     prefix: tuple[str, ...] = (),
 ) -> NumberedDaemon:
-    """A Tenant that is registered, active and joined by the real command; not started yet."""
+    """A Tenant that is registered and joined, not started yet.
+
+    By the real command where something is special about its surroundings, else by the same call in this process: a program less.
+    """
     said = len(master.log)
     created = await create_tenant(master, f"{name} {folder.name}")
     own = folder / name
     own.mkdir(exist_ok=True)
     variables = environment or {}
+    if variables or prefix:
+        await _run_join(own / "data", created.enrolment.join_string, variables)
+    else:
+        with leased_folder(own / "data") as data:
+            await join(IdentityFolder(data), JoinOrder.from_string(created.enrolment.join_string))
+    return NumberedDaemon(own, created.tenant.guid, settings, variables, prefix, master_said=said)
+
+
+async def _run_join(data: Path, join_string: str, environment: Mapping[str, str]) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
-        [str(PROGRAM), "--data", str(own / "data"), "join", "-"],
-        input=created.enrolment.join_string.encode(),
+        [str(PROGRAM), "--data", str(data), "join", "-"],
+        input=join_string.encode(),
         capture_output=True,
         timeout=JOIN_S,
         check=False,
-        env={**os.environ, **variables},
+        env={**os.environ, **environment},
     )
     if done.returncode:
         raise ProgramFailed(f"join failed with {done.returncode}:\n{done.stdout.decode()}{done.stderr.decode()}")
-    return NumberedDaemon(own, created.tenant.guid, settings, variables, prefix, master_said=said)
 
 
 @contextlib.asynccontextmanager

@@ -23,6 +23,7 @@ from tenantry.daemon.domain.spooling import Deposit, Entry
 from tenantry.daemon.operations.collecting import Collector
 from tenantry.daemon.spool.spool import Spool
 from tenantry.process.logs import configure_logging
+from tenantry.process.starting import settle
 from tenantry.protocol.layouts import Layout, Series, SeriesKind, make_layout, pack_values
 from tenantry.protocol.messages import (
     AlertRecord,
@@ -158,7 +159,7 @@ async def run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The program."""
+    """The program, after `tests.servers.numbered_program` has prepared its start."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--history", type=Path, required=True)
@@ -169,11 +170,8 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     configure_logging("info")
+    settle()
     if arguments.clock:
         shift_clock(arguments.clock)
     with asyncio.Runner(loop_factory=measuring.loop_factory()) as runner:
         runner.run(run(arguments))
-
-
-if __name__ == "__main__":
-    main()

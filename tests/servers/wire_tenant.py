@@ -79,11 +79,18 @@ async def create_tenant(
 ) -> tenant_service_pb2.CreateTenantResponse:
     """Register a Tenant through the API."""
     async with master.api_channel() as channel:
-        stub = tenant_service_pb2_grpc.TenantServiceStub(channel)
-        return await stub.CreateTenant(
-            tenant_service_pb2.CreateTenantRequest(tenant=tenant_pb2.Tenant(tenant_name=name, instance_name=instance)),
-            metadata=master.metadata,
-        )
+        return await create_tenant_on(channel, master, name, instance)
+
+
+async def create_tenant_on(
+    channel: grpc.aio.Channel, master: MasterProcess, name: str, instance: str = "main"
+) -> tenant_service_pb2.CreateTenantResponse:
+    """The same on a channel that is open."""
+    stub = tenant_service_pb2_grpc.TenantServiceStub(channel)
+    return await stub.CreateTenant(
+        tenant_service_pb2.CreateTenantRequest(tenant=tenant_pb2.Tenant(tenant_name=name, instance_name=instance)),
+        metadata=master.metadata,
+    )
 
 
 @dataclass

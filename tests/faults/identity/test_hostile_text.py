@@ -23,7 +23,7 @@ from tests.servers.master import MasterProcess, running_master
 from tests.servers.postgres import make_database
 from tests.servers.refusals import REPORTED, snapshot
 from tests.servers.source_addresses import fresh_address, seen_from
-from tests.servers.wire_tenant import WireTenant, create_tenant, enrolled, open_link
+from tests.servers.wire_tenant import WireTenant, create_tenant, create_tenant_on, enrolled, open_link
 
 pytestmark = pytest.mark.slow
 
@@ -120,10 +120,10 @@ async def test_f38_every_text_of_the_api_is_kept_as_it_is_or_refused(
     on_sqlite = (stored.data / "master.db").exists()
     texts = list(TEXTS.values()) if on_sqlite or LONG else [TEXTS[name] for name in STORES_DIFFER]
     guid = ""
-    if {"guid", "tenant"} & set(rpc.method.input_type.fields_by_name):
-        guid = (await create_tenant(stored, f"text {secrets.token_hex(6)}")).tenant.guid
     before = None
     async with stored.api_channel() as channel:
+        if {"guid", "tenant"} & set(rpc.method.input_type.fields_by_name):
+            guid = (await create_tenant_on(channel, stored, f"text {secrets.token_hex(6)}")).tenant.guid
         for text in texts:
             request = fill(rpc, guid, path)
             put(request, path, text)

@@ -15,7 +15,7 @@ from tenantry.daemon.link.enrolment import JoinOrder, join
 from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.measuring import leased_folder
 from tenantry.protocol.failures import FieldInvalid
-from tenantry.protocol.joining import KEY_PREFIX, check_fingerprint, decode_join_string, parse_secret
+from tenantry.protocol.joining import KEY_PREFIX, check_fingerprint, parse_secret
 from tenantry.protocol.names import check_guid, check_trust_domain
 
 _LONGEST_SECRET = 16 * 1024
@@ -40,8 +40,7 @@ def _order(arguments: argparse.Namespace) -> JoinOrder:
     by_parts = arguments.guid is not None or arguments.host is not None
     secret = _read_secret(arguments.key_file, "Enrolment key: " if by_parts else "Join string: ")
     if not by_parts:
-        ticket = decode_join_string(secret)
-        return JoinOrder(ticket.guid, ticket.key, ticket.host, ticket.port, ticket.trust_domain, ticket.ca_fingerprint)
+        return JoinOrder.from_string(secret)
     if arguments.guid is None or arguments.host is None:
         raise FieldInvalid(field="--guid and --host", problem="go together", expected="both of them")
     if (arguments.ca_fingerprint is None) == (arguments.ca_file is None):

@@ -21,7 +21,7 @@ from tenantry.daemon.link.identity import Identity, IdentityFolder
 from tenantry.process.failpoints import failpoint
 from tenantry.process.files import FileExposed, read_private, write_private
 from tenantry.protocol.failures import Failure, LicenceMissing
-from tenantry.protocol.joining import join_address
+from tenantry.protocol.joining import decode_join_string, join_address
 from tenantry.protocol.names import listener_name
 from tenantry.transport.pinning import EndpointUnreachable, examine_endpoint, fetch_root, fingerprint_of
 from tenantry.transport.statuses import failure_of
@@ -43,6 +43,12 @@ class JoinOrder:
     trust_domain: str
     ca_fingerprint: str = ""
     ca_certificate: str = ""
+
+    @classmethod
+    def from_string(cls, text: str) -> JoinOrder:
+        """What a join string says. Raises JoinStringInvalid."""
+        ticket = decode_join_string(text)
+        return cls(ticket.guid, ticket.key, ticket.host, ticket.port, ticket.trust_domain, ticket.ca_fingerprint)
 
 
 async def join(folder: IdentityFolder, order: JoinOrder) -> Identity:
