@@ -1,7 +1,13 @@
 """What is counted instead of written: all of it, in bounded memory, and told apart as far as there is room."""
 
 from tenantry.master.operations.actors import Actor
-from tenantry.master.operations.audit_tallies import MOST_KINDS, MOST_KINDS_OF_ONE, Call, Tallies
+from tenantry.master.operations.audit_tallies import (
+    MOST_KINDS,
+    MOST_KINDS_OF_ONE,
+    MOST_KINDS_OF_STRANGERS,
+    Call,
+    Tallies,
+)
 from tenantry.protocol.failures import NotAllowed
 
 NOW = 1_700_000_000_000
@@ -42,6 +48,17 @@ def test_one_caller_takes_so_much_room_and_leaves_the_rest_to_others() -> None:
     # What was closed gives its room back.
     assert tallies.count(call("ada/0", 9_999), NOW)
     assert tallies.close(None, NOW)[0].tenant_id == 9_999
+
+
+def test_strangers_take_little_room_together() -> None:
+    """Whoever is not signed in and calls from everywhere about everything makes no audit grow."""
+    tallies = Tallies()
+    for number in range(1_000):
+        stranger = Actor("anybody", "", f"192.0.2.{number % 250}:1", "id")
+        tallies.count(Call(stranger, "DeleteTenant", number, NotAllowed(permission="x")), NOW)
+    records = tallies.close(None, NOW)
+    assert len(records) == MOST_KINDS_OF_STRANGERS + 1
+    assert sum(int(str(one.fields["calls"])) for one in records) == 1_000
 
 
 def test_so_many_callers_that_they_are_no_people_share_a_number() -> None:

@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from tenantry.master.operations.audit_calls import REFUSALS_PER_MINUTE
 from tenantry.master.rpc.refusal_lines import LINES_PER_MINUTE
 from tenantry.master.sql.database import Database
-from tenantry.protocol.failures import NotAllowed, RuleNotFound, TenantNotFound
+from tenantry.protocol.failures import NotAllowed, NotSignedIn, RuleNotFound, TenantNotFound
 from tenantry.v1 import rule_service_pb2, stream_service_pb2, tenant_pb2
 from tenantry.v1 import tenant_service_pb2 as tenants
 from tests.master.rpc.test_rule_service import busy_rule
@@ -119,6 +119,16 @@ async def test_what_is_named_is_shown_harmlessly(master: MasterProcess) -> None:
                 await call_as(channel, person, "TenantService", "DeleteTenant", request)
     texts = [one["target"] for _, one in await refusals_of(master, person, action="DeleteTenant")]
     assert texts == ["guid=x\\u000d\\u000ay\\u001b[2J\\u2028", f"guid={'x' * 80}…", "guid=tna_abcdefgh…"]
+
+
+async def test_a_stranger_can_name_what_no_store_can_hold(master: MasterProcess) -> None:
+    """Refused as everybody, before anything looks at the text; and the audit does not stumble over it."""
+    async with master.api_channel() as channel:
+        with refused(NotSignedIn):
+            await STUBS["RuleService"](channel).DeleteRule(rule_service_pb2.DeleteRuleRequest(id="a\0b"))
+    records = [fields_of(one) for one in await read_records(master, "auditMessages")]
+    (found,) = [one for one in records if one["actor"] == "anybody:" and one["action"] == "DeleteRule"]
+    assert found["target"] == "id=a\\u0000b"
 
 
 async def test_every_tenant_of_an_order_about_many_sees_its_refusal(master: MasterProcess) -> None:

@@ -164,6 +164,10 @@ class CallLedger:
 def _owner_of_rule(transaction: Transaction, rules: Sequence[str]) -> int | None:
     """The Tenant whose rule this is; None for a rule of the main or the shared tenant, and for none."""
     for uid in rules:
+        if (
+            not uid.isascii() or not uid.isprintable()
+        ):  # no store of ours has such an id, and not every store can be asked for it
+            continue
         with contextlib.suppress(RuleNotFound):
             owner = transaction.rules.get(uid).owner
             return owner if owner > 0 else None

@@ -13,6 +13,9 @@ MOST_KINDS: Final = 10_000
 """So many kinds of calls are told apart within a minute; what is beyond shares one for each action and outcome."""
 MOST_KINDS_OF_ONE: Final = 500
 """So many of one caller; what is beyond shares one for each action and outcome of theirs, without addresses and Tenants."""
+MOST_KINDS_OF_STRANGERS: Final = 60
+"""So many of all who are not signed in: an audit shall not grow by what nobody answers for."""
+STRANGERS: Final = Actor("anybody", "")
 MANY: Final = Actor("anybody", "many callers")
 
 
@@ -97,7 +100,8 @@ class Tallies:
         if len(self._windows) >= MOST_KINDS:
             # So many kinds within a minute are no people any more.
             return ("", "", call.action, reason, None), replace(call, actor=MANY, tenant_id=None)
-        if self._kinds[caller_of(actor)] >= MOST_KINDS_OF_ONE:
+        most = MOST_KINDS_OF_STRANGERS if actor.kind == STRANGERS.kind else MOST_KINDS_OF_ONE
+        if self._kinds[caller_of(actor)] >= most:
             return (name, "", call.action, reason, None), replace(
                 call, actor=replace(actor, address="", request_id=""), tenant_id=None
             )
