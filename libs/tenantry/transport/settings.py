@@ -37,6 +37,7 @@ _TUNNELS: Options = [
     ("grpc.max_receive_message_length", _MAX_TUNNEL_MESSAGE),
     ("grpc.max_send_message_length", _MAX_TUNNEL_MESSAGE),
 ]
+_WITHOUT_END_MS = 2**31 - 1  # how gRPC writes it
 _ONLY_LINKS = ("grpc.http2.lookahead_bytes", "grpc.tsi.max_frame_size", "grpc.max_connection_age_ms")
 
 SERVER_ENVIRONMENT = {
@@ -98,6 +99,15 @@ def tunnel_client_options(server_name: str | None = None) -> Options:
 def _for_tunnels(options: Options) -> Options:
     other = {name for name, _ in _TUNNELS}
     return [(name, value) for name, value in options if name not in other and name not in _ONLY_LINKS] + _TUNNELS
+
+
+def with_lasting_calls(options: Options) -> Options:
+    """For a listener whose calls may outlive their connection's longest age: the next calls take a new one, these go on.
+
+    A tunnel is such a call. Whether its caller still may is looked at all the time, whatever the age of the connection.
+    """
+    grace = "grpc.max_connection_age_grace_ms"
+    return [(name, _WITHOUT_END_MS if name == grace else value) for name, value in options]
 
 
 def without_pings(options: Options) -> Options:

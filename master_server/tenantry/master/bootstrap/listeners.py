@@ -100,7 +100,7 @@ class Listeners:
         config, domain = core.config, core.config.trust_domain
         serve = partial(make_server, channelz=config.channelz)
         people = (core.store.viewers, core.visibility, core.uses, core.clocks)
-        self.api = serve([_gate(core, Door(*people))], API_STREAMS)
+        self.api = serve([_gate(core, Door(*people))], API_STREAMS, lasting=True)
         daemons = CertificateReader(partial(_identify, trust_domain=domain), core.clocks)
         self.link = serve([_gate(core, None, daemons)], LINK_STREAMS)
         self.api_port = bind(self.api, "api", config.api_listen, certificates.api)
@@ -109,7 +109,7 @@ class Listeners:
         self.machines_address: str | None = None
         if config.machines_listen is not None:
             door = MachineDoor(*people, partial(_identify_machine, trust_domain=domain))
-            machines = serve([_gate(core, door)], API_STREAMS)
+            machines = serve([_gate(core, door)], API_STREAMS, lasting=True)
             port = bind(machines, "machines", config.machines_listen, certificates.machines)
             self.machines_address = join_address(split_listen(config.machines_listen)[0], port)
             self.of_api.append(machines)
@@ -124,7 +124,7 @@ class Listeners:
             )
         self.console: ConsoleListener | None = None
         if config.console_listen is not None:
-            services = serve([_gate(core, Door(*people), brought=True)], CONSOLE_STREAMS, own=True)
+            services = serve([_gate(core, Door(*people), brought=True)], CONSOLE_STREAMS, own=True, lasting=True)
             self.console = _console(core, config.console_listen, services, certificates.console)
             self.of_api.append(services)
         self.api_address = join_address(split_listen(config.api_listen)[0], self.api_port)

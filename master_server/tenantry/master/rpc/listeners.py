@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
-from tenantry.transport.settings import server_options, tunnel_server_options, without_pings
+from tenantry.transport.settings import server_options, tunnel_server_options, with_lasting_calls, without_pings
 
 # A call that is over counts until its objects are collected: busy clients must not be refused for what they have finished.
 API_STREAMS = 1_000
@@ -99,12 +99,17 @@ def make_server(
     *,
     channelz: bool,
     own: bool = False,
+    lasting: bool = False,
 ) -> grpc.aio.Server:
-    """A server with our settings; ``channelz``: its connections can be looked at; ``own``: they come from this process alone."""
+    """A server with our settings; ``channelz``: its connections can be looked at; ``own``: they come from this process alone;
+    ``lasting``: its calls may last longer than a connection should.
+    """
     file_descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     options = server_options(
         file_descriptors=file_descriptors, max_streams_per_connection=streams_per_connection, channelz=channelz
     )
+    if lasting:
+        options = with_lasting_calls(options)
     return grpc.aio.server(interceptors=list(interceptors), options=without_pings(options) if own else options)
 
 
