@@ -33,7 +33,7 @@ from tenantry.protocol.failures import (
 from tenantry.protocol.joining import DEFAULT_API_PORT, join_address, split_address
 from tenantry.protocol.names import listener_name
 from tenantry.transport.pinning import EndpointUnreachable, Obstacle, examine_endpoint
-from tenantry.transport.settings import client_options
+from tenantry.transport.settings import client_options, tunnel_client_options
 from tenantry.transport.statuses import failure_of
 from tenantry.v1 import master_service_pb2 as master_pb
 from tenantry.v1 import role_service_pb2 as role_pb
@@ -243,7 +243,7 @@ class Master:
     def open_relay_channel(self, port: int, server_name: str) -> grpc.aio.Channel:
         """A channel to the Master's listener for connections through tunnels, for an event loop. The caller closes it."""
         return grpc.aio.secure_channel(
-            join_address(self.host, port), grpc.ssl_channel_credentials(self.roots), client_options(server_name)
+            join_address(self.host, port), grpc.ssl_channel_credentials(self.roots), tunnel_client_options(server_name)
         )
 
     def translate(self, error: grpc.RpcError) -> Exception:
