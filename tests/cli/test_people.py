@@ -105,6 +105,26 @@ def test_each_command_needs_only_the_right_that_it_is_about(
 
 
 @pytest.mark.slow
+def test_a_new_person_introduces_himself(administrator: Person, master: MasterProcess, tmp_path: Path) -> None:
+    """To the administrator of a Tenant, who then gives the first role there."""
+    administrator.done("tenant", "create", "site", "main")
+
+    def person(name: str) -> Person:
+        administrator.done("user", "create", name, "--no-password")
+        token = administrator.data("token", "create", "t", "--user", name)["secret"]
+        return sign_in(Person(tmp_path / f"{name}.yaml"), master, token)
+
+    chief, dora = person("chief"), person("dora")
+    administrator.done("role", "grant", "tenant-administrator", "site", "--user", "chief")
+    words = ("role", "grant", "junior-analyst", "site", "--user", "dora")
+    assert chief.error(*words)["reason"] == "USER_NOT_FOUND"
+    introduction = dora.done("role", "introduce")
+    assert chief.error(*words, "--introduced", stdin="tni_something-else\n")["reason"] == "USER_NOT_FOUND"
+    assert "dora is now junior-analyst" in chief.done(*words, "--introduced", stdin=introduction)
+    assert [one["tenant_name"] for one in dora.data("tenant", "list")] == ["site"]
+
+
+@pytest.mark.slow
 def test_a_group_gives_its_roles_to_its_members(administrator: Person) -> None:
     """Groups are made, filled, given a role, emptied and erased."""
     administrator.done("tenant", "create", "grouped", "main")

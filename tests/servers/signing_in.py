@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tenantry.v1 import (
+    role_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
     token_service_pb2_grpc,
@@ -23,6 +24,7 @@ from tests.servers.master import MasterProcess
 PASSWORD = "a phrase that nobody guesses"
 CALL_S = 20.0
 SERVICES: dict[str, Any] = {
+    "RoleService": role_service_pb2_grpc.RoleServiceStub,
     "SessionService": session_service_pb2_grpc.SessionServiceStub,
     "TokenService": token_service_pb2_grpc.TokenServiceStub,
     "UserService": user_service_pb2_grpc.UserServiceStub,

@@ -22,7 +22,7 @@ from tenantry.master.operations.deliveries import Decoders, LayoutDirectory
 from tenantry.master.operations.hashing import PasswordHashing
 from tenantry.master.operations.ingesting import Ingest
 from tenantry.master.operations.lots import Lots
-from tenantry.master.operations.proofs import SignInProofs
+from tenantry.master.operations.proofs import sign_in_proofs
 from tenantry.master.operations.sealing import Seal
 from tenantry.master.operations.second_factors import hash_recovery_codes, make_recovery_codes
 from tenantry.master.operations.sessions import MAX_SESSIONS, MAX_SOURCES, SessionTerms
@@ -102,7 +102,7 @@ class Desk:
             SEAL,
             SessionTerms(),
             clocks.clocks,
-            SignInProofs(bytes(32)),
+            sign_in_proofs(bytes(32)),
             self.lots,
         )
 

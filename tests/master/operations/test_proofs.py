@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tenantry.master.domain.people import User
-from tenantry.master.operations.proofs import LIFETIME_MS, PREFIX, SignInProofs
+from tenantry.master.operations.proofs import PROOF_LIFETIME_MS, PROOF_PREFIX, introductions, sign_in_proofs
 
 NOW = 1_700_000_000_000
 ADA = User(7, "ada", "", "", NOW - 5_000, password="$argon2id$one")
-PROOFS = SignInProofs(bytes(32))
+PROOFS = sign_in_proofs(bytes(32))
 
 
 def test_a_device_keeps_its_number_and_two_have_different_ones() -> None:
@@ -19,7 +19,7 @@ def test_a_device_keeps_its_number_and_two_have_different_ones() -> None:
     assert device is not None and device != PROOFS.device_of(ADA, other, NOW)
     later = PROOFS.make(ADA, NOW + 1, device)
     assert later != first and PROOFS.device_of(ADA, later, NOW + 1) == device
-    assert first.startswith(PREFIX) and "ada" not in first
+    assert first.startswith(PROOF_PREFIX) and "ada" not in first
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_what_a_sign_in_leaves_behind_ends_no_proof() -> None:
 def test_it_ends_after_half_a_year() -> None:
     """Not a moment before."""
     proof = PROOFS.make(ADA, NOW)
-    assert PROOFS.device_of(ADA, proof, NOW + LIFETIME_MS) is not None
-    assert PROOFS.device_of(ADA, proof, NOW + LIFETIME_MS + 1) is None
+    assert PROOFS.device_of(ADA, proof, NOW + PROOF_LIFETIME_MS) is not None
+    assert PROOFS.device_of(ADA, proof, NOW + PROOF_LIFETIME_MS + 1) is None
 
 
 def test_nobody_else_makes_one() -> None:
@@ -58,5 +58,22 @@ def test_nobody_else_makes_one() -> None:
     for at, character in enumerate(proof):
         altered = proof[:at] + ("A" if character != "A" else "B") + proof[at + 1 :]
         assert PROOFS.device_of(ADA, altered, NOW) is None, at
-    for other in ("", proof[:-1], proof + "A", proof[:-1] + "é", "x" * 5_000, SignInProofs(b"\1" * 32).make(ADA, NOW)):
+    for other in (
+        "",
+        proof[:-1],
+        proof + "A",
+        proof[:-1] + "é",
+        "x" * 5_000,
+        sign_in_proofs(b"\1" * 32).make(ADA, NOW),
+    ):
         assert PROOFS.device_of(ADA, other, NOW) is None
+
+
+def test_one_kind_is_not_taken_for_the_other() -> None:
+    """An introduction is handed to others: it is no proof of a sign-in, whatever stands in front of it."""
+    own = introductions(bytes(32))
+    introduction = own.make(ADA, NOW)
+    assert own.device_of(ADA, introduction, NOW) is not None
+    for text in (introduction, introduction.replace("tni_", "tnp_")):
+        assert PROOFS.device_of(ADA, text, NOW) is None
+    assert own.device_of(ADA, PROOFS.make(ADA, NOW).replace("tnp_", "tni_"), NOW) is None

@@ -1,4 +1,4 @@
-"""role grant, revoke, list, definitions; whoami; can-i."""
+"""role grant, introduce, revoke, list, definitions; whoami; can-i."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from tenantry.cli.commands.choices import yes_option
 from tenantry.cli.completions import tenant_references, user_names
-from tenantry.cli.confirmation import confirm
+from tenantry.cli.confirmation import ask_secret, confirm
 from tenantry.cli.invocation import Invocation, Noun, Verb, pass_invocation
 from tenantry.cli.role_words import ROLE_WORDS, role_number, role_word
 from tenantry.cli.troubles import InputInvalid
@@ -41,17 +41,23 @@ def role() -> None:
 @owner_argument
 @user_option
 @group_option
+@click.option(
+    "--introduced", is_flag=True, help="The user gave you what `role introduce` printed: asks for it, or reads stdin."
+)
 @pass_invocation
-def grant_role(invocation: Invocation, role: str, owner: str, user: str, group: str) -> None:
-    """Give ROLE at OWNER to a user or a group."""
+def grant_role(invocation: Invocation, role: str, owner: str, user: str, group: str, introduced: bool) -> None:
+    """Give ROLE at OWNER to a user or a group. Users whom you do not know yet have to introduce themselves."""
     from tenantry.cli.documents import to_plain
     from tenantry.cli.escaping import escape
     from tenantry.cli.owners import find_owner, owner_text, subject_of, subject_text
     from tenantry.v1 import role_service_pb2
 
     subject = subject_of(user, group)
+    introduction = ask_secret("Introduction", None).strip() if introduced else ""
     with invocation.connect() as master:
-        request = role_service_pb2.GrantRoleRequest(owner=find_owner(master, owner), subject=subject)
+        request = role_service_pb2.GrantRoleRequest(
+            owner=find_owner(master, owner), subject=subject, introduction=introduction
+        )
         request.role = role_number(role)  # type: ignore[assignment]  # the enum's NewType of int
         answer = master.call(master.roles.GrantRole, request)
     said = "already was" if answer.held_before else "is now"
@@ -59,6 +65,20 @@ def grant_role(invocation: Invocation, role: str, owner: str, user: str, group: 
     invocation.printer().document(
         to_plain(answer), lambda: [escape(f"{subject_text(answer.binding.subject)} {said} {role} at {where}.")]
     )
+
+
+@role.command("introduce")
+@pass_invocation
+def introduce(invocation: Invocation) -> None:
+    """Print what you hand to the administrator of a Tenant for a first role there: it says who you are, and opens nothing."""
+    from tenantry.cli.documents import to_plain
+    from tenantry.cli.moments import local_time, timestamp_ms
+    from tenantry.v1 import role_service_pb2
+
+    with invocation.connect() as master:
+        answer = master.call(master.roles.Introduce, role_service_pb2.IntroduceRequest())
+    click.echo(f"good until {local_time(timestamp_ms(answer.expire_time))}", err=True)
+    invocation.printer().document(to_plain(answer), lambda: [answer.introduction])
 
 
 @role.command("revoke")

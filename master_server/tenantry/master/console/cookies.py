@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from tenantry.master.operations.proofs import LIFETIME_MS
+from tenantry.master.operations.proofs import PROOF_LIFETIME_MS
 
 NAME: Final = "__Host-tenantry"
 """The prefix binds it to this very host, over TLS, for all paths: no neighbour below the same domain can set it."""
@@ -28,7 +28,7 @@ def sign_in_proof(cookies: str) -> str | None:
 
 def hold_proof(proof: str) -> tuple[str, str]:
     """The header that makes a browser keep this proof, for as long as one holds."""
-    return "set-cookie", f"{PROOF}={proof}; Max-Age={LIFETIME_MS // 1000}; {_ATTRIBUTES}"
+    return "set-cookie", f"{PROOF}={proof}; Max-Age={PROOF_LIFETIME_MS // 1000}; {_ATTRIBUTES}"
 
 
 def _value(cookies: str, wanted: str) -> str | None:

@@ -1,9 +1,10 @@
 """Which users and groups a caller knows of. Whom one does not know is answered exactly as who is not there. Work for the committer.
 
 With user.read at the main tenant that is everybody. Else it is oneself, and who holds a role at an owner where the caller may look:
-the people of one's own Tenants, and not those of others.
+the people of one's own Tenants, and not those of others. Who is to come into a Tenant for the first time introduces himself.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from tenantry.master.domain.access import MAIN_OWNER, Permission
@@ -18,6 +19,11 @@ HOLDING: Final = (Permission.USER_READ, Permission.ROLE_READ, Permission.ROLE_WR
 """Who reads or changes the roles at an owner knows who holds one there."""
 
 
+def nobody(_user: User) -> bool:
+    """Nobody is introduced."""
+    return False
+
+
 def known_users(
     transaction: Transaction, viewer: Viewer, by: tuple[Permission, ...] = READING
 ) -> frozenset[int] | None:
@@ -27,11 +33,17 @@ def known_users(
     return transaction.role_bindings.users_at(_owners(viewer, by)) | {viewer.user_id}
 
 
-def known_user(transaction: Transaction, viewer: Viewer, name: str, by: tuple[Permission, ...] = READING) -> User:
-    """The user of this name, whom the caller knows by one of these rights. Raises UserNotFound."""
+def known_user(
+    transaction: Transaction,
+    viewer: Viewer,
+    name: str,
+    by: tuple[Permission, ...] = READING,
+    introduced: Callable[[User], bool] = nobody,
+) -> User:
+    """The user of this name, whom the caller knows by one of these rights, or who is introduced. Raises UserNotFound."""
     known = known_users(transaction, viewer, by)
     user = transaction.users.by_name(fold_user_name(name))
-    if user is None or (known is not None and user.id not in known):
+    if user is None or (known is not None and user.id not in known and not introduced(user)):
         raise UserNotFound(user=tidy_text(name, MAX_NAME))
     return user
 

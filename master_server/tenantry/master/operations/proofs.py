@@ -1,7 +1,8 @@
-"""Proofs of an earlier sign-in: what a device of a user's keeps, so that strangers cannot use up its attempts.
+"""What the Master hands to a user and knows again, without keeping anything about it: HMACs over a number, the time, and the user as
+it was. None of them opens anything, and whatever is changed about the user (a password, a second factor, being disabled) ends all.
 
-A proof opens nothing. It is an HMAC over a device's number, the time, and the user as it was, so that the Master keeps nothing
-about it, and whatever is changed about the user (a password, a second factor, being disabled) ends all of them.
+A proof of an earlier sign-in is kept by a device, so that strangers cannot use up its attempts. An introduction is given by a user to
+whoever is to know of this user.
 """
 
 import base64
@@ -12,44 +13,59 @@ from typing import Final
 
 from tenantry.master.domain.people import User
 
-PREFIX: Final = "tnp_"
-LIFETIME_MS: Final = 180 * 86_400_000
+PROOF_PREFIX: Final = "tnp_"
+PROOF_LIFETIME_MS: Final = 180 * 86_400_000
+INTRODUCTION_PREFIX: Final = "tni_"
+INTRODUCTION_LIFETIME_MS: Final = 3 * 86_400_000
 _DEVICE_BYTES: Final = 9
 _TIME_BYTES: Final = 6
 _MAC_BYTES: Final = 18
-_TEXT_LENGTH: Final = len(PREFIX) + (_DEVICE_BYTES + _TIME_BYTES + _MAC_BYTES) * 4 // 3
+_LENGTH: Final = (_DEVICE_BYTES + _TIME_BYTES + _MAC_BYTES) * 4 // 3
 
 
-class SignInProofs:
-    """Makes proofs and knows them again. Times are Unix milliseconds."""
+class UserProofs:
+    """Makes proofs of one kind and knows them again. Times are Unix milliseconds."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "_prefix", "lifetime_ms")
 
-    def __init__(self, key: bytes) -> None:
-        """``key``: the Master's secret of 32 bytes; what proofs are made with is derived from it."""
-        self._key = hmac.digest(key, b"tenantry proofs of an earlier sign-in", hashlib.sha256)
+    def __init__(self, key: bytes, purpose: bytes, prefix: str, lifetime_ms: int) -> None:
+        """``key``: the Master's secret of 32 bytes; what proofs of this purpose are made with is derived from it."""
+        self._key = hmac.digest(key, b"tenantry " + purpose, hashlib.sha256)
+        self._prefix = prefix
+        self.lifetime_ms = lifetime_ms
 
     def make(self, user: User, now_ms: int, device: str | None = None) -> str:
-        """A proof that this user signs in now; ``device``: which one it was proven to be (`device_of`), or a new one."""
+        """A proof of this user at this time; ``device``: the number that it was known by before (`device_of`), or a new one."""
         number = secrets.token_bytes(_DEVICE_BYTES) if device is None else bytes.fromhex(device)
         said = number + now_ms.to_bytes(_TIME_BYTES, "big")
-        return PREFIX + base64.urlsafe_b64encode(said + self._mac(user, said)).decode()
+        return self._prefix + base64.urlsafe_b64encode(said + self._mac(user, said)).decode()
 
     def device_of(self, user: User, proof: str, now_ms: int) -> str | None:
-        """The number of the device that brings it; None when it is not a proof of this user as it is now, or too old."""
-        if len(proof) != _TEXT_LENGTH or not proof.startswith(PREFIX) or user.disabled_ms is not None:
+        """The number in it; None when it is not a proof of this kind of this user as it is now, or too old."""
+        body = proof.removeprefix(self._prefix)
+        if body == proof or len(body) != _LENGTH or user.disabled_ms is not None:
             return None
         try:
-            raw = base64.b64decode(proof.removeprefix(PREFIX), altchars=b"-_", validate=True)
+            raw = base64.b64decode(body, altchars=b"-_", validate=True)
         except ValueError:
             return None
         said, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(user, said)):
             return None
         made_ms = int.from_bytes(said[_DEVICE_BYTES:], "big")
-        return said[:_DEVICE_BYTES].hex() if now_ms - made_ms <= LIFETIME_MS else None
+        return said[:_DEVICE_BYTES].hex() if now_ms - made_ms <= self.lifetime_ms else None
 
     def _mac(self, user: User, said: bytes) -> bytes:
         # Numbers of users may come again after one is erased; the moment of its making does not.
         bound = b"%d/%d/%d/" % (user.id, user.created_ms, user.version)
         return hmac.digest(self._key, bound + said, hashlib.sha256)[:_MAC_BYTES]
+
+
+def sign_in_proofs(key: bytes) -> UserProofs:
+    """Proofs of an earlier sign-in."""
+    return UserProofs(key, b"proofs of an earlier sign-in", PROOF_PREFIX, PROOF_LIFETIME_MS)
+
+
+def introductions(key: bytes) -> UserProofs:
+    """Introductions of users by themselves."""
+    return UserProofs(key, b"introductions", INTRODUCTION_PREFIX, INTRODUCTION_LIFETIME_MS)

@@ -4,7 +4,7 @@ Who grants or takes away a role must have role.write at its owner, and there eve
 more than they have.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +18,11 @@ from tenantry.master.domain.access import (
     RoleBinding,
     access_of,
 )
+from tenantry.master.domain.people import User
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
-from tenantry.master.operations.known_people import HOLDING, known_group, known_user
+from tenantry.master.operations.known_people import HOLDING, known_group, known_user, nobody
 from tenantry.master.operations.viewers import Viewer
 from tenantry.master.operations.visibility import OWNERS
 from tenantry.master.operations.ways_in import keeping_a_way_in
@@ -70,15 +71,23 @@ def find_owner(transaction: Transaction, owner: str) -> int:
 
 
 def grant_role(
-    transaction: Transaction, actor: Actor, viewer: Viewer, owner: str, subject: SubjectName, role: Role, now_ms: int
+    transaction: Transaction,
+    actor: Actor,
+    viewer: Viewer,
+    owner: str,
+    subject: SubjectName,
+    role: Role,
+    now_ms: int,
+    introduced: Callable[[User], bool] = nobody,
 ) -> tuple[HeldRole, bool]:
     """Give a role; as it is held now, and whether it was before.
 
+    ``introduced``: whether this user has made himself known to the caller, who otherwise has to know the user.
     Raises FieldInvalid, TenantNotFound, UserNotFound, GroupNotFound, NotAllowed.
     """
     number = find_owner(transaction, owner)
     _check_may_give(viewer.access, role, number)
-    user_id, group_id = _find_subject(transaction, viewer, subject)
+    user_id, group_id = _find_subject(transaction, viewer, subject, introduced)
     held = _find(transaction, number, user_id, group_id, role)
     before = held is not None
     if held is None:
@@ -142,12 +151,17 @@ def _check_may_give(access: Access, role: Role, owner: int) -> None:
         raise NotAllowed(permission=min(missing))
 
 
-def _find_subject(transaction: Transaction, viewer: Viewer, subject: SubjectName) -> tuple[int | None, int | None]:
+def _find_subject(
+    transaction: Transaction,
+    viewer: Viewer,
+    subject: SubjectName,
+    introduced: Callable[[User], bool] = nobody,
+) -> tuple[int | None, int | None]:
     """The number of the user, or of the group. Whom the caller does not know is answered as who is not there."""
     if bool(subject.user) == bool(subject.group):
         raise FieldInvalid(field="subject", problem="is not one", expected="the name of a user or of a group")
     if subject.user:
-        return known_user(transaction, viewer, subject.user, HOLDING).id, None
+        return known_user(transaction, viewer, subject.user, HOLDING, introduced).id, None
     return None, known_group(transaction, viewer, subject.group).id
 
 

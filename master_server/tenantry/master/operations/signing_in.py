@@ -19,7 +19,7 @@ from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.hashing import PasswordHashing, Verdict
 from tenantry.master.operations.lots import Lots
-from tenantry.master.operations.proofs import SignInProofs
+from tenantry.master.operations.proofs import UserProofs
 from tenantry.master.operations.sealing import Seal, SealBroken
 from tenantry.master.operations.second_factors import CodeUse, use_code
 from tenantry.master.operations.sessions import OpenedSession, SessionTerms, new_token_secret, open_session
@@ -61,7 +61,7 @@ class SignInDesk:
         seal: Seal,
         terms: SessionTerms,
         clocks: Clocks,
-        proofs: SignInProofs,
+        proofs: UserProofs,
         lots: Lots,
     ) -> None:
         """``read`` runs a function with a read transaction, off the event loop."""

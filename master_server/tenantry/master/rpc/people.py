@@ -12,7 +12,7 @@ from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.hashing import PasswordHashing
 from tenantry.master.operations.lots import Lots
 from tenantry.master.operations.openid_flows import OpenIdFlows
-from tenantry.master.operations.proofs import SignInProofs
+from tenantry.master.operations.proofs import introductions, sign_in_proofs
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.sealing import Seal, load_key
 from tenantry.master.operations.sessions import SessionTerms
@@ -67,7 +67,7 @@ class PeopleServices:
             Seal(secret),
             terms,
             clocks,
-            SignInProofs(secret),
+            sign_in_proofs(secret),
             Lots(),
         )
         self._sessions = SessionServicer(desk, committer, clocks)
@@ -75,7 +75,7 @@ class PeopleServices:
         self._users = UserServicer(
             committer, reader, desk, keeper, clocks, trust_domain=trust_domain, master_name=master_name
         )
-        self._roles = RoleServicer(committer, reader, register, visibility, Veil(secret), clocks)
+        self._roles = RoleServicer(committer, reader, register, visibility, introductions(secret), Veil(secret), clocks)
         self._groups = GroupServicer(committer, reader, clocks)
         self._tokens = TokenServicer(committer, reader, TokenEncoder(register, visibility), clocks)
 

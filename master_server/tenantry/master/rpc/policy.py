@@ -226,6 +226,7 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.RoleService/ListRoles": view(_P.ROLE_READ),
     "/tenantry.v1.RoleService/ListRoleDefinitions": SIGNED_IN,
     "/tenantry.v1.RoleService/CheckAccess": SIGNED_IN,
+    "/tenantry.v1.RoleService/Introduce": SIGNED_IN,
     "/tenantry.v1.RoleService/WhoAmI": SIGNED_IN,
     "/tenantry.v1.GroupService/CreateGroup": at_main(_P.USER_WRITE),
     "/tenantry.v1.GroupService/ListGroups": at_main(_P.USER_READ),

@@ -1,12 +1,14 @@
 """`RoleService`: who may do what where, on the wire."""
 
 from tenantry.master.domain.access import EVERYTHING, GRANTS, OWNER_WORDS, Permission, sight_of
-from tenantry.master.domain.people import TokenKind
+from tenantry.master.domain.people import TokenKind, User
 from tenantry.master.operations import roles
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
+from tenantry.master.operations.proofs import UserProofs
 from tenantry.master.operations.register import TenantRegister
+from tenantry.master.operations.users import find_user
 from tenantry.master.operations.veiling import Veil
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.access_messages import ROLES, decode_role, decode_subject, encode_held
@@ -31,6 +33,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
         reader: StoreReader,
         register: TenantRegister,
         visibility: Visibility,
+        introductions: UserProofs,
         veil: Veil,
         clocks: Clocks,
     ) -> None:
@@ -38,14 +41,21 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
         self._reader = reader
         self._register = register
         self._visibility = visibility
+        self._introductions = introductions
         self._veil = veil
         self._clocks = clocks
 
     async def GrantRole(self, request: pb.GrantRoleRequest, context: Context) -> pb.GrantRoleResponse:
         actor, viewer, now_ms = ACTOR.get(), VIEWER.get(), self._clocks.wall_ms()
         subject, role = decode_subject(request.subject), decode_role(request.role)
+
+        def introduced(user: User) -> bool:
+            return self._introductions.device_of(user, request.introduction, now_ms) is not None
+
         held, before = await self._committer.run(
-            lambda transaction: roles.grant_role(transaction, actor, viewer, request.owner, subject, role, now_ms)
+            lambda transaction: roles.grant_role(
+                transaction, actor, viewer, request.owner, subject, role, now_ms, introduced
+            )
         )
         return pb.GrantRoleResponse(binding=encode_held(held), held_before=before)
 
@@ -56,6 +66,14 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
             lambda transaction: roles.revoke_role(transaction, actor, viewer, request.owner, subject, role, now_ms)
         )
         return pb.RevokeRoleResponse(held_before=before)
+
+    async def Introduce(self, request: pb.IntroduceRequest, context: Context) -> pb.IntroduceResponse:
+        viewer, now_ms = VIEWER.get(), self._clocks.wall_ms()
+        own = await self._reader.run(lambda transaction: find_user(transaction, viewer.user_name), EVERYTHING)
+        return pb.IntroduceResponse(
+            introduction=self._introductions.make(own, now_ms),
+            expire_time=to_timestamp(now_ms + self._introductions.lifetime_ms),
+        )
 
     async def ListRoles(self, request: pb.ListRolesRequest, context: Context) -> pb.ListRolesResponse:
         viewer = VIEWER.get()

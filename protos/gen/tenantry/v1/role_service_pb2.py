@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tenantry.v1 import access_pb2 as tenantry_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etenantry/v1/role_service.proto\x12\x0btenantry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tenantry/v1/access.proto\"5\n\x07Subject\x12\x0e\n\x04user\x18\x01 \x01(\tH\x00\x12\x0f\n\x05group\x18\x02 \x01(\tH\x00\x42\t\n\x07subject\"\xd4\x01\n\x0bRoleBinding\x12%\n\x07subject\x18\x01 \x01(\x0b\x32\x14.tenantry.v1.Subject\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.tenantry.v1.Role\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x13\n\x0btenant_name\x18\x04 \x01(\t\x12\x15\n\rinstance_name\x18\x05 \x01(\t\x12.\n\ngrant_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ngranted_by\x18\x07 \x01(\t\"i\n\x10GrantRoleRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12%\n\x07subject\x18\x02 \x01(\x0b\x32\x14.tenantry.v1.Subject\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.tenantry.v1.Role\"S\n\x11GrantRoleResponse\x12)\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x18.tenantry.v1.RoleBinding\x12\x13\n\x0bheld_before\x18\x02 \x01(\x08\"j\n\x11RevokeRoleRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12%\n\x07subject\x18\x02 \x01(\x0b\x32\x14.tenantry.v1.Subject\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.tenantry.v1.Role\")\n\x12RevokeRoleResponse\x12\x13\n\x0bheld_before\x18\x01 \x01(\x08\"e\n\x10ListRolesRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"X\n\x11ListRolesResponse\x12*\n\x08\x62indings\x18\x01 \x03(\x0b\x32\x18.tenantry.v1.RoleBinding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x0eRoleDefinition\x12\x1f\n\x04role\x18\x01 \x01(\x0e\x32\x11.tenantry.v1.Role\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bpermissions\x18\x03 \x03(\t\"\x1c\n\x1aListRoleDefinitionsRequest\"O\n\x1bListRoleDefinitionsResponse\x12\x30\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1b.tenantry.v1.RoleDefinition\"7\n\x12\x43heckAccessRequest\x12\x12\n\npermission\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"&\n\x13\x43heckAccessResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\"\x0f\n\rWhoAmIRequest\"\xbf\x02\n\x0eWhoAmIResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12*\n\x08\x62indings\x18\x02 \x03(\x0b\x32\x18.tenantry.v1.RoleBinding\x12\x10\n\x08token_id\x18\x03 \x01(\t\x12\x12\n\ntoken_name\x18\x04 \x01(\t\x12\x0f\n\x07session\x18\x05 \x01(\x08\x12\x1c\n\x14permissions_narrowed\x18\x06 \x01(\x08\x12\x13\n\x0bpermissions\x18\x07 \x03(\t\x12\x17\n\x0fowners_narrowed\x18\x08 \x01(\x08\x12\x0e\n\x06owners\x18\t \x03(\t\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xf3\x03\n\x0bRoleService\x12J\n\tGrantRole\x12\x1d.tenantry.v1.GrantRoleRequest\x1a\x1e.tenantry.v1.GrantRoleResponse\x12M\n\nRevokeRole\x12\x1e.tenantry.v1.RevokeRoleRequest\x1a\x1f.tenantry.v1.RevokeRoleResponse\x12J\n\tListRoles\x12\x1d.tenantry.v1.ListRolesRequest\x1a\x1e.tenantry.v1.ListRolesResponse\x12h\n\x13ListRoleDefinitions\x12\'.tenantry.v1.ListRoleDefinitionsRequest\x1a(.tenantry.v1.ListRoleDefinitionsResponse\x12P\n\x0b\x43heckAccess\x12\x1f.tenantry.v1.CheckAccessRequest\x1a .tenantry.v1.CheckAccessResponse\x12\x41\n\x06WhoAmI\x12\x1a.tenantry.v1.WhoAmIRequest\x1a\x1b.tenantry.v1.WhoAmIResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etenantry/v1/role_service.proto\x12\x0btenantry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tenantry/v1/access.proto\"5\n\x07Subject\x12\x0e\n\x04user\x18\x01 \x01(\tH\x00\x12\x0f\n\x05group\x18\x02 \x01(\tH\x00\x42\t\n\x07subject\"\xd4\x01\n\x0bRoleBinding\x12%\n\x07subject\x18\x01 \x01(\x0b\x32\x14.tenantry.v1.Subject\x12\x1f\n\x04role\x18\x02 \x01(\x0e\x32\x11.tenantry.v1.Role\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x13\n\x0btenant_name\x18\x04 \x01(\t\x12\x15\n\rinstance_name\x18\x05 \x01(\t\x12.\n\ngrant_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ngranted_by\x18\x07 \x01(\t\"\x7f\n\x10GrantRoleRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12%\n\x07subject\x18\x02 \x01(\x0b\x32\x14.tenantry.v1.Subject\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.tenantry.v1.Role\x12\x14\n\x0cintroduction\x18\x04 \x01(\t\"\x12\n\x10IntroduceRequest\"Z\n\x11IntroduceResponse\x12\x14\n\x0cintroduction\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x11GrantRoleResponse\x12)\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x18.tenantry.v1.RoleBinding\x12\x13\n\x0bheld_before\x18\x02 \x01(\x08\"j\n\x11RevokeRoleRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12%\n\x07subject\x18\x02 \x01(\x0b\x32\x14.tenantry.v1.Subject\x12\x1f\n\x04role\x18\x03 \x01(\x0e\x32\x11.tenantry.v1.Role\")\n\x12RevokeRoleResponse\x12\x13\n\x0bheld_before\x18\x01 \x01(\x08\"e\n\x10ListRolesRequest\x12\r\n\x05owner\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"X\n\x11ListRolesResponse\x12*\n\x08\x62indings\x18\x01 \x03(\x0b\x32\x18.tenantry.v1.RoleBinding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x0eRoleDefinition\x12\x1f\n\x04role\x18\x01 \x01(\x0e\x32\x11.tenantry.v1.Role\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bpermissions\x18\x03 \x03(\t\"\x1c\n\x1aListRoleDefinitionsRequest\"O\n\x1bListRoleDefinitionsResponse\x12\x30\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1b.tenantry.v1.RoleDefinition\"7\n\x12\x43heckAccessRequest\x12\x12\n\npermission\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"&\n\x13\x43heckAccessResponse\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\"\x0f\n\rWhoAmIRequest\"\xbf\x02\n\x0eWhoAmIResponse\x12\x0c\n\x04user\x18\x01 \x01(\t\x12*\n\x08\x62indings\x18\x02 \x03(\x0b\x32\x18.tenantry.v1.RoleBinding\x12\x10\n\x08token_id\x18\x03 \x01(\t\x12\x12\n\ntoken_name\x18\x04 \x01(\t\x12\x0f\n\x07session\x18\x05 \x01(\x08\x12\x1c\n\x14permissions_narrowed\x18\x06 \x01(\x08\x12\x13\n\x0bpermissions\x18\x07 \x03(\t\x12\x17\n\x0fowners_narrowed\x18\x08 \x01(\x08\x12\x0e\n\x06owners\x18\t \x03(\t\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xbf\x04\n\x0bRoleService\x12J\n\tGrantRole\x12\x1d.tenantry.v1.GrantRoleRequest\x1a\x1e.tenantry.v1.GrantRoleResponse\x12J\n\tIntroduce\x12\x1d.tenantry.v1.IntroduceRequest\x1a\x1e.tenantry.v1.IntroduceResponse\x12M\n\nRevokeRole\x12\x1e.tenantry.v1.RevokeRoleRequest\x1a\x1f.tenantry.v1.RevokeRoleResponse\x12J\n\tListRoles\x12\x1d.tenantry.v1.ListRolesRequest\x1a\x1e.tenantry.v1.ListRolesResponse\x12h\n\x13ListRoleDefinitions\x12\'.tenantry.v1.ListRoleDefinitionsRequest\x1a(.tenantry.v1.ListRoleDefinitionsResponse\x12P\n\x0b\x43heckAccess\x12\x1f.tenantry.v1.CheckAccessRequest\x1a .tenantry.v1.CheckAccessResponse\x12\x41\n\x06WhoAmI\x12\x1a.tenantry.v1.WhoAmIRequest\x1a\x1b.tenantry.v1.WhoAmIResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,31 +38,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLEBINDING']._serialized_start=162
   _globals['_ROLEBINDING']._serialized_end=374
   _globals['_GRANTROLEREQUEST']._serialized_start=376
-  _globals['_GRANTROLEREQUEST']._serialized_end=481
-  _globals['_GRANTROLERESPONSE']._serialized_start=483
-  _globals['_GRANTROLERESPONSE']._serialized_end=566
-  _globals['_REVOKEROLEREQUEST']._serialized_start=568
-  _globals['_REVOKEROLEREQUEST']._serialized_end=674
-  _globals['_REVOKEROLERESPONSE']._serialized_start=676
-  _globals['_REVOKEROLERESPONSE']._serialized_end=717
-  _globals['_LISTROLESREQUEST']._serialized_start=719
-  _globals['_LISTROLESREQUEST']._serialized_end=820
-  _globals['_LISTROLESRESPONSE']._serialized_start=822
-  _globals['_LISTROLESRESPONSE']._serialized_end=910
-  _globals['_ROLEDEFINITION']._serialized_start=912
-  _globals['_ROLEDEFINITION']._serialized_end=996
-  _globals['_LISTROLEDEFINITIONSREQUEST']._serialized_start=998
-  _globals['_LISTROLEDEFINITIONSREQUEST']._serialized_end=1026
-  _globals['_LISTROLEDEFINITIONSRESPONSE']._serialized_start=1028
-  _globals['_LISTROLEDEFINITIONSRESPONSE']._serialized_end=1107
-  _globals['_CHECKACCESSREQUEST']._serialized_start=1109
-  _globals['_CHECKACCESSREQUEST']._serialized_end=1164
-  _globals['_CHECKACCESSRESPONSE']._serialized_start=1166
-  _globals['_CHECKACCESSRESPONSE']._serialized_end=1204
-  _globals['_WHOAMIREQUEST']._serialized_start=1206
-  _globals['_WHOAMIREQUEST']._serialized_end=1221
-  _globals['_WHOAMIRESPONSE']._serialized_start=1224
-  _globals['_WHOAMIRESPONSE']._serialized_end=1543
-  _globals['_ROLESERVICE']._serialized_start=1546
-  _globals['_ROLESERVICE']._serialized_end=2045
+  _globals['_GRANTROLEREQUEST']._serialized_end=503
+  _globals['_INTRODUCEREQUEST']._serialized_start=505
+  _globals['_INTRODUCEREQUEST']._serialized_end=523
+  _globals['_INTRODUCERESPONSE']._serialized_start=525
+  _globals['_INTRODUCERESPONSE']._serialized_end=615
+  _globals['_GRANTROLERESPONSE']._serialized_start=617
+  _globals['_GRANTROLERESPONSE']._serialized_end=700
+  _globals['_REVOKEROLEREQUEST']._serialized_start=702
+  _globals['_REVOKEROLEREQUEST']._serialized_end=808
+  _globals['_REVOKEROLERESPONSE']._serialized_start=810
+  _globals['_REVOKEROLERESPONSE']._serialized_end=851
+  _globals['_LISTROLESREQUEST']._serialized_start=853
+  _globals['_LISTROLESREQUEST']._serialized_end=954
+  _globals['_LISTROLESRESPONSE']._serialized_start=956
+  _globals['_LISTROLESRESPONSE']._serialized_end=1044
+  _globals['_ROLEDEFINITION']._serialized_start=1046
+  _globals['_ROLEDEFINITION']._serialized_end=1130
+  _globals['_LISTROLEDEFINITIONSREQUEST']._serialized_start=1132
+  _globals['_LISTROLEDEFINITIONSREQUEST']._serialized_end=1160
+  _globals['_LISTROLEDEFINITIONSRESPONSE']._serialized_start=1162
+  _globals['_LISTROLEDEFINITIONSRESPONSE']._serialized_end=1241
+  _globals['_CHECKACCESSREQUEST']._serialized_start=1243
+  _globals['_CHECKACCESSREQUEST']._serialized_end=1298
+  _globals['_CHECKACCESSRESPONSE']._serialized_start=1300
+  _globals['_CHECKACCESSRESPONSE']._serialized_end=1338
+  _globals['_WHOAMIREQUEST']._serialized_start=1340
+  _globals['_WHOAMIREQUEST']._serialized_end=1355
+  _globals['_WHOAMIRESPONSE']._serialized_start=1358
+  _globals['_WHOAMIRESPONSE']._serialized_end=1677
+  _globals['_ROLESERVICE']._serialized_start=1680
+  _globals['_ROLESERVICE']._serialized_end=2255
 # @@protoc_insertion_point(module_scope)

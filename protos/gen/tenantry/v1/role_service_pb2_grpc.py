@@ -42,6 +42,11 @@ class RoleServiceStub:
                 request_serializer=tenantry_dot_v1_dot_role__service__pb2.GrantRoleRequest.SerializeToString,
                 response_deserializer=tenantry_dot_v1_dot_role__service__pb2.GrantRoleResponse.FromString,
                 _registered_method=True)
+        self.Introduce = channel.unary_unary(
+                '/tenantry.v1.RoleService/Introduce',
+                request_serializer=tenantry_dot_v1_dot_role__service__pb2.IntroduceRequest.SerializeToString,
+                response_deserializer=tenantry_dot_v1_dot_role__service__pb2.IntroduceResponse.FromString,
+                _registered_method=True)
         self.RevokeRole = channel.unary_unary(
                 '/tenantry.v1.RoleService/RevokeRole',
                 request_serializer=tenantry_dot_v1_dot_role__service__pb2.RevokeRoleRequest.SerializeToString,
@@ -77,9 +82,18 @@ class RoleServiceServicer:
 
     def GrantRole(self, request, context):
         """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there. Whom
-        the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found.
+        the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found,
+        unless the user has introduced himself (Introduce).
         Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (TENANT_NOT_FOUND, USER_NOT_FOUND, GROUP_NOT_FOUND) and PERMISSION_DENIED
         (NOT_ALLOWED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Introduce(self, request, context):
+        """A text by which whoever gets it can give the caller roles with GrantRole without knowing who else is a user: what somebody hands to the
+        administrator of a Tenant for a first role there. It opens nothing. Everybody who is signed in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +144,11 @@ def add_RoleServiceServicer_to_server(servicer, server):
                     servicer.GrantRole,
                     request_deserializer=tenantry_dot_v1_dot_role__service__pb2.GrantRoleRequest.FromString,
                     response_serializer=tenantry_dot_v1_dot_role__service__pb2.GrantRoleResponse.SerializeToString,
+            ),
+            'Introduce': grpc.unary_unary_rpc_method_handler(
+                    servicer.Introduce,
+                    request_deserializer=tenantry_dot_v1_dot_role__service__pb2.IntroduceRequest.FromString,
+                    response_serializer=tenantry_dot_v1_dot_role__service__pb2.IntroduceResponse.SerializeToString,
             ),
             'RevokeRole': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeRole,
@@ -187,6 +206,33 @@ class RoleService:
             '/tenantry.v1.RoleService/GrantRole',
             tenantry_dot_v1_dot_role__service__pb2.GrantRoleRequest.SerializeToString,
             tenantry_dot_v1_dot_role__service__pb2.GrantRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Introduce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantry.v1.RoleService/Introduce',
+            tenantry_dot_v1_dot_role__service__pb2.IntroduceRequest.SerializeToString,
+            tenantry_dot_v1_dot_role__service__pb2.IntroduceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,9 +38,14 @@ class RoleServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RoleServiceAsyncStub: ...
     GrantRole: _grpc.UnaryUnaryMultiCallable[_role_service_pb2.GrantRoleRequest, _role_service_pb2.GrantRoleResponse]
     """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there. Whom
-    the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found.
+    the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found,
+    unless the user has introduced himself (Introduce).
     Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (TENANT_NOT_FOUND, USER_NOT_FOUND, GROUP_NOT_FOUND) and PERMISSION_DENIED
     (NOT_ALLOWED).
+    """
+    Introduce: _grpc.UnaryUnaryMultiCallable[_role_service_pb2.IntroduceRequest, _role_service_pb2.IntroduceResponse]
+    """A text by which whoever gets it can give the caller roles with GrantRole without knowing who else is a user: what somebody hands to the
+    administrator of a Tenant for a first role there. It opens nothing. Everybody who is signed in.
     """
     RevokeRole: _grpc.UnaryUnaryMultiCallable[_role_service_pb2.RevokeRoleRequest, _role_service_pb2.RevokeRoleResponse]
     """Takes a role away; one that is not held is no failure. Needs what granting it needs. Fails as GrantRole does, and with
@@ -69,9 +74,14 @@ class RoleServiceAsyncStub(RoleServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GrantRole: _aio.UnaryUnaryMultiCallable[_role_service_pb2.GrantRoleRequest, _role_service_pb2.GrantRoleResponse]  # type: ignore[assignment]
     """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there. Whom
-    the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found.
+    the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found,
+    unless the user has introduced himself (Introduce).
     Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (TENANT_NOT_FOUND, USER_NOT_FOUND, GROUP_NOT_FOUND) and PERMISSION_DENIED
     (NOT_ALLOWED).
+    """
+    Introduce: _aio.UnaryUnaryMultiCallable[_role_service_pb2.IntroduceRequest, _role_service_pb2.IntroduceResponse]  # type: ignore[assignment]
+    """A text by which whoever gets it can give the caller roles with GrantRole without knowing who else is a user: what somebody hands to the
+    administrator of a Tenant for a first role there. It opens nothing. Everybody who is signed in.
     """
     RevokeRole: _aio.UnaryUnaryMultiCallable[_role_service_pb2.RevokeRoleRequest, _role_service_pb2.RevokeRoleResponse]  # type: ignore[assignment]
     """Takes a role away; one that is not held is no failure. Needs what granting it needs. Fails as GrantRole does, and with
@@ -103,9 +113,20 @@ class RoleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_role_service_pb2.GrantRoleResponse, _abc.Awaitable[_role_service_pb2.GrantRoleResponse]]:
         """Gives a role; one that is held already stays as it is. Needs role.write at the owner, and every right that the role gives there. Whom
-        the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found.
+        the caller does not know (UserService.ListUsers, or by a role at an owner where the caller has role.read or role.write) is not found,
+        unless the user has introduced himself (Introduce).
         Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (TENANT_NOT_FOUND, USER_NOT_FOUND, GROUP_NOT_FOUND) and PERMISSION_DENIED
         (NOT_ALLOWED).
+        """
+
+    @_abc_1.abstractmethod
+    def Introduce(
+        self,
+        request: _role_service_pb2.IntroduceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_role_service_pb2.IntroduceResponse, _abc.Awaitable[_role_service_pb2.IntroduceResponse]]:
+        """A text by which whoever gets it can give the caller roles with GrantRole without knowing who else is a user: what somebody hands to the
+        administrator of a Tenant for a first role there. It opens nothing. Everybody who is signed in.
         """
 
     @_abc_1.abstractmethod
