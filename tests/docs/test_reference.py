@@ -6,6 +6,8 @@ import pytest
 
 from tenantry.daemon import config as daemon_config
 from tenantry.daemon.domain.rules import LocalRule
+from tenantry.daemon.domain.tunnel_policy import TunnelPolicy
+from tenantry.daemon.tunnels import policy_settings
 from tenantry.master.config import KEYS
 from tenantry.master.domain.connectivity import Connectivity
 from tenantry.master.domain.records import NewRecord, StreamName
@@ -15,7 +17,7 @@ from tenantry.master.operations.actors import SYSTEM
 from tenantry.protocol.failures import TenantNotFound
 from tenantry.protocol.messages import AlertRecord, NotificationLevel, NotificationRecord, Severity, TenantState
 from tests.docs.shell import REPOSITORY
-from tests.tooling.reference.daemon_settings import RULE_FIELDS, SETTINGS
+from tests.tooling.reference.daemon_settings import ENTRY, POLICY, RULE_FIELDS, SETTINGS
 from tests.tooling.reference.master_settings import MEANING
 from tests.tooling.reference.pages import PAGES
 from tests.tooling.reference.streams import FIELDS
@@ -43,6 +45,14 @@ def test_every_setting_is_explained() -> None:
     assert set(daemon_config._READERS) == set(SETTINGS)
     assert {variable: key for key, (_, _, variable) in SETTINGS.items() if variable} == daemon_config._ENVIRONMENT
     assert {field.name for field in dataclasses.fields(LocalRule) if field.init} == set(RULE_FIELDS)
+    assert set(policy_settings._READERS) == set(POLICY)
+    assert set(policy_settings._ENTRY_KEYS) == set(ENTRY)
+    given = {key: default for key, (_, _, default) in POLICY.items() if default not in ("", "always", "the machine's")}
+    words = {"true": True, "false": False}
+    stated = policy_settings.read_policy(
+        {key: int(text) if text.isdigit() else words.get(text, text) for key, text in given.items()}
+    )
+    assert stated == TunnelPolicy()
 
 
 @pytest.mark.parametrize("record", WRITTEN, ids=lambda record: record.stream.value)

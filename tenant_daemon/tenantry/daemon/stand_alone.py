@@ -21,6 +21,7 @@ from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.measuring import Measuring, leased_folder, loop_factory
 from tenantry.daemon.operations.standing_alone import LicenceWatch, settle_for_ever
 from tenantry.daemon.spool.keeping import SpoolSettings
+from tenantry.daemon.tunnels.orders import TunnelOrders
 from tenantry.process.files import private_directory
 from tenantry.protocol.licences import Licence, LicenceKind
 from tenantry.protocol.messages import TenantState
@@ -58,6 +59,7 @@ class StandAloneDaemon:
             "leave": self._leave,
             "notify": measuring.notify,
             "records": measuring.read_records,
+            **TunnelOrders(None).handlers,
         }
         await measuring.conduct.enter_state(TenantState.ACTIVE, "stand-alone")
         async with measuring.spool.opened(), serve_control(self.data, handlers), self.console.served():

@@ -18,6 +18,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "a loopback address with a port (0 takes a free one): 127.0.0.1:7450, [::1]:7450; or off",
         "TENANTRY_DAEMON_CONSOLE_LISTEN",
     ),
+    "tunnels_policy": (
+        "the [policy for tunnels](#policy-for-tunnels); `off`: this daemon takes none",
+        "an absolute path, or off",
+        "TENANTRY_DAEMON_TUNNELS_POLICY",
+    ),
     "spool.quota": ("how large the spool may become", "a size, at least 1MiB", "TENANTRY_DAEMON_SPOOL_QUOTA"),
     "spool.tail": (
         "how much of what was acknowledged is kept for a Master that is restored from a backup",
@@ -44,6 +49,39 @@ RULE_FIELDS: dict[str, str] = {
     "enabled": "`false` turns it off",
 }
 """Each is compared with the code by `tests/docs/test_reference.py`."""
+POLICY: dict[str, tuple[str, str, str]] = {
+    "allow": ("where tunnels may lead: entries, as below", "tables: `[[allow]]`", ""),
+    "console": ("whether the daemon's local console may be reached", "true or false", "true"),
+    "hours": (
+        "when there may be tunnels; one that is open ends with them",
+        'a list such as ["Mon-Fri 08:00-18:00", "Sat"]',
+        "always",
+    ),
+    "time_zone": ("of `hours`", "a name such as Europe/Berlin", "the machine's"),
+    "longest": ("after which time a tunnel ends", "a duration, 1s to 7d", "8h"),
+    "idle": ("after which time without a byte a tunnel ends", "a duration, 1s to 1d", "1h"),
+    "tunnels": ("how many there may be at a time", "0 to 1000", "16"),
+    "connections": ("how many through one tunnel at a time", "0 to 10000", "256"),
+    "dials_per_minute": ("how many may be opened in a minute, by all together", "0 to 1000000", "6000"),
+    "consent": ("whether somebody at this machine has to say yes to a tunnel", "always, never", "never"),
+    "consent_within": ("after which time that is a no", "a duration, 1s to 1h", "2m"),
+    "reason": ("whether operators have to say why", "required, optional", "optional"),
+    "recording": (
+        "a folder for what goes through connections, in files of mode 0600",
+        "an absolute path, or off",
+        "off",
+    ),
+    "recording_limit": ("how much all recordings may take; the oldest give way", "a size in MiB or GiB", "1GiB"),
+}
+ENTRY: dict[str, tuple[str, str]] = {
+    "host": (
+        "which name, address or network",
+        "`db.example`, `*.example`, `10.1.2.3`, `10.0.0.0/8`, `fd00::/8`; needed",
+    ),
+    "ports": ("which ports", '`[22, "8000-8100"]` or `"all"`; needed'),
+    "within": ("where the addresses of a name have to lie", "a list of networks; none: anywhere that is not special"),
+    "consent": ("as above, for this entry alone", "always, never"),
+}
 
 
 def render() -> str:
@@ -57,6 +95,11 @@ def render() -> str:
         table(["field", "what", "default"], _fields()),
         "Built in:",
         table(["name", "metric", "fires at", "over at", "for", "severity", "on"], map(_rule, BUILT_IN_RULES)),
+        "## Policy for tunnels",
+        _POLICY,
+        table(["key", "for", "expected", "default"], [[code(key), *words] for key, words in POLICY.items()]),
+        "An entry of `allow`:",
+        table(["key", "for", "expected"], [[code(key), *words] for key, words in ENTRY.items()]),
         "## Probes",
         _PROBES,
         table(["name", "every"], _probes()),
@@ -88,6 +131,21 @@ for_s = 300
 severity = "medium"
 ```
 """
+_POLICY = """
+A TOML file of its own: `tunnels_policy`, by default `tunnels.toml` beside the settings. It belongs to root or the daemon's
+user, and nobody else may write to it. Without a file the local console is allowed and nothing else. It is read anew when it
+has changed, and a change counts for what is open within five seconds. Unknown keys are errors, and then nothing is allowed.
+
+Special addresses (loopback, link-local, where clouds keep metadata, multicast, reserved ones, and the Master's own) count
+only where an entry is no wider than they are: `0.0.0.0/0` does not mean `127.0.0.1`. `localhost` means 127.0.0.1. A name
+that is not listed is not resolved. Of one that is, every address has to be allowed. `tenantry-daemon tunnels check
+[HOST:PORT …]` says what the file means.
+
+What happened is in the folder `tunnels` of the data folder: `tunnels.jsonl` (who, why, where to) and `connections.jsonl`
+(each connection, with its bytes), at most five files of 4 MiB each; `tenantry-daemon tunnels log` prints them. A recording
+begins with a line of JSON; then come direction (`>` to the target, `<` from it), milliseconds since its begin (8 bytes),
+length (4 bytes, big-endian both) and the bytes. A connection whose recording fails, or finds no room, is ended.
+"""
 _PROBES = """
 `tenantry-daemon probe NAME` shows what a probe measures here and now. Another distribution adds probes by entry points of the
 group `tenantry.probes`.
@@ -100,6 +158,7 @@ def _settings() -> list[list[str]]:
         "data": str(default.data),
         "log_level": default.log_level,
         "console_listen": join_address(DEFAULT_CONSOLE.host, DEFAULT_CONSOLE.port),
+        "tunnels_policy": str(default.tunnels_policy.path) if default.tunnels_policy is not None else "off",
         "spool.quota": f"{default.spool.quota >> 20}MiB",
         "spool.tail": f"{default.spool.tail >> 20}MiB",
         "spool.tail_age": f"{default.spool.tail_age_ms // 60_000}m",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import resource
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -29,6 +31,13 @@ MOST_DIALS: Final = 512
 """That are being proven, judged and dialled at a time; what comes beyond is refused at once."""
 
 
+MOST_FILES: Final = 16_384
+_OWN_FILES: Final = 256
+"""Of the spool, the probes, the link: no tunnel may take them."""
+_FILES_EACH: Final = 3
+"""A connection to the console takes two, and a recording one."""
+
+
 class Dials:
     """Connections through the tunnels of ``held``."""
 
@@ -51,6 +60,18 @@ class Dials:
         self._used = used
         self._rate = Rate(time.monotonic)
         self._dialling = 0
+        self._most = _OWN_FILES // _FILES_EACH
+
+    def make_room(self) -> None:
+        """Let this process open as many files as the system allows, within reason; so many connections there may be."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+                soft = wanted
+        files = MOST_FILES if soft == resource.RLIM_INFINITY else soft
+        self._most = max(_OWN_FILES, files - _OWN_FILES) // _FILES_EACH
 
     async def take(self, token: str) -> None:
         """Carry the connection of a ticket from its dial to its end."""
@@ -108,6 +129,8 @@ class Dials:
             raise DialFailed(TunnelEnd.HOURS)
         if len(held.connections) >= policy.connections:
             raise DialFailed(TunnelEnd.LIMIT, "too many connections through this tunnel")
+        if sum(len(one.connections) for one in self._held.values()) >= self._most:
+            raise DialFailed(TunnelEnd.LIMIT, "too many connections through tunnels at this machine")
         if not self._rate.take(policy.dials_per_minute):
             raise DialFailed(TunnelEnd.LIMIT, "too many connections in a minute")
         connection = Connection(ticket.nonce, ticket.target, now_ms(), asyncio.current_task())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tenantry.daemon.domain.failures import TunnelsOff
-from tenantry.daemon.tunnels.serving import Tunnels
+
+if TYPE_CHECKING:
+    from tenantry.daemon.tunnels.serving import Tunnels  # a daemon without a Master does not load it
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 

@@ -33,7 +33,7 @@ from tenantry.protocol.tunnels.papers import Grant, UsedOnce, accept_grant, deco
 _log = structlog.get_logger(__name__)
 
 MOST_OFFERS: Final = 32
-OFFERS_PER_MINUTE: Final = 60
+OFFERS_PER_MINUTE: Final = 600
 UNLINKED_S: Final = 60.0
 """So long a tunnel without connections outlives the link."""
 LINGER_S: Final = 30.0
@@ -79,6 +79,7 @@ class Tunnels:
 
     async def run(self) -> None:
         """Serve tunnels until cancelled; then all of them are over."""
+        self._dials.make_room()
         async with asyncio.TaskGroup() as logs:
             writing = [logs.create_task(one.run()) for one in (self._log, self._connection_log)]
             try:
