@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from operator import lt
 from typing import Any, Final
 
 HASH_BYTES: Final = 32
@@ -97,6 +98,8 @@ def check_order(first: int, before: int, positions: Sequence[int]) -> Finding | 
 
     ``first`` is the number of the first record, ``before`` the position of the one before it.
     """
+    if not positions or (positions[0] > before and all(map(lt, positions, positions[1:]))):
+        return None  # as always: quicker than looking where
     for place, position in enumerate(positions):
         if position <= before:
             return Finding(Fault.ORDER, first + place, "in its stream it stands before a record that came before it")

@@ -62,10 +62,12 @@ def verify_chain(
     after = state.anchor.sequence
     last, position = state.tip.sequence, 0
     order: Finding | None = None
+    beginning: list[bytes] = []
     while order is None and walker.finding is None:
         (records, hashes, positions), sequences = audit.read_raw(after, last, PAGE)
         if not records:
             break
+        beginning = beginning or records[:1]
         order = check_order(after + 1, position, positions)
         if sequences != (after + 1, after + len(records)):
             walker.take(records, hashes)
@@ -85,7 +87,7 @@ def verify_chain(
         finding = Finding(Fault.HEAD, state.anchor.sequence, "no signed head proves the link at which the chain begins")
     if finding is None and state.anchor.sequence == 0:
         # Nothing was erased: then it is known with what the chain begins.
-        finding = check_beginning(audit.read(0, last, 1).records)
+        finding = check_beginning(beginning)
     within = range(state.anchor.sequence, walker.sequence + 1)
     from_elsewhere = max((head.sequence for head in foreign if head.sequence in within), default=0)
     met = max((head.sequence for head in heads if head.sequence in within), default=0)
