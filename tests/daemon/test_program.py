@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_WRONG_STATE
+from tenantry.daemon.link.heads import HeadArchive
+from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_UNPROVEN, EXIT_UNREACHABLE, EXIT_USAGE, EXIT_WRONG_STATE
 from tenantry.protocol.messages import Configuration, GoodbyeReason, Stream, TenantState
 from tenantry.transport.records import decode_frame, decode_notification
 from tests.daemon.fake_master import KEY, FakeMaster, make_master, serve
@@ -128,6 +129,21 @@ async def test_a_life_from_join_to_leave(tmp_path: Path, master: FakeMaster) -> 
     code, output = await call("status", "--data", str(folder))
     assert code == EXIT_UNREACHABLE
     assert "not running" in output
+
+
+async def test_an_audit_of_which_nothing_was_witnessed_is_not_proven(tmp_path: Path, master: FakeMaster) -> None:
+    """No head has come yet: nothing is wrong, and nothing vouches for the Master's audit; what was found later is in the status."""
+    folder = await joined(tmp_path, master)
+    code, output = await call("audit", "verify", "--offline", "--data", str(folder))
+    assert (code, "nothing yet" in output) == (EXIT_UNPROVEN, True)
+    HeadArchive(folder).note_verification("record 7: record altered; why", 1)
+    async with started(folder):
+        await master.until(lambda: len(master.rows(Stream.METRICS)) >= 1)
+        shown = await look_at_console(folder)
+    code, output = await call("status", "--data", str(folder))
+    assert code == EXIT_UNREACHABLE
+    for text in (shown["audit"]["detail"], output):
+        assert "`tenantry-daemon audit verify` found: record 7: record altered; why" in text
 
 
 async def test_maintenance_collects_nothing(tmp_path: Path, master: FakeMaster) -> None:
