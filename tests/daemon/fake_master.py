@@ -41,6 +41,8 @@ from tenantry.protocol.messages import (
     Stream,
     TenantState,
     TrustReport,
+    TunnelReport,
+    TunnelsHeld,
 )
 from tenantry.transport.daemon_messages import decode_from_daemon
 from tenantry.transport.master_messages import encode_from_master
@@ -96,6 +98,7 @@ class FakeMaster:
     enrolments: list[bytes] = field(default_factory=list)
     incarnation: int = 0
     connected: int = 0
+    tunnel_news: list[TunnelReport | TunnelsHeld] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     pushes: list[asyncio.Queue[FromMaster | Failure | None]] = field(default_factory=list)
 
@@ -222,6 +225,8 @@ class _Links(LinkServiceServicer):
                 case Goodbye():
                     master.goodbyes.append(message)
                     queue.put_nowait(None)
+                case TunnelReport() | TunnelsHeld():
+                    master.tunnel_news.append(message)
                 case Begin():
                     pass
             await master.notice()

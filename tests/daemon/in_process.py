@@ -14,6 +14,7 @@ from tenantry.daemon.domain.spooling import Deposit, Entry
 from tenantry.daemon.link.enrolment import JoinOrder, join
 from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.link.keeper import LinkKeeper
+from tenantry.daemon.link.tunnel_news import TunnelDesk
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.spool.keeping import SpoolSettings
 from tenantry.daemon.spool.spool import Spool
@@ -65,7 +66,9 @@ async def joined(path: Path, master: FakeMaster) -> IdentityFolder:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: IdentityFolder, settings: SpoolSettings = SPOOL) -> AsyncIterator[RunningLink]:
+async def running(
+    folder: IdentityFolder, settings: SpoolSettings = SPOOL, tunnels: TunnelDesk | None = None
+) -> AsyncIterator[RunningLink]:
     """The link of a joined folder, kept up until the end."""
     identity = folder.load()
     spool = Spool(folder.folder, identity.guid, settings)
@@ -81,6 +84,7 @@ async def running(folder: IdentityFolder, settings: SpoolSettings = SPOOL) -> As
         host_name="host",
         chance=random.Random(1),
         on_change=changed.set,
+        tunnels=tunnels,
     )
     link = RunningLink(folder, spool, conduct, keeper, changed)
 
