@@ -15,7 +15,7 @@ from tenantry.master.operations.audit_calls import REFUSALS_PER_MINUTE
 from tenantry.master.rpc.refusal_lines import LINES_PER_MINUTE
 from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import NotAllowed, NotSignedIn, RuleNotFound, TenantNotFound
-from tenantry.v1 import rule_service_pb2, stream_service_pb2, tenant_pb2
+from tenantry.v1 import link_service_pb2, link_service_pb2_grpc, rule_service_pb2, stream_service_pb2, tenant_pb2
 from tenantry.v1 import tenant_service_pb2 as tenants
 from tests.master.rpc.test_rule_service import busy_rule
 from tests.servers.deadlines import eventually
@@ -23,7 +23,7 @@ from tests.servers.master import MasterProcess, running_master
 from tests.servers.operating import STUBS, call, read_records
 from tests.servers.people import Person, call_as, make_person
 from tests.servers.refusals import refused
-from tests.servers.wire_tenant import create_tenant
+from tests.servers.wire_tenant import create_tenant, enrolled
 
 FLOOD = REFUSALS_PER_MINUTE + 40
 
@@ -80,6 +80,21 @@ async def test_the_administrator_of_a_tenant_sees_who_was_refused_there(master: 
     assert (found[0]["outcome"], found[0]["failure"]) == ("refused", "TENANT_NOT_FOUND")
     assert found[0]["address"].startswith("127.0.0.1:")
     assert len(found[0]["request_id"]) == 16
+
+
+async def test_the_tenant_proves_by_itself_who_was_refused_there(master: MasterProcess) -> None:
+    """Its daemon gets the record with its content, in the chain of which others get digests alone."""
+    tenant = await enrolled(master, secrets.token_hex(6))
+    _, stranger = await company(master, "TENANT_ADMINISTRATOR")
+    async with master.api_channel() as channel:
+        with refused(TenantNotFound):
+            request = tenants.MaintainTenantRequest(guid=tenant.guid, reason="test")
+            await call_as(channel, stranger, "TenantService", "MaintainTenant", request)
+    async with master.link_channel(tenant.key, tenant.chain) as link:
+        asked = link_service_pb2_grpc.LinkServiceStub(link).ReadAuditProof(link_service_pb2.ReadAuditProofRequest())
+        own = [json.loads(record) async for part in asked for record in part.own_records]
+    (found,) = [one for one in own if one["fields"]["action"] == "MaintainTenant"]
+    assert (found["tenant"], found["fields"]["actor"]) == (tenant.guid, actor_of(stranger))
 
 
 async def test_who_is_refused_learns_nothing_from_it(master: MasterProcess) -> None:
