@@ -16,6 +16,7 @@ from tenantry.master.sql.tenants import NewTenant
 from tenantry.master.sql.wall import INSIDE
 from tenantry.protocol.messages import Configuration
 from tests.servers.postgres import make_database
+from tests.servers.stores import empty_store
 
 NOW = 1_700_000_000_000
 
@@ -33,7 +34,7 @@ def emptied_postgres(postgres_dsn: str) -> str:
 def dsn(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store without data that nobody has open."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/master.db"
+        return empty_store(tmp_path)
     found = str(request.getfixturevalue("emptied_postgres"))
     engine = make_engine(parse_dsn(found))
     with engine.execution_options(**INSIDE).begin() as connection:

@@ -7,12 +7,13 @@ import pytest
 
 from tenantry.master.sql.database import Database
 from tests.master.operations.stored_metrics import register_tenants
+from tests.servers.stores import empty_store
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """An open store on SQLite with Tenants 1 to 3 and two layouts."""
-    with Database.open(f"sqlite:///{tmp_path}/master.db") as opened:
+    with Database.open(empty_store(tmp_path)) as opened:
         register_tenants(opened)
         yield opened
 

@@ -39,6 +39,7 @@ from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import TenantState
 from tests.master.operations.at_work import NOW
 from tests.master.operations.stored_metrics import guid_of, register_tenants
+from tests.servers.stores import empty_store
 
 ALICE = Actor("operator", "alice")
 TOLERANCE_MS = 600_000
@@ -145,7 +146,7 @@ class Rig:
 @pytest.fixture
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """Two active Tenants and the layouts, no rule."""
-    yield from open_rig(f"sqlite:///{tmp_path_factory.mktemp('rig')}/master.db")
+    yield from open_rig(empty_store(tmp_path_factory.mktemp("rig")))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -601,7 +602,7 @@ def test_it_finds_what_a_naive_evaluator_finds(
     clear_for_ms: int,
 ) -> None:
     """The same alerts for the same series, however the ticks are spread over frames and commits."""
-    for rig in open_rig(f"sqlite:///{tmp_path_factory.mktemp('naive')}/master.db"):
+    for rig in open_rig(empty_store(tmp_path_factory.mktemp("naive"))):
         rig.together = together
         rig.rule(disk_rule(for_ms=for_ms, clear_for_ms=clear_for_ms))
         threshold = Threshold(">=", 0.9, 0.9 - 0.1, for_ms, clear_for_ms)

@@ -21,12 +21,13 @@ from tenantry.protocol.messages import TenantState
 from tests.master.operations.at_work import NOW
 from tests.master.operations.stored_metrics import guid_of
 from tests.master.operations.test_evaluating import ALICE, MANY, Rig, disk_rule, open_rig
+from tests.servers.stores import empty_store
 
 
 @pytest.fixture
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """Two active Tenants and the layouts, no rule."""
-    yield from open_rig(f"sqlite:///{tmp_path_factory.mktemp('rig')}/master.db")
+    yield from open_rig(empty_store(tmp_path_factory.mktemp("rig")))
 
 
 def turn(rig: Rig, uid: str, active: bool) -> None:
@@ -164,7 +165,7 @@ def test_each_rule_finds_what_a_naive_evaluator_finds(
     tmp_path_factory: pytest.TempPathFactory, steps: list[list[tuple[int, list[tuple[int, float]]]] | str]
 ) -> None:
     """However rules of the main tenant and of two Tenants are enabled and disabled between commits."""
-    for rig in open_rig(f"sqlite:///{tmp_path_factory.mktemp('naive')}/master.db"):
+    for rig in open_rig(empty_store(tmp_path_factory.mktemp("naive"))):
         for name, owner in OWNERS.items():
             with rig.database.write() as transaction:
                 create_rule(transaction, ALICE, disk_rule(name), owner=owner, uid=name, now_ms=NOW)

@@ -29,6 +29,7 @@ from tenantry.transport.statuses import failure_of, failure_to_status
 from tenantry.v1 import link_service_pb2, stream_service_pb2_grpc
 from tenantry.v1 import stream_service_pb2 as pb
 from tests.master.operations.stored_metrics import NAN, commit, frame, guid_of, register_tenants
+from tests.servers.stores import empty_store
 
 DEADLINE_S = 60
 EVERYTHING = Access(frozenset(Permission))
@@ -88,7 +89,7 @@ class Served:
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     """The service on loopback over a store with three Tenants."""
-    with Database.open(f"sqlite:///{tmp_path}/master.db") as database:
+    with Database.open(empty_store(tmp_path)) as database:
         register_tenants(database)
         hub = StreamHub()
         visibility = Visibility(TenantRegister())
