@@ -18,9 +18,11 @@ from google.rpc import error_details_pb2
 from tenantry.master.rpc.callers import BROUGHT_FOR
 from tenantry.protocol.failures import SignInRefused, TooManyAttempts
 from tenantry.v1 import role_service_pb2, session_service_pb2, tenant_service_pb2, user_service_pb2
+from tests.servers.deadlines import eventually
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.operating import STUBS, read_records
 from tests.servers.people import grant
+from tests.servers.scraping import scrape
 from tests.servers.signing_in import PASSWORD, new_user
 from tests.servers.source_addresses import fresh_address
 
@@ -34,7 +36,8 @@ FORGED = "203.0.113.9"
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master with the console's listener."""
-    with running_master(tmp_path_factory.mktemp("console"), "console_listen=127.0.0.1:0") as running:
+    settings = ("console_listen=127.0.0.1:0", "monitoring_listen=127.0.0.1:0")
+    with running_master(tmp_path_factory.mktemp("console"), *settings) as running:
         yield running
 
 
@@ -169,6 +172,27 @@ async def test_the_proof_of_a_sign_in_is_in_a_cookie_of_its_own(master: MasterPr
             assert (await signed_in(console, master, name)).status_code == 200
         reasons = sorted(reason(task.result().json()) for task in guesses)
         assert reasons == [SignInRefused.reason] * 5 + [TooManyAttempts.reason], "one waits for a turn, one is refused"
+
+
+async def test_connections_of_browsers_are_counted_apart(master: MasterProcess) -> None:
+    """As many as there are, of HTTP/2 and of HTTP/1.1, whatever they ask for; none of links or of callers of the API."""
+
+    async def counted(expected: int) -> None:
+        assert master.monitoring_address is not None
+        address = master.monitoring_address
+
+        async def look() -> bool:
+            page = await asyncio.to_thread(scrape, address)
+            return f"tenantry_master_console_connections_open {expected}.0\n" in page
+
+        await eventually(look, f"{expected} connections of browsers")
+
+    await counted(0)
+    async with client(master) as first, client(master, http2=False) as second, client(master) as third:
+        for console in (first, second, third, first):
+            await console.get("/")
+        await counted(3)
+    await counted(0)
 
 
 async def test_only_the_cookie_says_who_calls(master: MasterProcess) -> None:

@@ -15,7 +15,7 @@ from tenantry.master.console.application import Console
 from tenantry.master.console.certificate import CertificateFiles, IssuedCertificate, ShownCertificate
 from tenantry.master.console.forwarding import Forwarder, methods_of
 from tenantry.master.console.pages import BUILT, Pages
-from tenantry.master.console.serving import bind, serving
+from tenantry.master.console.serving import Connections, bind, serving
 from tenantry.master.rpc.listeners import API_SERVICES, ListenFailed
 from tenantry.protocol.joining import join_address
 
@@ -50,6 +50,8 @@ class ConsoleListener:
         self.returns = tuple(_origin(host, port) + RETURN_PATH for host in config.public_hosts)
         """Where browsers may come back to from the OpenID provider."""
         self._pages = Pages(BUILT, openid_issuer=config.openid.issuer)
+        self._connections = Connections()
+        core.metrics.watch_console(connections=lambda: self._connections.open)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -60,7 +62,7 @@ class ConsoleListener:
         forwarder = Forwarder(self._target)
         with self._folder:
             try:
-                async with serving(Console(self._pages, forwarder, methods), self._bound, self._tls):
+                async with serving(Console(self._pages, forwarder, methods), self._bound, self._tls, self._connections):
                     yield
             finally:
                 await forwarder.close()

@@ -59,9 +59,7 @@ class Console:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-        elif scope["type"] == "http":
+        if scope["type"] == "http":
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -282,10 +280,3 @@ async def _reply(send: Send, status: int, body: bytes, fields: Fields) -> None:
 async def _reply_error(send: Send, status: int, ending: Ending, fields: Fields = ()) -> None:
     body = json.dumps(ending.as_json()).encode()
     await _reply(send, status, body, (("content-type", connect.ERROR), *NOT_KEPT, *fields))
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """The server's own beginning and end, in which there is nothing to do."""
-    while (message := await receive())["type"] != "lifespan.shutdown":
-        await send({"type": f"{message['type']}.complete"})
-    await send({"type": "lifespan.shutdown.complete"})

@@ -8,8 +8,10 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from hypercorn.asyncio import serve
-from hypercorn.config import Config, Sockets
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.utils import wrap_app
 from typing_extensions import override
 
 BACKLOG: Final = 256
@@ -22,33 +24,16 @@ GRACE_S: Final = 1.0
 """How long connections may take to close: browsers leave them open until TLS itself gives up."""
 
 
-class _OneSocket(Config):
-    """Settings of a server on a socket that is bound, with a TLS context that is made."""
-
-    def __init__(self, bound: socket.socket, tls: ssl.SSLContext) -> None:
-        self._bound = bound
-        self._tls = tls
-        self.backlog = BACKLOG
-        self.ssl_handshake_timeout = HANDSHAKE_S
-        self.keep_alive_timeout = IDLE_S
-        self.h2_max_concurrent_streams = STREAMS
-        self.graceful_timeout = GRACE_S
-        self.include_server_header = False
-        self.errorlog = logging.getLogger("tenantry.console")
-        self.errorlog.setLevel(logging.WARNING)
-        self.accesslog = None
-
-    @property
-    def ssl_enabled(self) -> bool:
-        return True
-
-    @override
-    def create_ssl_context(self) -> ssl.SSLContext:
-        return self._tls
-
-    @override
-    def create_sockets(self) -> Sockets:
-        return Sockets([self._bound], [], [])
+def _settings() -> Config:
+    """Those of each connection."""
+    config = Config()
+    config.keep_alive_timeout = IDLE_S
+    config.h2_max_concurrent_streams = STREAMS
+    config.include_server_header = False
+    config.errorlog = logging.getLogger("tenantry.console")
+    config.errorlog.setLevel(logging.WARNING)
+    config.accesslog = None
+    return config
 
 
 class _EndsOfConnections(logging.Filter):
@@ -88,17 +73,55 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+class Connections:
+    """The connections of browsers that are past their TLS handshake."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def open(self) -> int:
+        """How many there are now. May be asked from any thread."""
+        return len(self._tasks)
+
+    def note(self) -> None:
+        """The task that calls this is one, until it ends."""
+        task: asyncio.Task[Any] | None = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def end(self, within_s: float) -> None:
+        """Wait so long until they have closed by themselves, and break off what is left."""
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=within_s)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+
 @contextlib.asynccontextmanager
-async def serving(application: Any, bound: socket.socket, tls: ssl.SSLContext) -> AsyncIterator[None]:
+async def serving(
+    application: Any, bound: socket.socket, tls: ssl.SSLContext, connections: Connections
+) -> AsyncIterator[None]:
     """Answer on this socket until the block ends; what is being answered then has `GRACE_S`. Closes the socket."""
-    stopped = asyncio.Event()
-    config = _OneSocket(bound, tls)
+    config, context, loop = _settings(), WorkerContext(None), asyncio.get_running_loop()
+    app = wrap_app(application, config.wsgi_max_body_size, "asgi")
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.note()
+        await TCPServer(app, loop, config, context, {}, reader, writer)
+
     # For good: the last of those callbacks are called when all else has ended.
     logging.getLogger("asyncio").addFilter(_ENDS)
     with bound:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(serve(application, config, shutdown_trigger=stopped.wait, mode="asgi"))
-            try:
-                yield
-            finally:
-                stopped.set()
+        # Hypercorn's own loop around this counts nothing.
+        server = await asyncio.start_server(
+            connected, sock=bound, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=HANDSHAKE_S
+        )
+        try:
+            yield
+        finally:
+            await context.terminated.set()
+            server.close()
+            await connections.end(GRACE_S)

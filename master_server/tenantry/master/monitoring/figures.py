@@ -95,6 +95,9 @@ class MasterMetrics:
         self._build_store()
         self._build_register()
         self._build_tunnels()
+        self._browsers = self._gauge(
+            "console_connections_open", "Connections of browsers to the web console, past their TLS handshake"
+        )
 
     # --- links ------------------------------------------------------------------------------------------------------------
 
@@ -287,6 +290,10 @@ class MasterMetrics:
         """Ask these functions at each scrape, as `watch` does."""
         self._tunnels_open.set_function(lambda: float(tunnels()))
         self._connections_open.set_function(lambda: float(connections()))
+
+    def watch_console(self, *, connections: Callable[[], int]) -> None:
+        """Ask this function at each scrape, as `watch` does."""
+        self._browsers.set_function(lambda: float(connections()))
 
     def watch(self, *, links: Callable[[], int], queued_bytes: Callable[[], int]) -> None:
         """Ask these functions at each scrape; they are called in another thread and must not block."""
