@@ -251,6 +251,21 @@ def test_what_nobody_vouches_for_is_said(scene: Scene) -> None:
     assert (shown.shown_to, shown.proven_to) == (scene.states[1][0], scene.states[-1][0])
 
 
+def test_what_retention_has_erased_is_no_finding(scene: Scene) -> None:
+    """The rest is sound from the link on that a head proves; where nothing is left, nobody vouches for anything."""
+    with scene.engine.connect() as connection:
+        transaction = Transaction(connection, ChangeLog())
+        later = NOW + RECORDS + 1
+        erased = transaction.audit.erase_before(later, 10)
+        rest = verify_chain(transaction, HISTORY, scene.prove)
+        transaction.audit.erase_before(later, RECORDS)
+        nothing = verify_chain(transaction, HISTORY, scene.prove)
+        connection.rollback()
+    assert erased == 10
+    assert (rest.sound, rest.state.anchor.sequence, rest.vouching) == (True, 10, Vouching.OWN)
+    assert (nothing.state.anchor.sequence, nothing.vouching) == (RECORDS, Vouching.NOBODY)
+
+
 def test_a_witness_judges_as_its_rules_say() -> None:
     """Forward is fine; back, sideways, another instance and a history that was left are not; a declared restore is."""
 
