@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any, Final, cast
-
-import grpc.aio
-from grpc._cython import cygrpc  # type: ignore[attr-defined]
+from typing import Final
 
 from tenantry.cli.connection import Master
 from tenantry.cli.troubles import ConnectionBroken, DeadlineExceeded
 from tenantry.cli.tunnels.holding import Leave
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, Budget
-from tenantry.protocol.tunnels.connection import EndLimits
 from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.targets import Target
 from tenantry.protocol.tunnels.watch import Side
-from tenantry.transport.tunnel_ends import EndReport, relay_socket
+from tenantry.transport.tunnel_ends import EndReport, SocketEnd
+from tenantry.transport.tunnel_streams import TunnelStream
 from tenantry.v1 import tunnel_pb2 as pb
 from tenantry.v1 import tunnel_relay_service_pb2 as relay_pb
 
-METHOD: Final = "/tenantry.v1.TunnelRelayService/Dial"
 DIAL_S: Final = 60.0
 """Far longer than a Master waits for a Tenant, and a Tenant for a target."""
 _budget: Final = Budget()
 
 
 class Connection:
-    """A connection to a target: the stream of frames that `relay_socket` reads from and writes to. To be made in a running loop."""
+    """A connection to a target: the stream of frames that a `SocketEnd` reads from and writes to. To be made in a running loop."""
 
     def __init__(self, master: Master, leave: Leave, target: Target) -> None:
         self._master = master
@@ -39,14 +35,15 @@ class Connection:
             target=pb.TunnelTarget(host=target.host, port=target.port),
             window=FIRST_WINDOW,
         )
-        # Frames are made and read elsewhere, for speed: what passes here is bytes.
-        self._call: Any = leave.channel.stream_stream(METHOD)()
+        self._stream = TunnelStream(leave.channel, "Dial")
         self._guard = asyncio.get_running_loop().call_later(DIAL_S, self._give_up)
         self._window: int | None = None
         self._late = False
-        self._ended: grpc.aio.AioRpcError | None = None
-        self.cut = False
+
+    @property
+    def cut(self) -> bool:
         """Whether it was cut off because the tunnel is over: that says why."""
+        return self._stream.cut and not self._late
 
     async def joined(self) -> None:
         """Wait until the target has taken the connection.
@@ -73,15 +70,8 @@ class Connection:
         try:
             if self._window is None:
                 await self._send_begin()
-            report = await relay_socket(
-                here,
-                self,
-                side=Side.OPERATOR,
-                peer_window=self._window,
-                own_window=FIRST_WINDOW,
-                limits=EndLimits(),
-                budget=_budget,
-            )
+            end = SocketEnd(here, self, side=Side.OPERATOR, budget=_budget, peer_window=self._window)
+            report = await end.run()
         finally:
             self.close()
         if report.end is TunnelEnd.FINISHED:
@@ -91,58 +81,30 @@ class Connection:
     def close(self) -> None:
         """Give it up."""
         self._guard.cancel()
-        self._call.cancel()
+        self._stream.cancel()
 
     async def read(self) -> bytes | None:
         """The next message; None when the Master sends no more, whatever ended it."""
-        try:
-            message = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            self._ended = error
-            return None
-        except asyncio.CancelledError:
-            if _is_meant():
-                raise
-            self.cut = not self._late
-            return None
-        self._guard.cancel()
-        return None if message is grpc.aio.EOF else cast("bytes", message)
+        message = await self._stream.read()
+        if message is not None:
+            self._guard.cancel()
+        return message
 
     async def write(self, message: bytes) -> None:
         """Send a message, when there is room for it. Does nothing once the stream is over."""
-        try:
-            # Not `write` of the call: when it meets the end of the stream, it puts a status of its own in the place of the Master's,
-            # which says why the connection ended.
-            await self._call._cython_call.send_serialized_message(message)  # noqa: SLF001
-        except cygrpc.InternalError:
-            return
-        except asyncio.CancelledError:
-            if _is_meant():
-                raise
+        await self._stream.write(message)
 
     async def _send_begin(self) -> None:
-        try:
-            await self._call.write(relay_pb.DialRequest(begin=self._begin).SerializeToString())
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # what is wrong, `read` says
-        except asyncio.CancelledError:
-            if _is_meant():
-                raise
+        await self._stream.write(relay_pb.DialRequest(begin=self._begin).SerializeToString())
 
     def _give_up(self) -> None:
         self._late = True
-        self._call.cancel()
+        self._stream.cancel()
 
     async def _trouble(self, said: str) -> Exception:
         """What ended the connection: what the Master said, or `said`."""
-        if self._ended is not None:
-            return await asyncio.to_thread(self._master.translate, self._ended)
+        if self._stream.error is not None:
+            return await asyncio.to_thread(self._master.translate, self._stream.error)
         if self._late:
             return DeadlineExceeded(f"{self._target} was not reached within {DIAL_S:g} s", "Try again.")
         return ConnectionBroken(f"the connection to {self._target} broke off: {said}", "Begin again.")
-
-
-def _is_meant() -> bool:
-    """Whether it is the running task that is cancelled; gRPC raises the same where a call or its channel was."""
-    task = asyncio.current_task()
-    return task is not None and bool(task.cancelling())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
 import threading
@@ -20,7 +21,8 @@ from tenantry.cli.tunnels.holding import HeldTunnel, Wish
 from tenantry.cli.tunnels.running import tell, together
 from tenantry.protocol.tunnels.targets import Target
 
-READ: Final = 256 * 1024
+READ: Final = 1 << 20
+PIPE: Final = 1 << 20
 STDIN: Final = 0
 STDOUT: Final = 1
 
@@ -73,17 +75,13 @@ class _Bridge:
 
     def _read_stdin(self) -> None:
         with contextlib.suppress(OSError):
-            while data := os.read(STDIN, READ):
-                self._other.sendall(data)
+            _copy(STDIN, self._other.fileno())
         with contextlib.suppress(OSError):
             self._other.shutdown(socket.SHUT_WR)
 
     def _write_stdout(self) -> None:
         try:
-            while data := self._other.recv(READ):
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(STDOUT, rest) :]
+            _copy(self._other.fileno(), STDOUT)
             # Whoever reads must see the end now; the descriptor itself stays valid for the interpreter's own end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
         except OSError:
@@ -93,3 +91,18 @@ class _Bridge:
         finally:
             with contextlib.suppress(RuntimeError):  # the loop may be over
                 self._loop.call_soon_threadsafe(self._all_written.set)
+
+
+def _copy(source: int, sink: int) -> None:
+    """Copy from one descriptor to another until the end. Raises OSError."""
+    for end in (source, sink):
+        with contextlib.suppress(OSError, AttributeError):  # it is no pipe, or not Linux
+            fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE)
+    with contextlib.suppress(OSError, AttributeError):
+        while os.splice(source, sink, READ):  # within the kernel, where one of them is a pipe
+            pass
+        return
+    while data := os.read(source, READ):
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(sink, rest) :]
