@@ -16,7 +16,7 @@ from tenantry.protocol.tunnels.connection import EARLY_BYTES, EndLimits
 from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.frames import Credit, Data, Fin, Joined, Reset, decode_frame, encode_frame
 from tenantry.protocol.tunnels.watch import RelayWatch, Side
-from tenantry.transport.tunnel_ends import EndReport, Flow, SocketEnd, relay_socket
+from tenantry.transport.tunnel_ends import EndReport, Flow, SocketEnd
 
 PATIENCE_S = 20.0
 RESET = struct.pack("ii", 1, 0)
@@ -231,17 +231,7 @@ async def test_a_peer_that_breaks_the_rules_is_told_and_cut_off() -> None:
     too_much = encode_frame(Data(memoryview(bytes(FIRST_WINDOW + 1))))
     port.incoming.put_nowait(too_much)
     async with asyncio.TaskGroup() as group:
-        run = group.create_task(
-            relay_socket(
-                own,
-                port,
-                side=Side.TENANT,
-                peer_window=FIRST_WINDOW,
-                own_window=FIRST_WINDOW,
-                limits=EndLimits(),
-                budget=Budget(),
-            )
-        )
+        run = group.create_task(SocketEnd(own, port, side=Side.TENANT, budget=Budget(), peer_window=FIRST_WINDOW).run())
         said = await port.said()
         assert isinstance(said, Reset) and said.end is TunnelEnd.PROTOCOL
         port.incoming.put_nowait(None)

@@ -9,17 +9,15 @@ import grpc
 import grpc.aio
 import pytest
 
-from tenantry.protocol.failures import TargetRefused, TunnelClosed, TunnelProtocolViolated
+from tenantry.protocol.failures import TargetRefused
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, Budget
 from tenantry.protocol.tunnels.ends import TunnelEnd
-from tenantry.protocol.tunnels.frames import Fin, Frame, Joined, Reset, encode_frame
-from tenantry.protocol.tunnels.targets import Target
+from tenantry.protocol.tunnels.frames import MAX_DATA, Joined, encode_frame
 from tenantry.protocol.tunnels.watch import Side
 from tenantry.transport.settings import tunnel_client_options, tunnel_server_options
-from tenantry.transport.statuses import failure_to_status
+from tenantry.transport.statuses import failure_of, failure_to_status
 from tenantry.transport.tunnel_ends import SocketEnd
-from tenantry.transport.tunnel_streams import TunnelStream, answer, dial
-from tenantry.v1.tunnel_relay_service_pb2 import AnswerRequest, DialRequest
+from tenantry.transport.tunnel_streams import TunnelStream
 from tests.transport.test_tunnel_ends import tcp_pair
 
 Serve = Callable[[Any], Awaitable[None]]
@@ -50,99 +48,77 @@ async def served(serve: Serve) -> AsyncIterator[grpc.aio.Channel]:
         await server.stop(None)
 
 
-def saying(*frames: Frame) -> Serve:
-    """A server that says this and ends the call."""
-
-    async def serve(context: Any) -> None:
-        await context.read()
-        for frame in frames:
-            await context.write(encode_frame(frame))
-
-    return serve
+async def begun(channel: grpc.aio.Channel) -> TunnelStream:
+    """An operator's stream that has said something."""
+    stream = TunnelStream(channel, "Dial")
+    await stream.write(b"begin")
+    return stream
 
 
-async def dialled(channel: grpc.aio.Channel) -> TunnelStream:
-    """An operator's stream."""
-    return await dial(channel, "tunnel", "key", Target("db", 5432))
+@pytest.mark.parametrize("method", ["Dial", "Answer"])
+async def test_messages_pass_as_they_are(method: str) -> None:
+    """In both directions, in their order, up to the end; a stream that ended in order has no error."""
+
+    async def echo(context: Any) -> None:
+        while (message := await context.read()) is not grpc.aio.EOF:
+            await context.write(message)
+            if message == b"last":
+                return
+
+    messages = [b"begin", bytes(MAX_DATA + 100), b"", b"last"]
+    async with served(echo) as channel:
+        stream = TunnelStream(channel, method)
+        for message in messages:
+            await stream.write(message)
+        assert [await stream.read() for _ in messages] == messages
+        assert await stream.read() is None and await stream.read() is None
+        assert stream.error is None and not stream.cut
+        await stream.write(b"behind the end")
 
 
-async def test_begins_are_messages_of_the_contract() -> None:
-    """What the server gets first names the tunnel or the ticket, and the window."""
-    begins: list[bytes] = []
-
-    async def serve(context: Any) -> None:
-        begins.append(await context.read())
-        await context.write(encode_frame(Joined(FIRST_WINDOW)))
-
-    async with served(serve) as channel:
-        assert await (await dialled(channel)).joined() == FIRST_WINDOW
-        assert await (await answer(channel, bytes(16))).joined() == FIRST_WINDOW
-    operator, tenant = DialRequest.FromString(begins[0]).begin, AnswerRequest.FromString(begins[1]).begin
-    assert (operator.tunnel_id, operator.key, operator.target.host, operator.target.port) == (
-        "tunnel",
-        "key",
-        "db",
-        5432,
-    )
-    assert (tenant.nonce, tenant.window, operator.window) == (bytes(16), FIRST_WINDOW, FIRST_WINDOW)
-
-
-async def test_a_call_that_fails_is_told_as_its_failure() -> None:
-    """With the reason of the Master's, and as a lost connection where it is nobody's reason."""
+async def test_what_a_call_fails_with_is_kept_whoever_notices_first() -> None:
+    """The Master's own status, also where writing meets the end before reading does."""
 
     async def refuse(context: Any) -> None:
         status = failure_to_status(TargetRefused(target="db:5432"))
         await context.abort(status.code, status.details, status.trailing_metadata)
 
-    async def break_off(context: Any) -> None:
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
-
     async with served(refuse) as channel:
-        with pytest.raises(TargetRefused, match="db:5432"):
-            await (await dialled(channel)).joined()
-    async with served(break_off) as channel:
-        with pytest.raises(ConnectionError, match="gone"):
-            await (await dialled(channel)).joined()
-    async with served(saying()) as channel:
-        with pytest.raises(TunnelProtocolViolated):
-            await (await dialled(channel)).joined()
+        stream = await begun(channel)
+        for _ in range(200):  # beyond what the stream takes before it knows its end
+            await stream.write(bytes(100_000))
+        assert await stream.read() is None
+        assert stream.error is not None
+        failure = failure_of(stream.error)
+    assert isinstance(failure, TargetRefused) and failure.metadata == {"target": "db:5432"}
 
 
-@pytest.mark.parametrize(
-    ("frame", "failure"), [(Reset(TunnelEnd.LONGEST, "time is up"), TunnelClosed), (Fin(), TunnelProtocolViolated)]
-)
-async def test_another_frame_than_joined_is_told_as_a_failure(frame: Frame, failure: type[Exception]) -> None:
-    """A reset with its reason; anything else breaks the rules."""
-    async with served(saying(frame)) as channel:
-        with pytest.raises(failure):
-            await (await dialled(channel)).joined()
-
-
-async def test_a_stream_that_is_over_reads_as_its_end_and_takes_no_more() -> None:
-    """Ended by the server, or given up by us: neither raises in the one that still uses it."""
-    async with served(saying(Joined(FIRST_WINDOW))) as channel:
-        stream = await dialled(channel)
-        assert await stream.joined() == FIRST_WINDOW
-        assert await stream.read() is None and await stream.read() is None
-        await stream.write(encode_frame(Fin()))
-        assert await stream.failure() is None
-    waiting = asyncio.Event()
+async def test_a_stream_that_is_given_up_reads_as_its_end() -> None:
+    """Whoever still reads or writes is not cancelled with it; a task that is cancelled itself is."""
+    over = asyncio.Event()
 
     async def stay(context: Any) -> None:
-        await context.write(encode_frame(Joined(FIRST_WINDOW)))
-        await waiting.wait()
+        await context.read()
+        await context.write(b"joined")
+        await over.wait()
 
     async with served(stay) as channel:
-        stream = await dialled(channel)
-        await stream.joined()
+        stream = await begun(channel)
+        assert await stream.read() == b"joined"
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(stream.read())
             await asyncio.sleep(0)
             stream.cancel()
-        assert reading.result() is None
-        await stream.write(encode_frame(Fin()))
-        assert isinstance(await stream.failure(), ConnectionError)
-        waiting.set()
+        assert reading.result() is None and stream.cut
+        await stream.write(b"behind the end")
+        other = await begun(channel)
+        assert await other.read() == b"joined"
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(other.read())
+            await asyncio.sleep(0)
+            waiting.cancel()
+        assert waiting.cancelled()
+        over.set()
 
 
 async def test_an_end_over_a_stream_that_breaks_is_reset() -> None:
@@ -157,7 +133,7 @@ async def test_an_end_over_a_stream_that_breaks_is_reset() -> None:
     async with served(serve) as channel:
         far, own = tcp_pair()
         async with asyncio.TaskGroup() as group:
-            run = group.create_task(SocketEnd(own, await dialled(channel), side=Side.OPERATOR, budget=Budget()).run())
+            run = group.create_task(SocketEnd(own, await begun(channel), side=Side.OPERATOR, budget=Budget()).run())
             await asyncio.get_running_loop().sock_sendall(far, b"x")
             with pytest.raises(ConnectionResetError):
                 await asyncio.get_running_loop().sock_recv(far, 1)

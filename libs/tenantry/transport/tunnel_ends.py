@@ -338,29 +338,5 @@ class SocketEnd:
         self._backlog.clear()
 
 
-async def relay_socket(
-    sock: socket.socket,
-    port: StreamPort,
-    *,
-    side: Side,
-    peer_window: int | None,
-    own_window: int,
-    limits: EndLimits,
-    budget: Budget,
-    observe: Observer | None = None,
-) -> EndReport:
-    """`SocketEnd.run`, for callers that need nothing of it meanwhile."""
-    return await SocketEnd(
-        sock,
-        port,
-        side=side,
-        budget=budget,
-        peer_window=peer_window,
-        own_window=own_window,
-        limits=limits,
-        observe=observe,
-    ).run()
-
-
 def _words(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()

@@ -6,95 +6,56 @@ import asyncio
 from typing import Any, Final
 
 import grpc.aio
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from tenantry.protocol.failures import Failure, TunnelProtocolViolated
-from tenantry.protocol.tunnels.budget import FIRST_WINDOW
-from tenantry.protocol.tunnels.frames import Joined, Reset, decode_frame
-from tenantry.protocol.tunnels.refusals import failure_of_end
-from tenantry.protocol.tunnels.targets import Target
-from tenantry.transport.statuses import failure_of
-from tenantry.v1.tunnel_pb2 import TunnelTarget
-from tenantry.v1.tunnel_relay_service_pb2 import AnswerBegin, AnswerRequest, DialBegin, DialRequest
+from tenantry.transport.calls import cancelled_by_peer
 
-DIAL: Final = "/tenantry.v1.TunnelRelayService/Dial"
-ANSWER: Final = "/tenantry.v1.TunnelRelayService/Answer"
+_SERVICE: Final = "/tenantry.v1.TunnelRelayService"
 
 
 class TunnelStream:
-    """One call of `Dial` or `Answer`; a `tenantry.transport.tunnel_ends.StreamPort`."""
+    """One call of `Dial` or `Answer`, as a `tenantry.transport.tunnel_ends.StreamPort`."""
 
     def __init__(self, channel: grpc.aio.Channel, method: str) -> None:
-        self._call: grpc.aio.StreamStreamCall[Any, Any] = channel.stream_stream(method)()
+        """Begins the call; ``method`` is ``Dial`` or ``Answer``. Takes a running loop."""
+        # Frames are made and read elsewhere, for speed: what passes here is bytes.
+        self._call: Any = channel.stream_stream(f"{_SERVICE}/{method}")()
+        self._begun = False
+        self.error: grpc.aio.AioRpcError | None = None
+        """What it failed with, once it has."""
+        self.cut = False
+        """Whether it was cancelled, or its channel closed."""
 
     async def read(self) -> bytes | None:
         """The next message; None at the end of the stream, whatever ended it."""
         try:
             message = await self._call.read()
-        except grpc.aio.AioRpcError:
+        except grpc.aio.AioRpcError as error:
+            self.error = error
             return None
         except asyncio.CancelledError:
-            if self._is_ours():
+            if not cancelled_by_peer():
                 raise
+            self.cut = True
             return None
-        return message if isinstance(message, bytes) else None  # else it is grpc.aio.EOF
+        return message if isinstance(message, bytes) else None  # else it is EOF
 
     async def write(self, message: bytes) -> None:
-        """Send a message, when the stream has room for it. Does nothing once the stream is over."""
+        """Send a message, when the stream has room for it. Does nothing once the stream is over: reading says so."""
         try:
-            await self._call.write(message)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # why, `read` and `failure` tell
+            if not self._begun:
+                self._begun = True
+                await self._call.write(message)  # waits until the call has begun
+                return
+            # Not `write` of the call: when it meets the end of the stream, it puts a status of its own in the place of the peer's,
+            # which says why the connection ended.
+            await self._call._cython_call.send_serialized_message(message)  # noqa: SLF001
+        except (cygrpc.InternalError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return
         except asyncio.CancelledError:
-            if self._is_ours():
+            if not cancelled_by_peer():
                 raise
 
-    async def joined(self) -> int:
-        """The window of the other end, once it is there. Raises what the call fails with: a Failure, or ConnectionError."""
-        message = await self.read()
-        if message is None:
-            raise await self.failure() or TunnelProtocolViolated(problem="the stream ended before anything was said")
-        match decode_frame(message):
-            case Joined(window):
-                return window
-            case Reset(end, detail):
-                raise failure_of_end(end, detail, "")
-            case frame:
-                raise TunnelProtocolViolated(problem=f"{type(frame).__name__.lower()} came before both ends were there")
-
-    async def failure(self) -> Failure | ConnectionError | None:
-        """What the call failed with, once `read` has said None; None where it ended in order. Waits for its end."""
-        code = await self._call.code()
-        if code is grpc.StatusCode.OK:
-            return None
-        details = await self._call.details()
-        trailing, initial = await self._call.trailing_metadata(), await self._call.initial_metadata()
-        error = grpc.aio.AioRpcError(code, initial, trailing, details)
-        return failure_of(error) or ConnectionError(f"{code.name}: {details}")
-
     def cancel(self) -> None:
-        """Give the stream up: the Master sees a reset."""
+        """Give the stream up: where it is not over, the Master sees a reset."""
         self._call.cancel()
-
-    def _is_ours(self) -> bool:
-        """Whether it is this task that is cancelled: a call that was cancelled raises the same."""
-        task = asyncio.current_task()
-        return not self._call.cancelled() or (task is not None and task.cancelling() > 0)
-
-
-async def dial(
-    channel: grpc.aio.Channel, tunnel_id: str, key: str, target: Target, window: int = FIRST_WINDOW
-) -> TunnelStream:
-    """Begin a connection through a tunnel, at the operator's end; `TunnelStream.joined` says when the target is connected."""
-    stream = TunnelStream(channel, DIAL)
-    begin = DialBegin(
-        tunnel_id=tunnel_id, key=key, target=TunnelTarget(host=target.host, port=target.port), window=window
-    )
-    await stream.write(DialRequest(begin=begin).SerializeToString())
-    return stream
-
-
-async def answer(channel: grpc.aio.Channel, nonce: bytes, window: int = FIRST_WINDOW) -> TunnelStream:
-    """Begin a connection at the Tenant's end, once the target is connected; ``nonce`` is the ticket's."""
-    stream = TunnelStream(channel, ANSWER)
-    await stream.write(AnswerRequest(begin=AnswerBegin(nonce=nonce, window=window)).SerializeToString())
-    return stream

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 import grpc.aio
 
@@ -36,12 +34,3 @@ def open_api_channel(address: str, trust_domain: str, bundle: bytes) -> grpc.aio
 
 def _open(address: str, name: str, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, credentials, options=[*client_options(name), *_ALONE])
-
-
-def cancelled_by_peer() -> bool:
-    """Whether the CancelledError at hand comes from a call and not from the task: gRPC raises it for a call that its peer cancelled.
-
-    Taken for the task's own end it would go unnoticed.
-    """
-    task = asyncio.current_task()
-    return task is None or task.cancelling() == 0

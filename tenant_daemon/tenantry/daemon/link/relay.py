@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
-import grpc
 import grpc.aio
 
-from tenantry.daemon.link.channels import cancelled_by_peer, open_relay_channel
+from tenantry.daemon.link.channels import open_relay_channel
 from tenantry.daemon.link.identity import Credential, IdentityFolder
 from tenantry.protocol.failures import Failure, TunnelProtocolViolated
 from tenantry.protocol.joining import join_address, split_address
 from tenantry.protocol.tunnels.frames import Joined, decode_frame
 from tenantry.transport.statuses import failure_of
+from tenantry.transport.tunnel_streams import TunnelStream
 from tenantry.v1.tunnel_relay_service_pb2 import AnswerBegin, AnswerRequest
 
 JOIN_S: Final = 10.0
-_METHOD: Final = "/tenantry.v1.TunnelRelayService/Answer"
-_Call = grpc.aio.StreamStreamCall[bytes, bytes]
 _Raise = Callable[[str], Exception]
 
 
@@ -45,22 +43,21 @@ class RelayStreams:
         self._old: set[_Channel] = set()
 
     @contextlib.asynccontextmanager
-    async def stream(self, port: int, nonce: bytes, window: int) -> AsyncIterator[tuple[RelayPort, int]]:
+    async def stream(self, port: int, nonce: bytes, window: int) -> AsyncIterator[tuple[TunnelStream, int]]:
         """A stream that the Master has joined, and the window of the other end. Raises what ``lost`` makes."""
         channel = await self._take(port)
-        call: _Call | None = None
+        stream: TunnelStream | None = None
         try:
-            call = channel.answer()
-            opened = RelayPort(call)
+            stream = TunnelStream(channel.channel, "Answer")
             try:
                 async with asyncio.timeout(JOIN_S):
-                    other = await self._join(opened, nonce, window)
+                    other = await self._join(stream, nonce, window)
             except TimeoutError:
                 raise self._lost("the Master's relay did not answer in time") from None
-            yield opened, other
+            yield stream, other
         finally:
-            if call is not None:
-                call.cancel()
+            if stream is not None:
+                stream.cancel()
             await self._give_back(channel)
 
     async def close(self) -> None:
@@ -70,15 +67,17 @@ class RelayStreams:
             self._current = None
             await current.channel.close()
 
-    async def _join(self, port: RelayPort, nonce: bytes, window: int) -> int:
-        await port.write(AnswerRequest(begin=AnswerBegin(nonce=nonce, window=window)).SerializeToString())
-        answer = await port.read()
+    async def _join(self, stream: TunnelStream, nonce: bytes, window: int) -> int:
+        await stream.write(AnswerRequest(begin=AnswerBegin(nonce=nonce, window=window)).SerializeToString())
+        answer = await stream.read()
         try:
             joined = decode_frame(answer) if answer is not None else None
         except TunnelProtocolViolated as violation:
             raise self._lost(violation.describe()) from None
         if not isinstance(joined, Joined):
-            raise self._lost(port.trouble or "the Master's relay ended the stream")
+            raise self._lost(
+                _words(stream.error) if stream.error is not None else "the Master's relay ended the stream"
+            )
         return joined.window
 
     async def _take(self, port: int) -> _Channel:
@@ -114,42 +113,8 @@ class _Channel:
         self.key = key
         self.channel = channel
         self.streams = 0
-        # Frames are copied as they are: nothing is parsed that need not be.
-        self.answer: Callable[[], Any] = channel.stream_stream(_METHOD)
 
 
-class RelayPort:
-    """The messages of a stream as bytes. ``trouble``: what ended it, in words; empty as long as it goes on, and where nothing did."""
-
-    def __init__(self, call: _Call) -> None:
-        self._call = call
-        self.trouble = ""
-
-    async def read(self) -> bytes | None:
-        """The next message; None at the end of the stream, whatever ended it."""
-        try:
-            message = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            self._note(error)
-            return None
-        except asyncio.CancelledError:
-            if cancelled_by_peer():
-                return None
-            raise
-        return message if isinstance(message, bytes) else None
-
-    async def write(self, message: bytes) -> None:
-        """Send a message, when the stream has room for it. Does nothing once the stream is over: reading says so."""
-        try:
-            await self._call.write(message)
-        except grpc.aio.AioRpcError as error:
-            self._note(error)
-        except (grpc.aio.UsageError, asyncio.InvalidStateError):
-            return
-        except asyncio.CancelledError:
-            if not cancelled_by_peer():
-                raise
-
-    def _note(self, error: grpc.aio.AioRpcError) -> None:
-        known = failure_of(error)
-        self.trouble = (known.describe() if known is not None else f"{error.code().name}: {error.details()}")[:300]
+def _words(error: grpc.aio.AioRpcError) -> str:
+    known = failure_of(error)
+    return (known.describe() if known is not None else f"{error.code().name}: {error.details()}")[:300]

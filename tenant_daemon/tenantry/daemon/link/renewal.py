@@ -13,11 +13,11 @@ import structlog
 
 from tenantry.daemon.licences.folder import LicenceFolder
 from tenantry.daemon.link.certificate_process import CertificateProcess, CertificateWorkFailed
-from tenantry.daemon.link.channels import cancelled_by_peer
 from tenantry.daemon.link.identity import Credential
 from tenantry.process.failpoints import failpoint
 from tenantry.process.files import FileExposed
 from tenantry.protocol.failures import LicenceInvalid
+from tenantry.transport.calls import cancelled_by_peer
 from tenantry.transport.statuses import failure_of
 from tenantry.v1.link_service_pb2 import RenewCertificateRequest
 from tenantry.v1.link_service_pb2_grpc import LinkServiceStub

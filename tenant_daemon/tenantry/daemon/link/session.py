@@ -22,7 +22,6 @@ from google.protobuf.message import DecodeError
 from tenantry.daemon.domain.failures import SpoolReplaced
 from tenantry.daemon.domain.spooling import SpoolStanding
 from tenantry.daemon.link.certificate_process import CertificateWorkFailed
-from tenantry.daemon.link.channels import cancelled_by_peer
 from tenantry.daemon.link.identity import hash_trust_bundle
 from tenantry.daemon.link.tunnel_news import TunnelDesk, TunnelNews, hand_over
 from tenantry.daemon.operations.conduct import ConductKeeper
@@ -64,6 +63,7 @@ from tenantry.protocol.messages import (
     Stream,
     TrustReport,
 )
+from tenantry.transport.calls import cancelled_by_peer
 from tenantry.transport.daemon_messages import encode_from_daemon
 from tenantry.transport.master_messages import decode_from_master
 from tenantry.transport.statuses import failure_of
