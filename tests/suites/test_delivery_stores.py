@@ -1,12 +1,15 @@
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 
 from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.domain.records import Gap, NewGap, NewRecord, StreamName
 from tenantry.master.domain.tenants import Tenant
+from tenantry.master.sql import marks
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.database import Database
+from tenantry.master.sql.mark_moves import count_moves
 from tenantry.master.sql.marks import MarkMove, MarksMoved
 from tenantry.master.sql.records import StreamSummary
 from tenantry.protocol.delivery import HighWater
@@ -122,6 +125,90 @@ def test_thousands_of_marks_move_in_one_commit(database: Database, register: Reg
         found = {(tenant_id, epoch): transaction.marks.of(tenant_id, epoch) for tenant_id in ids for epoch in epochs}
     for move in moves:
         assert found[move.tenant_id, move.epoch][move.stream] == HighWater(move.to_seq, move.chain)
+
+
+def _move(tenant_id: int, before: int, after: int, stream: Stream = Stream.METRICS) -> MarkMove:
+    return MarkMove(tenant_id, stream, EPOCH, 1, before, after, bytes([after]) * 32)
+
+
+def _fail_after(*actions: Callable[[], None]) -> None:
+    for action in actions:
+        action()
+    raise ValueError("undone")
+
+
+def test_marks_are_where_the_last_life_of_the_master_left_them(dsn: str) -> None:
+    """Moves that are only in the log are read by whoever opens the store next; what does not follow on them is refused."""
+    with Database.open(dsn) as database, database.write() as transaction:
+        tenant, other = (transaction.tenants.insert(new_tenant(number)).id for number in (1, 2))
+        for each in (tenant, other):
+            transaction.marks.open(each, EPOCH, 1)
+        transaction.marks.advance([_move(tenant, 0, 3), _move(other, 0, 9), _move(tenant, 0, 4, Stream.ALERTS)])
+        transaction.marks.advance([_move(tenant, 3, 7)])
+    with Database.open(dsn) as database:
+        with pytest.raises(MarksMoved), database.write() as transaction:
+            transaction.marks.advance([_move(tenant, 3, 8)])
+        with database.write() as transaction:
+            transaction.marks.advance([_move(tenant, 7, 8)])
+        with database.read() as transaction:
+            assert {stream: mark.last_seq for stream, mark in transaction.marks.of(tenant, EPOCH).items()} == {
+                Stream.METRICS: 8,
+                Stream.ALERTS: 4,
+                Stream.NOTIFICATIONS: 0,
+            }
+            assert transaction.marks.of(other, EPOCH)[Stream.METRICS] == HighWater(9, bytes([9]) * 32)
+
+
+def test_what_is_undone_moves_no_mark(database: Database, tenant: Tenant) -> None:
+    """A savepoint or a transaction that fails leaves the marks, and the newest link, as they were before it."""
+    with database.write() as transaction:
+        transaction.marks.open(tenant.id, EPOCH, 1)
+        transaction.marks.advance([_move(tenant.id, 0, 1)])
+        with pytest.raises(ValueError, match="undone"), transaction.savepoint():
+            _fail_after(
+                lambda: transaction.marks.advance([_move(tenant.id, 1, 2)]),
+                lambda: transaction.marks.open(tenant.id, OTHER_EPOCH, 2),
+            )
+        assert transaction.marks.of(tenant.id, OTHER_EPOCH) == {}
+        transaction.marks.advance([_move(tenant.id, 1, 3)])
+    with pytest.raises(ValueError, match="undone"), database.write() as transaction:
+        _fail_after(lambda: transaction.marks.advance([_move(tenant.id, 3, 4)]))
+    with database.write() as transaction:
+        transaction.marks.advance([_move(tenant.id, 3, 5)])
+    with database.read() as transaction:
+        assert transaction.marks.of(tenant.id, EPOCH)[Stream.METRICS] == HighWater(5, bytes([5]) * 32)
+
+
+def test_a_first_look_within_what_is_undone_is_no_knowledge(database: Database, tenant: Tenant) -> None:
+    """A spool whose opening is undone has no marks that could move."""
+    with database.write() as transaction:
+        with pytest.raises(ValueError, match="undone"), transaction.savepoint():
+            _fail_after(lambda: transaction.marks.open(tenant.id, EPOCH, 1))
+        with pytest.raises(MarksMoved), transaction.savepoint():
+            transaction.marks.advance([_move(tenant.id, 0, 1)])
+
+
+def test_the_table_follows_when_the_log_is_long(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bringing the table up to date changes no mark and empties the log, also where the Master dies right after."""
+    monkeypatch.setattr(marks, "LONG_LOG", 40)
+    expected = {}
+    with Database.open(dsn) as database:
+        with database.write() as transaction:
+            ids = [transaction.tenants.insert(new_tenant(number)).id for number in range(3)]
+            for tenant_id in ids:
+                transaction.marks.open(tenant_id, EPOCH, 1)
+        for seq in range(20):
+            with database.write() as transaction:
+                transaction.marks.advance([_move(tenant_id, seq, seq + 1) for tenant_id in ids])
+                logged = count_moves(transaction.connection)
+            with database.read() as transaction:
+                left = count_moves(transaction.connection)
+                expected = {tenant_id: transaction.marks.of(tenant_id, EPOCH) for tenant_id in ids}
+                assert left == (0 if logged == 3 * marks.MOVES_A_TENANT else logged)
+                assert {mark[Stream.METRICS].last_seq for mark in expected.values()} == {seq + 1}
+    with Database.open(dsn) as database, database.write() as transaction:
+        assert {tenant_id: transaction.marks.of(tenant_id, EPOCH) for tenant_id in ids} == expected
+        transaction.marks.advance([_move(tenant_id, 20, 21) for tenant_id in ids])
 
 
 # --- records --------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tenantry.master.sql.audit_chain import ChainEnd
 from tenantry.master.sql.changes import ChangeLog, Changes
 from tenantry.master.sql.engines import Kind, create_private_file, kind_of, make_engine, parse_dsn, sqlite_path
 from tenantry.master.sql.lease import lease_file
+from tenantry.master.sql.marks import MarkBook
 from tenantry.master.sql.migrating import migrate
 from tenantry.master.sql.refusals import StoreUnreachable
 from tenantry.master.sql.transaction import Transaction
@@ -47,6 +48,7 @@ class Database:
         self._on_commit = on_commit
         self._turns = FairLock()
         self._audit_end: ChainEnd | None = None
+        self._marks: MarkBook | None = None
 
     @classmethod
     def open(
@@ -115,11 +117,13 @@ class Database:
         with self._turns:
             connection = self._writer.connection()
             audit_end, self._audit_end = self._audit_end, None
+            marks, self._marks = self._marks, None
             try:
                 with unavailable_on_trouble(), connection.begin():
-                    transaction = Transaction(connection, changes, audit_end)
+                    transaction = Transaction(connection, changes, audit_end, marks)
                     yield transaction
-                self._audit_end = transaction.audit.known()
+                    marks = transaction.marks.settle()
+                self._audit_end, self._marks = transaction.audit.known(), marks
             except Exception as error:
                 if isinstance(error, (StoreUnavailable, SQLAlchemyError)):
                     self._writer.recover()

@@ -1,20 +1,33 @@
-"""High-water marks: how far each stream of each Tenant's spool is stored."""
+"""High-water marks: how far each stream of each Tenant's spool is stored.
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+The truth is the table with the log of moves (`mark_moves`) over it, which change in one transaction with the rows that they speak of.
+The one who writes keeps in memory what it has read of both (`MarkBook`), so that a move is checked without asking the database. That
+memory counts only while all transactions end well: after one that did not, it is read anew.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from tenantry.master.sql.conditions import is_sqlite
+from tenantry.master.sql.conditions import any_of, is_sqlite
 from tenantry.master.sql.conflicts import InsertMissing
+from tenantry.master.sql.mark_moves import MarkKey, Place, append_moves, clear_moves, count_moves, read_moves
 from tenantry.master.sql.tables import marks as table
 from tenantry.protocol.delivery import HighWater
 from tenantry.protocol.messages import CHAIN_START, Stream
 
+LONG_LOG: Final = 65_536
+"""Moves in the log from which on the table is brought up to date."""
+MOVES_A_TENANT: Final = 16
+"""With many Tenants only when each has so many in it: the table then changes a sixteenth as often as marks move."""
+
 _insert: Final = InsertMissing(table)
 _fence: Final = update(table).where(table.c.tenant_id == bindparam("tenant")).values(incarnation=bindparam("newest"))
-_of: Final = select(table.c.stream, table.c.last_seq, table.c.chain).where(
-    table.c.tenant_id == bindparam("tenant"), table.c.epoch == bindparam("wanted")
+_all: Final = select(
+    table.c.tenant_id, table.c.epoch, table.c.stream, table.c.last_seq, table.c.chain, table.c.incarnation
 )
 _epochs: Final = (
     select(table.c.epoch)
@@ -22,21 +35,14 @@ _epochs: Final = (
     .group_by(table.c.epoch)
     .order_by(func.max(table.c.opened).desc(), table.c.epoch)
 )
-# The one statement that runs for every batch of every Tenant, so each database gets the form that costs it least:
-# SQLite a prepared statement and plain tuples (a third of what Core's parameters cost), PostgreSQL one round trip.
-_ADVANCE_SQLITE: Final = (
-    "UPDATE marks SET last_seq = ?, chain = ?"
-    " WHERE tenant_id = ? AND epoch = ? AND stream = ? AND last_seq = ? AND incarnation = ?"
-)
-_ADVANCE_POSTGRESQL: Final = (
-    "UPDATE marks SET last_seq = move.to_seq, chain = move.chain"
-    " FROM unnest(%s::bigint[], %s::bytea[], %s::bigint[], %s::bytea[], %s::text[], %s::bigint[], %s::bigint[])"
-    " AS move(to_seq, chain, tenant_id, epoch, stream, from_seq, incarnation)"
+# Thousands at once, so each database gets the form that costs it least: SQLite a prepared statement and plain tuples, PostgreSQL one
+# round trip.
+_SETTLE_SQLITE: Final = "UPDATE marks SET last_seq = ?, chain = ? WHERE tenant_id = ? AND epoch = ? AND stream = ?"
+_SETTLE_POSTGRESQL: Final = (
+    "UPDATE marks SET last_seq = move.seq, chain = move.chain"
+    " FROM unnest(%s::bigint[], %s::bytea[], %s::bigint[], %s::bytea[], %s::text[]) AS move(seq, chain, tenant_id, epoch, stream)"
     " WHERE marks.tenant_id = move.tenant_id AND marks.epoch = move.epoch AND marks.stream = move.stream"
-    " AND marks.last_seq = move.from_seq AND marks.incarnation = move.incarnation"
 )
-
-_NAMES: Final = {stream: stream.value for stream in Stream}
 
 
 class MarkMove(NamedTuple):
@@ -58,13 +64,32 @@ class MarksMoved(Exception):
         super().__init__(f"{moved} of {expected} marks could be moved")
 
 
+@dataclass(slots=True, eq=False)
+class MarkBook:
+    """What is known of the marks: of each Tenant in ``fences`` all, of others what the log says."""
+
+    places: dict[MarkKey, Place]
+    logged: int
+    """Moves in the log, or a few more."""
+    fences: dict[int, int] = field(default_factory=dict)
+    """By Tenant the incarnation of the newest link, the one that may move its marks."""
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether it is time to bring the table up to date."""
+        return self.logged >= max(LONG_LOG, MOVES_A_TENANT * len(self.fences))
+
+
 class MarkStore:
     """Marks by Tenant, epoch of the spool, and stream."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_book", "_connection", "_undo")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, book: MarkBook | None = None) -> None:
+        """``book``: what the last transaction has left, if it is the truth; else it is read where it is needed."""
         self._connection = connection
+        self._book = book
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
 
     def open(self, tenant_id: int, epoch: bytes, incarnation: int) -> None:
         """Let the link with ``incarnation`` move the Tenant's marks, and no other; those of a new epoch begin at 0."""
@@ -84,11 +109,20 @@ class MarkStore:
             ],
         )
         self._connection.execute(_fence, {"tenant": tenant_id, "newest": incarnation})
+        book = self._known([tenant_id])
+        self._set(book.fences, tenant_id, incarnation)
+        for stream in Stream:
+            if (tenant_id, epoch, stream) not in book.places:
+                self._set(book.places, (tenant_id, epoch, stream), HighWater())
 
     def of(self, tenant_id: int, epoch: bytes) -> dict[Stream, HighWater]:
         """The marks of one epoch; empty when it was never opened."""
-        rows = self._connection.execute(_of, {"tenant": tenant_id, "wanted": epoch})
-        return {Stream(stream): HighWater(last_seq, chain) for stream, last_seq, chain in rows}
+        places = self._known([tenant_id]).places
+        return {
+            stream: HighWater(*places[tenant_id, epoch, stream])
+            for stream in Stream
+            if (tenant_id, epoch, stream) in places
+        }
 
     def epochs(self, tenant_id: int) -> list[bytes]:
         """The epochs of a Tenant's spools, newest first."""
@@ -101,14 +135,73 @@ class MarkStore:
         """
         if not moves:
             return
+        book = self._known([move.tenant_id for move in moves])
+        places, fence = book.places, book.fences.get
+        keys = [(tenant_id, epoch, stream) for tenant_id, stream, epoch, _, _, _, _ in moves]
+        before = [*map(places.get, keys)]
+        fitting = sum(
+            place is not None and place[0] == move[4] and fence(move[0]) == move[3]
+            for place, move in zip(before, moves, strict=True)
+        )
+        if fitting != len(moves):
+            raise MarksMoved(len(moves), fitting)
+        after = [move[5:] for move in moves]
+        append_moves(self._connection, zip(keys, after, strict=True), len(moves))
+        self._undo += zip(repeat(places), keys, before)
+        places.update(zip(keys, after, strict=True))
+        book.logged += len(moves)
+
+    # --- what the one who writes remembers --------------------------------------------------------------------------------
+
+    @property
+    def tip(self) -> int:
+        """Where `rewind` goes back to."""
+        return len(self._undo)
+
+    def rewind(self, tip: int) -> None:
+        """Forget what was done since: the database has undone it."""
+        while len(self._undo) > tip:
+            known, key, before = self._undo.pop()
+            if before is None:
+                del known[key]
+            else:
+                known[key] = before
+
+    def settle(self) -> MarkBook | None:
+        """At the end of a transaction: keep the log short. What is known, for the next one if this one is committed."""
+        if self._book is not None and self._book.log_is_long:
+            self._bring_up_to_date()
+            self._book.logged = 0
+        return self._book
+
+    def _known(self, tenant_ids: Collection[int]) -> MarkBook:
+        """All that there is of these Tenants is in the book."""
+        book = self._book
+        if book is None:
+            book = self._book = MarkBook(read_moves(self._connection), count_moves(self._connection))
+        missing = set(tenant_ids).difference(book.fences)
+        if missing:
+            rows = self._connection.execute(_all.where(any_of(self._connection, table.c.tenant_id, missing)))
+            for tenant_id, epoch, stream, last_seq, chain, incarnation in rows:
+                key = tenant_id, epoch, Stream(stream)
+                if key not in book.places:  # the log knows better
+                    self._set(book.places, key, (last_seq, chain))
+                self._set(book.fences, tenant_id, incarnation)
+        return book
+
+    def _set(self, known: dict[Any, Any], key: object, value: object) -> None:
+        self._undo.append((known, key, known.get(key)))
+        known[key] = value
+
+    def _bring_up_to_date(self) -> None:
         rows = [
-            (to_seq, chain, tenant_id, epoch, _NAMES[stream], from_seq, incarnation)
-            for tenant_id, stream, epoch, incarnation, from_seq, to_seq, chain in moves
+            (seq, chain, tenant_id, epoch, stream.value)
+            for (tenant_id, epoch, stream), (seq, chain) in read_moves(self._connection).items()
         ]
         if is_sqlite(self._connection):
-            result = self._connection.exec_driver_sql(_ADVANCE_SQLITE, rows)
+            self._connection.exec_driver_sql(_SETTLE_SQLITE, rows)
         else:
-            columns = tuple(list(column) for column in zip(*rows, strict=True))
-            result = self._connection.exec_driver_sql(_ADVANCE_POSTGRESQL, columns)
-        if result.rowcount != len(moves):
-            raise MarksMoved(len(moves), result.rowcount)
+            self._connection.exec_driver_sql(
+                _SETTLE_POSTGRESQL, tuple(list(column) for column in zip(*rows, strict=True))
+            )
+        clear_moves(self._connection)

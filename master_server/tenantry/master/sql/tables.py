@@ -364,6 +364,15 @@ marks: Final = Table(
     sqlite_with_rowid=False,
 )
 
+mark_moves: Final = Table(
+    "mark_moves",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("moves", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 layouts: Final = Table(
     "layouts",
     metadata,

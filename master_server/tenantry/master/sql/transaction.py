@@ -16,7 +16,7 @@ from tenantry.master.sql.keys import KeyStore
 from tenantry.master.sql.layouts import LayoutStore
 from tenantry.master.sql.licences import LicenceStore
 from tenantry.master.sql.machine_certificates import MachineCertificateStore
-from tenantry.master.sql.marks import MarkStore
+from tenantry.master.sql.marks import MarkBook, MarkStore
 from tenantry.master.sql.records import RecordStore
 from tenantry.master.sql.role_bindings import RoleBindingStore
 from tenantry.master.sql.rule_states import RuleStateStore
@@ -64,8 +64,14 @@ class Transaction:
         "users",
     )
 
-    def __init__(self, connection: Connection, changes: ChangeLog, audit_end: ChainEnd | None = None) -> None:
-        """``audit_end``: where the chain of the audit ends, if the last transaction has left it there."""
+    def __init__(
+        self,
+        connection: Connection,
+        changes: ChangeLog,
+        audit_end: ChainEnd | None = None,
+        marks: MarkBook | None = None,
+    ) -> None:
+        """What the last transaction has left, if it still holds: where the chain of the audit ends, and what it knew of marks."""
         self._connection = connection
         self.connection = connection
         self.tenants = TenantStore(connection, changes)
@@ -82,7 +88,7 @@ class Transaction:
         self.audit = AuditChainStore(connection, self.settings, audit_end)
         self.records = RecordStore(connection, changes, self.audit)
         self.gaps = GapStore(connection)
-        self.marks = MarkStore(connection)
+        self.marks = MarkStore(connection, marks)
         self.layouts = LayoutStore(connection)
         self.licences = LicenceStore(connection)
         self.rules = RuleStore(connection, changes)
@@ -98,10 +104,11 @@ class Transaction:
         Raises StoreUnavailable where the database has given up the whole transaction, as SQLite does on a full disk: whatever
         came after would be committed without what came before.
         """
-        tip = self.audit.tip
+        tip, marks = self.audit.tip, self.marks.tip
         try:
             with savepoint(self._connection):
                 yield
         except BaseException:
             self.audit.rewind(tip)
+            self.marks.rewind(marks)
             raise

@@ -9,8 +9,8 @@ down_revision = None
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _SORTED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
-# What says who owns a row; what belongs to no Tenant belongs to the main one, 0. `segments` have no owner: each holds one commit's
-# frames of all Tenants.
+# What says who owns a row; what belongs to no Tenant belongs to the main one, 0. `segments` and `mark_moves` have no owner: each
+# row holds one commit's frames, or moved marks, of all Tenants.
 _OWNERS = {
     "audit_contradictions": "tenant_id",
     "certificates": "tenant_id",
@@ -369,6 +369,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_marks_tenant_id")),
         sa.PrimaryKeyConstraint("tenant_id", "epoch", "stream", name=op.f("pk_marks")),
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "mark_moves",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("moves", sa.BigInteger(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_mark_moves")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "records",
