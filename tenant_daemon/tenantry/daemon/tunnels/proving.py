@@ -21,6 +21,8 @@ _PROGRAM: Final = (sys.executable, "-P", "-m", "tenantry.daemon.tunnels.proving_
 _ANSWER_S: Final = 20.0
 """The first answer needs the start of an interpreter, on a machine that may be busy."""
 _LONGEST_LINE: Final = 256 * 1024
+_DIED: Final = (OSError, ValueError, TimeoutError, EOFError, asyncio.LimitOverrunError, RuntimeError)
+"""What a process that ends early looks like; RuntimeError is uvloop's word for a pipe that is closed already."""
 _NOBODY: Final = "the Tenant could not prove it"
 
 
@@ -53,9 +55,9 @@ class Proving:
         async with self._one:
             try:
                 async with asyncio.timeout(_ANSWER_S):
-                    answer = await self._exchange(line)
-                payload, why = json.loads(answer)
-            except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
+                    payload, why = json.loads(await self._exchange(line))
+            except _DIED as error:
+                # What it had to say about that is in the daemon's own log: they share standard error.
                 _log.error("grants and tickets cannot be proven", cause=f"{type(error).__name__}: {error}"[:300])
                 await self._end()
                 raise TunnelTicketRefused(cause=_NOBODY) from None
@@ -73,7 +75,6 @@ class Proving:
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
                 limit=_LONGEST_LINE,
             )
         given, taken = process.stdin, process.stdout
