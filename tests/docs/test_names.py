@@ -20,7 +20,8 @@ def commands_in(text: str) -> list[str]:
     """What begins with the name of one of our programs: in spans of code, and as lines of blocks."""
     spans = re.findall(r"`((?:tenantry|tenantry-master|tenantry-daemon) [^`\n]+)`", text)
     lines = re.findall(r"^ *(?:\$ )?((?:tenantry|tenantry-master|tenantry-daemon) .+)$", text, re.MULTILINE)
-    return [re.split(r" #| &&| >|`", command)[0].strip() for command in (*spans, *lines)]
+    # What stands behind `--` is another program's.
+    return [re.split(r" #| &&| >| -- |`", command)[0].strip() for command in (*spans, *lines)]
 
 
 def wrong_words(command: str) -> list[str]:
