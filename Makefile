@@ -47,7 +47,7 @@ setup: .venv/.stamp-installed
 	$(BIN)/python -m compileall -q $(SOURCES) protos/gen
 	touch $@
 
-lint: lint-style lint-types lint-imports lint-contract console
+lint: lint-types lint-style lint-imports lint-contract console
 
 lint-style: setup
 	$(BIN)/ruff check .
@@ -74,8 +74,10 @@ browser:
 	|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium >/dev/null; } \
 	|| echo 'browser: no Chromium here, and none can be installed: tests of the console will be skipped' >&2
 
+# The types take one core as long as all other checks, the console's build and the browser take another.
 # Most tests wait for real processes: four files at a time keep two cores busy.
-test: lint browser
+test: setup
+	$(MAKE) --no-print-directory --jobs=2 lint browser
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: setup
