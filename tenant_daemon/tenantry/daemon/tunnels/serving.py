@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Awaitable, Collection, Coroutine
 from typing import Any, Final
@@ -339,6 +340,7 @@ class Tunnels:
         if not self._held and not self._offering:
             await self._proving.close()
             await self._relay.close()
+            gc.collect()  # what thousands of connections have left in cycles keeps whole pages
             await asyncio.to_thread(give_back)
 
     # --- what the Master is told
