@@ -8,7 +8,6 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
-import structlog
 from google.rpc import error_details_pb2
 
 from tenantry.master.console import connect, cookies
@@ -16,6 +15,7 @@ from tenantry.master.console.connect import Call, Ending, Refused, check_head, r
 from tenantry.master.console.defences import HEADERS, NOT_KEPT, is_same_origin
 from tenantry.master.console.forwarding import CallFailed, Forwarder
 from tenantry.master.console.pages import Pages
+from tenantry.master.rpc.refusal_lines import RefusalLines
 from tenantry.protocol.failures import NotSignedIn, SessionEnded
 from tenantry.protocol.joining import join_address
 from tenantry.transport.settings import MAX_RECEIVE_BYTES
@@ -30,6 +30,7 @@ LINGER_S: Final = 0.005
 HIGH_WATER: Final = 256 * 1024
 """Bytes that wait for a slow browser before the stream is read no further."""
 
+_LONGEST_PATH: Final = 200
 _BODILESS: Final = ("GET", "HEAD")
 _SIGN_IN: Final = "/tenantry.v1.SessionService/SignIn"
 _SIGN_OUT: Final = "/tenantry.v1.SessionService/SignOut"
@@ -45,8 +46,6 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Fields = tuple[tuple[str, str], ...]
 
-log = structlog.get_logger()
-
 
 class Console:
     """The application. ``methods`` are the paths that are calls, with whether each answers with a stream."""
@@ -56,6 +55,7 @@ class Console:
         self._forwarder = forwarder
         self._methods = methods
         self._held = 0
+        self._lines = RefusalLines("console request refused")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -84,7 +84,10 @@ class Console:
                 else:
                     await self._call(call, token, _browser(scope), send)
         except Refused as refused:
-            log.info("console request refused", path=scope["path"], cause=str(refused))
+            path = scope["path"]
+            # Strangers think up as many paths as they like: all that are no calls are one kind.
+            kind = path if path in self._methods else "page"
+            self._lines.write(kind, str(int(refused.status)), path=path[:_LONGEST_PATH], cause=str(refused))
             await _reply_error(send, refused.status, refused.ending, refused.headers)
         except _Gone:
             pass

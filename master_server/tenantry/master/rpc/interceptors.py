@@ -257,7 +257,7 @@ class Gate(grpc.aio.ServerInterceptor):
             raise error
         if isinstance(error, Failure):
             failure = error
-            self._lines.write(method, failure.reason, request_id)
+            self._lines.write(method, failure.reason, request_id=request_id)
         else:
             failure = InternalFault(request_id=request_id)
             log.error("call failed", method=method, request_id=request_id, exc_info=error)

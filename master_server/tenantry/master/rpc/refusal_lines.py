@@ -1,7 +1,7 @@
-"""Lines of the log about refused calls: the first of a kind within a minute, and then how many there were."""
+"""Lines of the log about what was refused: the first of a kind within a minute, and then how many there were."""
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -13,24 +13,24 @@ log = structlog.get_logger()
 
 
 class RefusalLines:
-    """Writes the lines of one listener. Lives on the event loop. The kinds are bounded: methods and reasons are ours."""
+    """Writes the lines of one listener. Lives on the event loop. Whoever writes sees to it that the kinds are bounded."""
 
-    def __init__(self, window_s: float = _WINDOW_S) -> None:
-        self._window_s = window_s
+    def __init__(self, event: str = "call refused") -> None:
+        """``event``: what each line says."""
+        self._event = event
         self._refused: dict[tuple[str, str], int] = {}
 
-    def write(self, method: str, reason: str, request_id: str) -> None:
-        """A call was refused."""
+    def write(self, method: str, reason: str, **facts: Any) -> None:
+        """Something was refused. ``method`` and ``reason`` are its kind, ``facts`` are of this one alone."""
         kind = (method, reason)
         if not self._refused:
-            asyncio.get_running_loop().call_later(self._window_s, self._sum_up)
+            asyncio.get_running_loop().call_later(_WINDOW_S, self._sum_up)
         number = self._refused[kind] = self._refused.get(kind, 0) + 1
         if number <= LINES_PER_MINUTE:
-            log.info("call refused", method=method, reason=reason, request_id=request_id)
+            log.info(self._event, method=method, reason=reason, **facts)
 
     def _sum_up(self) -> None:
         refused, self._refused = self._refused, {}
         for (method, reason), number in refused.items():
             if number > LINES_PER_MINUTE:
-                more = number - LINES_PER_MINUTE
-                log.info("more calls refused", method=method, reason=reason, calls=more, within_s=self._window_s)
+                log.info(self._event, method=method, reason=reason, more_times=number - LINES_PER_MINUTE)
