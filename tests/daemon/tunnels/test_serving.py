@@ -297,6 +297,16 @@ async def test_a_dial_that_comes_to_nothing_is_told(site: Site) -> None:
     assert (await eventually(lambda: site.log("connections"), "the log"))[0]["end"] == "target_refused"
 
 
+async def test_an_operator_who_goes_away_at_once_leaves_no_tunnel(site: Site, echo: Target) -> None:
+    """The end may come before the offer is proven."""
+    gone, other = site.grant(echo), site.grant(echo)
+    site.offer(gone)
+    site.tunnels.ended(gone.tunnel, TunnelEnd.BY_OPERATOR, "")
+    site.offer(other)
+    assert (await site.report(other)).state is TunnelState.OPEN
+    assert [one["tunnel"] for one in site.tunnels.describe()["held"]] == [other.tunnel]
+
+
 async def test_a_log_that_cannot_be_written_means_no_tunnel(site: Site, echo: Target) -> None:
     """Nobody gets in unseen."""
     (site.data / "tunnels").write_text("in the way")

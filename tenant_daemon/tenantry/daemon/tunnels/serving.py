@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import time
+from collections import deque
 from collections.abc import Awaitable, Collection, Coroutine
 from typing import Any, Final
 
@@ -74,6 +75,7 @@ class Tunnels:
         self._dials = Dials(around, self._watched, proving, connecting, self._held, self._connection_log, self._used)
         self._offers = Rate(time.monotonic)
         self._offering = 0
+        self._withdrawn: deque[str] = deque(maxlen=MOST_OFFERS)
         self._unsent: list[TunnelReport] = []
         self._tasks: asyncio.TaskGroup | None = None
         self._settling = False
@@ -116,6 +118,8 @@ class Tunnels:
         held = self._held.get(tunnel)
         if held is not None:
             held.finish(end, detail, told=True)
+        elif self._offering:
+            self._withdrawn.append(tunnel)  # its offer may still be on its way through the proof
 
     def kept(self, tunnels: Collection[str]) -> None:
         """The Master holds these and no others."""
@@ -171,6 +175,8 @@ class Tunnels:
         try:
             grant = await self._prove(token)
             judged = await self._judge(grant) if grant is not None else None
+            if grant is not None and grant.tunnel in self._withdrawn:
+                return
             # Nothing is awaited between judging and holding: two offers cannot both be the last that is allowed.
             held = (
                 self._hold(grant, relay_port, judged) if grant is not None and isinstance(judged, Admission) else None
