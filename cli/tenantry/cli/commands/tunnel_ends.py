@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -38,6 +39,11 @@ def tunnel_options(command: Decorated) -> Decorated:
     return command
 
 
+any_user_option = click.option(
+    "--any-user", is_flag=True, help="On loopback, serve other users of this machine too, not only yourself."
+)
+
+
 def wish_for(tenant: str, targets: tuple[Target, ...], reason: str, lifetime: str | None) -> Wish:
     """What is asked of the Master. Raises InputInvalid."""
     from tenantry.cli.moments import parse_length
@@ -49,10 +55,16 @@ def wish_for(tenant: str, targets: tuple[Target, ...], reason: str, lifetime: st
 @click.command("forward", cls=Verb)
 @tenant_argument
 @click.argument("forwards", metavar="[[ADDRESS:]LOCAL:]HOST:PORT...", nargs=-1, required=True)
+@any_user_option
 @tunnel_options
 @pass_invocation
 def forward_ports(
-    invocation: Invocation, reference: str, forwards: tuple[str, ...], reason: str, lifetime: str | None
+    invocation: Invocation,
+    reference: str,
+    forwards: tuple[str, ...],
+    any_user: bool,
+    reason: str,
+    lifetime: str | None,
 ) -> None:
     """Listen on this machine and carry each connection to HOST:PORT, seen from TENANT, until Ctrl-C.
 
@@ -80,7 +92,8 @@ def forward_ports(
         wish = wish_for(tenant.guid, targets, reason, lifetime)
         for warning in warnings([one.listen for one in wanted]):
             tell(warning)
-        run(forward(master, wish, wanted, lambda listening: _announce(printer, listening, tenant)))
+        announce = partial(_announce, printer, tenant)
+        run(forward(master, wish, wanted, announce, any_user=any_user))
 
 
 @click.command("socks", cls=Verb)
@@ -93,13 +106,16 @@ def forward_ports(
     metavar="[ADDRESS:]PORT",
     help="Where, on a loopback address; port 0: any that is free.",
 )
+@any_user_option
 @tunnel_options
 @pass_invocation
-def serve_socks(invocation: Invocation, reference: str, place: str, reason: str, lifetime: str | None) -> None:
+def serve_socks(
+    invocation: Invocation, reference: str, place: str, any_user: bool, reason: str, lifetime: str | None
+) -> None:
     """Serve a SOCKS5 proxy on this machine into the network of TENANT, until Ctrl-C.
 
     Names are resolved at the Tenant (`curl --proxy socks5h://127.0.0.1:1080 http://intranet/`); its policy decides about
-    each connection. Only on loopback: the proxy asks nobody who they are. Stays up as `tunnel forward` does.
+    each connection. On loopback alone, for yourself alone: the proxy asks nobody who they are. Stays up as `tunnel forward` does.
     """
     from tenantry.cli.references import find_tenant
     from tenantry.cli.troubles import InputInvalid
@@ -117,7 +133,8 @@ def serve_socks(invocation: Invocation, reference: str, place: str, reason: str,
     with invocation.connect() as master:
         tenant = find_tenant(master, reference)
         wish = wish_for(tenant.guid, (), reason, lifetime)
-        run(proxy(master, wish, where, lambda listening: _announce(printer, listening, tenant)))
+        announce = partial(_announce, printer, tenant)
+        run(proxy(master, wish, where, announce, any_user=any_user))
 
 
 @click.command("stdio", cls=Verb)
@@ -155,7 +172,7 @@ def guid_of(master: Master, reference: str) -> str:
         return find_tenant(master, reference).guid
 
 
-def _announce(printer: Printer, listening: Listening, tenant: Tenant) -> None:
+def _announce(printer: Printer, tenant: Tenant, listening: Listening) -> None:
     from tenantry.cli.tunnels.serving import describe
 
     target = listening.target

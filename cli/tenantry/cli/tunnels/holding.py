@@ -111,6 +111,7 @@ class HeldTunnel:
             async for answer in call:
                 if answer.key and relays is None:
                     relays = self._master.open_relay_channel(answer.port, answer.server_name)
+                    relays.get_state(try_to_connect=True)  # the first connection need not wait for it
                     self._opened(answer, relays)
                 elif answer.tunnel.state == pb.TUNNEL_STATE_WAITING_FOR_CONSENT:
                     self._tell(

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,6 +16,7 @@ from tenantry.cli.tunnels.spelling import Place
 BACKLOG: Final = 512
 _NO_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REST_S: Final = 0.2
+_RESET: Final = struct.pack("ii", 1, 0)
 _PRIVILEGED: Final = 1024
 
 
@@ -47,8 +49,15 @@ def place_of(listener: socket.socket) -> Place:
     return Place(address, port)
 
 
-async def serve(listener: socket.socket, serve_one: Callable[[socket.socket, Place], Awaitable[None]]) -> None:
-    """Hand each connection with its peer to `serve_one`, which closes it, until cancelled. What it raises ends all."""
+async def serve(
+    listener: socket.socket,
+    serve_one: Callable[[socket.socket, Place], Awaitable[None]],
+    admits: Callable[[socket.socket, Place], bool],
+) -> None:
+    """Hand each connection with its peer to `serve_one`, which closes it, until cancelled. What it raises ends all.
+
+    Those that `admits` does not let in are reset.
+    """
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         while True:
@@ -60,7 +69,12 @@ async def serve(listener: socket.socket, serve_one: Callable[[socket.socket, Pla
                 # The kernel would report it again at once, for as long as others keep theirs.
                 await asyncio.sleep(_REST_S)
                 continue
-            group.create_task(_closing(here, serve_one(here, Place(peer[0], peer[1]))))
+            place = Place(peer[0], peer[1])
+            if admits(here, place):
+                group.create_task(_closing(here, serve_one(here, place)))
+            else:
+                here.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                here.close()
 
 
 async def _closing(here: socket.socket, service: Awaitable[None]) -> None:

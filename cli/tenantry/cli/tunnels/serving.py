@@ -16,6 +16,7 @@ from tenantry.cli.troubles import Trouble
 from tenantry.cli.tunnels.connecting import Connection
 from tenantry.cli.tunnels.holding import HeldTunnel, Wish
 from tenantry.cli.tunnels.listening import listen_at, place_of, serve
+from tenantry.cli.tunnels.local_users import is_own
 from tenantry.cli.tunnels.running import tell, together
 from tenantry.cli.tunnels.socks import Reply, SocksConversation, answer
 from tenantry.cli.tunnels.spelling import Forward, Place
@@ -54,29 +55,39 @@ class Listening:
 
 
 async def forward(
-    master: Master, wish: Wish, forwards: Iterable[Forward], announce: Callable[[Listening], None]
+    master: Master,
+    wish: Wish,
+    forwards: Iterable[Forward],
+    announce: Callable[[Listening], None],
+    *,
+    any_user: bool = False,
 ) -> None:
     """Serve forwards until cancelled, or until the tunnel is over for good, which raises why.
 
-    `announce` is told of each as soon as connections can go through, and then a service manager that waits for it. Raises
-    AddressUnusable before anything is asked of the Master.
+    On loopback for this user alone, unless it is for `any_user` of this machine. `announce` is told of each as soon as
+    connections can go through, and then a service manager that waits for it. Raises AddressUnusable before anything is asked of
+    the Master.
     """
     with ExitStack() as stack:
-        listeners = [(stack.enter_context(listen_at(one.listen)), one.target) for one in forwards]
+        listeners = [(stack.enter_context(listen_at(one.listen)), one) for one in forwards]
         async with together() as group:
             held = HeldTunnel(master, wish, tell, again=True)
             group.create_task(held.hold())
             leave = await held.leave()
-            for listener, target in listeners:
-                announce(Listening(leave.tunnel_id, place_of(listener), target, leave.console_path))
-                group.create_task(serve(listener, _Forwarder(master, held, target).serve))
+            for listener, one in listeners:
+                announce(Listening(leave.tunnel_id, place_of(listener), one.target, leave.console_path))
+                admits = _admit_all if any_user or one.listen.open_to_others else _admit_own
+                group.create_task(serve(listener, _Forwarder(master, held, one.target).serve, admits))
             ServiceNotifier.from_environment().ready(f"tunnel {leave.tunnel_id}")
 
 
-async def proxy(master: Master, wish: Wish, place: Place, announce: Callable[[Listening], None]) -> None:
+async def proxy(
+    master: Master, wish: Wish, place: Place, announce: Callable[[Listening], None], *, any_user: bool = False
+) -> None:
     """Serve SOCKS5 until cancelled, or until the tunnel is over for good, which raises why.
 
-    `announce` is told as soon as connections can go through. Raises AddressUnusable before anything is asked of the Master.
+    For this user alone, unless it is for `any_user` of this machine. `announce` is told as soon as connections can go through.
+    Raises AddressUnusable before anything is asked of the Master.
     """
     with listen_at(place) as listener:
         async with together() as group:
@@ -84,7 +95,7 @@ async def proxy(master: Master, wish: Wish, place: Place, announce: Callable[[Li
             group.create_task(held.hold())
             leave = await held.leave()
             announce(Listening(leave.tunnel_id, place_of(listener), None))
-            group.create_task(serve(listener, _Proxy(master, held).serve))
+            group.create_task(serve(listener, _Proxy(master, held).serve, _admit_all if any_user else _admit_own))
             ServiceNotifier.from_environment().ready(f"tunnel {leave.tunnel_id}")
 
 
@@ -156,6 +167,17 @@ def warnings(places: Sequence[Place]) -> list[str]:
         for place in places
         if place.open_to_others
     ]
+
+
+def _admit_all(_here: socket.socket, _peer: Place) -> bool:
+    return True
+
+
+def _admit_own(here: socket.socket, peer: Place) -> bool:
+    own = is_own(here)
+    if not own:
+        tell(f"Connection from {peer} refused: it is another user's of this machine, or over already.")
+    return own
 
 
 async def _asked(here: socket.socket) -> Target | None:
