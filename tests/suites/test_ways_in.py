@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tenantry.master.domain.access import MAIN_OWNER, Permission, Role, RoleBinding, access_of
-from tenantry.master.domain.people import MachineCertificate, Token, TokenKind, User
-from tenantry.master.operations import machines, roles, tokens, users
+from tenantry.master.domain.people import Group, MachineCertificate, Token, TokenKind, User
+from tenantry.master.operations import groups, machines, roles, tokens, users
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.roles import SubjectName
 from tenantry.master.operations.viewers import Viewer, make_viewer
@@ -132,6 +132,27 @@ def test_neither_is_a_user_or_a_certificate_taken_away(changes: Database) -> Non
             attempt(transaction)
     with changes.write() as transaction:
         machines.revoke_certificate(transaction, ACTOR, viewer, "ab" * 16, NOW, lock_out=True)
+
+
+def test_a_group_is_no_way_round(changes: Database) -> None:
+    """The only one who could sign in held the role by a group: neither the member nor the group goes."""
+    with changes.write() as transaction:
+        first = transaction.users.by_name("first")
+        assert first is not None
+        viewer = seen_as(transaction, first)
+        grace = transaction.users.insert(User(0, "grace", "", "", NOW, password="a hash"))
+        group = transaction.groups.insert(Group(0, "admins", "", "", NOW))
+        transaction.groups.add(group.id, grace.id, external=False)
+        transaction.role_bindings.insert(
+            RoleBinding(0, None, group.id, MAIN_OWNER, Role.GENERAL_ADMINISTRATOR, NOW, "test")
+        )
+    revoke(changes)
+    for attempt in (
+        lambda t: groups.remove_members(t, ACTOR, viewer, "admins", ["grace"], NOW),
+        lambda t: groups.delete_group(t, ACTOR, viewer, "admins", NOW),
+    ):
+        with pytest.raises(LastCredential), changes.write() as transaction:
+            attempt(transaction)
 
 
 def certificate(user: User, *, not_after_ms: int) -> MachineCertificate:
