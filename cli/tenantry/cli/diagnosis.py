@@ -29,7 +29,7 @@ EXIT_CODES: Final[tuple[tuple[int, str], ...]] = (
     (failures.EXIT_DENIED, "not signed in, or not allowed"),
     (failures.EXIT_UNREACHABLE, "the Master cannot be reached, trusted, or did not answer in time"),
     (failures.EXIT_LIMIT, "a limit was reached; try again later or ask for less"),
-    (failures.EXIT_LOCAL, "a file on this machine cannot be used"),
+    (failures.EXIT_LOCAL, "a file, a port or a program of this machine cannot be used"),
     (failures.EXIT_UNPROVEN, "nothing is wrong, and nothing proves it: an audit that contains no signed head"),
     (EXIT_INTERRUPTED, "interrupted (Ctrl-C)"),
     (EXIT_BROKEN_PIPE, "the reader of the output went away"),

@@ -13,8 +13,8 @@ PROGRAM = "tenantry"
 TOPICS = ("exit-codes", "output", "environment")
 _OUTPUT = """\
 --output table   for people; control characters of what others sent are escaped; times are local
---output json    one object; a list is one array with an element a line; watch and tail: one object a line
---output yaml    the same as documents; a list is one sequence; watch and tail: one document each
+--output json    one object; a list is one array with an element a line; what has no end (watch, tail, forward): one object a line
+--output yaml    the same as documents; a list is one sequence; what has no end: one document each
 
 Field names are those of the contract (protos/tenantry/v1), in snake_case. Every field is there: what is absent is null;
 of a oneof only the member that is set appears. Times are RFC 3339 in UTC, durations like "5s", enum values their names

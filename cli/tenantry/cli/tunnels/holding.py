@@ -70,6 +70,7 @@ class HeldTunnel:
         self._leave: asyncio.Future[Leave] = asyncio.get_running_loop().create_future()
         self._opened_before = False
         self._open_since_pause = False
+        self._waiting = ""
 
     async def leave(self) -> Leave:
         """What opens connections now; waits while the tunnel is away."""
@@ -113,7 +114,8 @@ class HeldTunnel:
                     relays = self._master.open_relay_channel(answer.port, answer.server_name)
                     relays.get_state(try_to_connect=True)  # the first connection need not wait for it
                     self._opened(answer, relays)
-                elif answer.tunnel.state == pb.TUNNEL_STATE_WAITING_FOR_CONSENT:
+                elif answer.tunnel.state == pb.TUNNEL_STATE_WAITING_FOR_CONSENT and self._waiting != answer.tunnel.id:
+                    self._waiting = answer.tunnel.id
                     self._tell(
                         f"Tunnel {escape(answer.tunnel.id)} waits until somebody at the Tenant's machine allows it."
                     )
