@@ -127,6 +127,8 @@ def _add_consent(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for name, text in (("allow", "say yes"), ("deny", "say no")):
         answer = actions.add_parser(name, help=text)
         answer.add_argument("tunnel", metavar="TUNNEL", help="the id of the tunnel, or how it begins")
+    for action in actions.choices.values():
+        _add_settings(action, argparse.SUPPRESS)
 
 
 def _add_tunnels(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -148,6 +150,8 @@ def _add_tunnels(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     log.add_argument("--json", action="store_true", help="as JSON lines")
     check = actions.add_parser("check", help="read the policy file and say what is wrong with it")
     check.add_argument("target", nargs="*", metavar="HOST:PORT", help="and whether it allows this")
+    for action in actions.choices.values():
+        _add_settings(action, argparse.SUPPRESS)
 
 
 def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
