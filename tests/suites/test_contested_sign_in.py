@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
+from tenantry.master.operations.lots import SLACK_MS
 from tenantry.master.sql.database import Database
 from tenantry.protocol.failures import SecondFactorRequired, SignInRefused, TooManyAttempts
 from tests.master.operations.at_work import NOW
@@ -78,12 +79,26 @@ async def test_without_a_proof_the_next_turn_is_drawn(database: Database) -> Non
                 group.create_task(ask(1, PASSWORD))
                 await one_waits.wait()
                 one_waits.clear()
-                # At the very end of the wait there is nobody who overtakes the one who was drawn.
+                # The wait is over, and the one who was drawn has not been told yet: nobody overtakes.
+                desk.clocks.turn(TURN_MS + SLACK_MS // 2)
                 assert await guess(desk) == TooManyAttempts.reason
-                desk.clocks.turn(TURN_MS + 1_000)
-                assert await guess(desk) == TooManyAttempts.reason
+                desk.clocks.turn(SLACK_MS)
         assert desk.hashing.computed - computed == turns, "one attempt is compared a turn"
         assert len(desk.lots) == 0
+
+
+async def test_what_the_queue_has_no_room_for_is_no_attempt(database: Database) -> None:
+    """Somebody keeps the hashing threads busy: those who are refused for it have not used up anything."""
+    async with at_work(database) as desk:
+        desk.user("ada")
+        proof = (await desk.sign_in("ada")).proof
+        busy, desk.hashing._waiting, desk.hashing._reserved = (desk.hashing._waiting, desk.hashing._reserved), 0, 0
+        for host, brought in ((AWAY, ""), (HOME, ""), (HOME, proof)):
+            for _ in range(30):
+                assert await desk.reason("ada", host=host, proof=brought, patience_s=0) == TooManyAttempts.reason
+        desk.hashing._waiting, desk.hashing._reserved = busy
+        for host, brought in ((AWAY, ""), (HOME, ""), (HOME, proof)):
+            assert await desk.reason("ada", "wrong", host=host, proof=brought, patience_s=0) == SignInRefused.reason
 
 
 async def test_a_proof_that_was_stolen_is_soon_used_up_and_keeps_nobody_out(database: Database) -> None:

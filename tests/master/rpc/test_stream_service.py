@@ -250,6 +250,14 @@ async def test_what_a_caller_hands_back_says_nothing_and_is_worth_nothing_made_u
     assert isinstance(first, pb.TailRecordsResponse)
     assert [one.fields["n"] for one in first.records] == [2, 3, 4]
     tail.cancel()
+    ends = set()
+    for _ in range(3):
+        tail = served.stub.TailRecords(pb.TailRecordsRequest(filter=wanted, after_cursor=first.cursor))
+        step = await tail.read()
+        assert isinstance(step, pb.TailRecordsResponse) and not step.records
+        ends.add(step.cursor)
+        tail.cancel()
+    assert len(ends) == 3, "whether the place behind a tail has moved by what others store cannot be seen"
     for made_up in (write_position(1), page.next_page_token):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await served.stub.TailRecords(pb.TailRecordsRequest(filter=wanted, after_cursor=made_up)).read()
