@@ -21,11 +21,14 @@ _COMMON: Final[dict[str, object]] = {"pool_size": 8, "max_overflow": 24, "pool_t
 _FULL: Final = 2  # PRAGMA synchronous: the WAL is synced at each COMMIT
 
 _PRAGMAS: Final = (
+    # Only of a file that is still empty. A commit's segment fills many pages, and each is two writes to the log: with the default of
+    # 4 KiB they cost a quarter more.
+    "PRAGMA page_size = 8192",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # macOS: plain fsync leaves the data in the drive's cache
     "PRAGMA foreign_keys = ON",
-    "PRAGMA wal_autocheckpoint = 4000",  # pages of 4 KiB: each checkpoint syncs the database file as well
+    "PRAGMA wal_autocheckpoint = 2000",  # pages: each checkpoint syncs the database file as well
     "PRAGMA journal_size_limit = 67108864",  # a WAL that grew under a long read shrinks again
     "PRAGMA cache_size = -16000",  # KiB
 )
