@@ -1,4 +1,6 @@
-"""Freed memory goes back to the system."""
+"""Freed memory goes back to the system, or stays for the next message."""
+
+import ctypes
 
 import pytest
 
@@ -16,5 +18,15 @@ def test_what_can_be_given_back_is_said_by_the_c_library() -> None:
 
 def test_a_c_library_that_cannot_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     """musl and macOS have no such function."""
-    monkeypatch.setattr(memory, "_TRIM", "tenantry_knows_no_such_function")
+    for name in ("_TRIM", "_MALLOPT"):
+        monkeypatch.setattr(memory, name, "tenantry_knows_no_such_function")
     assert memory.give_back() is False
+    assert memory.keep_large_blocks() is False
+
+
+def test_how_blocks_are_kept_can_be_chosen_where_there_is_such_a_choice() -> None:
+    """At any time, also twice; what was kept can still be given back."""
+    chosen = memory.keep_large_blocks()
+    assert memory.keep_large_blocks() is chosen
+    assert chosen is hasattr(ctypes.CDLL(None), memory._MALLOPT)
+    memory.give_back()

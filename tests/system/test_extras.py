@@ -53,7 +53,6 @@ EXTRAS = (
             "psycopg",
             "sqlalchemy",
             "structlog",
-            "uvloop",
             "zstandard",
         ),
     ),

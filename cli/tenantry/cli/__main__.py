@@ -4,11 +4,13 @@ import signal
 import sys
 
 from tenantry.process.starting import prepare_start
+from tenantry.transport.settings import prepare_client_process
 
 
 def main() -> None:
     """Run the program; never returns."""
     prepare_start()
+    prepare_client_process()
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal's encoding lacks must not end the program.
         if hasattr(stream, "reconfigure"):

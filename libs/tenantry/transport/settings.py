@@ -47,10 +47,25 @@ SERVER_ENVIRONMENT = {
 }
 """What a server's process should have in its environment when it imports gRPC."""
 
+CLIENT_ENVIRONMENT = {
+    # The same for a program that only calls: a message there and back takes a third less.
+    "GRPC_EXPERIMENTS": "-event_engine_client",
+}
+"""What a client's process should have in its environment when it imports gRPC."""
+
 
 def prepare_server_process() -> None:
     """Set `SERVER_ENVIRONMENT`, except where somebody has chosen otherwise. To be called before gRPC is imported first."""
-    for name, value in SERVER_ENVIRONMENT.items():
+    _prepare(SERVER_ENVIRONMENT)
+
+
+def prepare_client_process() -> None:
+    """Set `CLIENT_ENVIRONMENT`, likewise."""
+    _prepare(CLIENT_ENVIRONMENT)
+
+
+def _prepare(environment: dict[str, str]) -> None:
+    for name, value in environment.items():
         os.environ.setdefault(name, value)
 
 

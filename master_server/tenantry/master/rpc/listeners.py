@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
+from tenantry.process.memory import keep_large_blocks
 from tenantry.transport.settings import server_options, tunnel_server_options, with_lasting_calls, without_pings
 
 # A call that is over counts until its objects are collected: busy clients must not be refused for what they have finished.
@@ -115,6 +116,7 @@ def make_server(
 
 def make_tunnel_server(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> grpc.aio.Server:
     """A server for the connections of tunnels."""
+    keep_large_blocks()
     file_descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     options = tunnel_server_options(file_descriptors=file_descriptors, max_streams_per_connection=TUNNEL_STREAMS)
     return grpc.aio.server(interceptors=list(interceptors), options=options)
