@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -205,3 +206,11 @@ def test_many_short_connections_leave_nothing(operator: Person, master: FakeMast
                 assert read_all(connection) == b"z"
             assert len(list(descriptors.iterdir())) <= before + 3
             assert forward.end() == 130
+
+
+def test_it_takes_all_descriptors_that_it_may_have(operator: Person, master: FakeMaster) -> None:
+    """A soft limit of a shell is no limit for connections."""
+    master.add("acme", "main")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with running(operator, "tunnel", "forward", "acme", "0:7") as forward:
+        assert resource.prlimit(forward.process.pid, resource.RLIMIT_NOFILE) == (most, most)
