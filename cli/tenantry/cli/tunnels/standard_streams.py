@@ -64,10 +64,10 @@ class _Bridge:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for end in (self.end, self._other):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        # Not closed: the thread that waits for stdin knows it by its number, which must not become another file's meanwhile.
+        with contextlib.suppress(OSError):
+            self._other.shutdown(socket.SHUT_RDWR)
+        self.end.close()
 
     async def written(self) -> None:
         """Wait until stdout has taken everything that came."""
