@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -18,24 +18,22 @@ from tenantry.daemon.console.console import LocalConsole
 from tenantry.daemon.control.server import serve_control
 from tenantry.daemon.licences.folder import LicenceFolder, describe_kept
 from tenantry.daemon.link.heads import HeadArchive
-from tenantry.daemon.link.identity import Credential, IdentityFolder
+from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.link.keeper import LinkKeeper
-from tenantry.daemon.link.relay import RelayStreams
 from tenantry.daemon.link.witness import Verdict
 from tenantry.daemon.measuring import Measuring, leased_folder, loop_factory
 from tenantry.daemon.operations.notifying import notify, raise_alert
 from tenantry.daemon.spool.keeping import SpoolSettings
-from tenantry.daemon.tunnels.connecting import Connecting
-from tenantry.daemon.tunnels.dialling import Dialler, MasterAddresses
+from tenantry.daemon.tunnels.front import TunnelFront
 from tenantry.daemon.tunnels.orders import TunnelOrders
 from tenantry.daemon.tunnels.policy_file import PolicyFile
-from tenantry.daemon.tunnels.proving import Proving
-from tenantry.daemon.tunnels.serving import Tunnels
-from tenantry.daemon.tunnels.surroundings import RelayLost, Surroundings
+from tenantry.daemon.tunnels.watched_policy import WatchedPolicy
 from tenantry.protocol.failures import Failure, FieldInvalid
-from tenantry.protocol.joining import split_address
 from tenantry.protocol.messages import Goodbye, GoodbyeReason, NotificationLevel
 from tenantry.protocol.names import MAX_REASON, check_text
+
+if TYPE_CHECKING:
+    from tenantry.daemon.tunnels.serving import Tunnels
 
 _log = structlog.get_logger(__name__)
 
@@ -54,7 +52,7 @@ class Daemon:
         self.licences = LicenceFolder(folder)
         self._heads = HeadArchive(folder)
         self.console = LocalConsole(settings.console_listen, self._show)
-        self.tunnels = self._make_tunnels(settings, identity_folder)
+        self.tunnels = self._make_front(settings, identity_folder)
         self.keeper = LinkKeeper(
             self.identity,
             identity_folder,
@@ -70,37 +68,20 @@ class Daemon:
         )
         self._ended: asyncio.Future[bool] | None = None
 
-    def _make_tunnels(self, settings: Settings, identity_folder: IdentityFolder) -> Tunnels | None:
-        place, identity = settings.tunnels_policy, self.identity
+    def _make_front(self, settings: Settings, identity_folder: IdentityFolder) -> TunnelFront | None:
+        place = settings.tunnels_policy
         if place is None:
             return None
-        dialler = Dialler()
-        hosts = [split_address(address, 443)[0] for address in (identity.api_address, *identity.link_addresses)]
-        around = Surroundings(
-            guid=identity.guid,
-            data=self.measuring.folder,
-            state=lambda: self.conduct.present.state,
-            state_changed=self.conduct.changed,
-            is_linked=lambda: self.keeper.status.connected,
-            send=lambda message: self.keeper.send(message),  # noqa: PLW0108 - the keeper is made after this
-            forbidden=MasterAddresses(dialler, hosts),
-            warn=self._warn_of_tunnels,
-        )
-        relay = RelayStreams(identity.trust_domain, identity_folder, self._linked, RelayLost)
-        tunnels = Tunnels(
-            around,
-            PolicyFile(place.path, must_exist=place.named),
-            Proving(self.measuring.folder, identity.trust_domain),
-            Connecting(around, dialler, relay, self.console),
-            relay,
-            self.console,
-        )
-        self.console.show_tunnels(tunnels)
-        return tunnels
+        watched = WatchedPolicy(PolicyFile(place.path, must_exist=place.named), self._warn_of_tunnels)
+        front = TunnelFront(self.measuring.folder, watched, lambda: self._make_tunnels(identity_folder, watched))
+        self.console.show_tunnels(front)
+        return front
 
-    def _linked(self) -> tuple[str, Credential] | None:
-        status = self.keeper.status
-        return None if status.credential is None else (status.address, status.credential)
+    def _make_tunnels(self, identity_folder: IdentityFolder, watched: WatchedPolicy) -> Tunnels:
+        # Most daemons never see a tunnel, and all of them are to stay small.
+        from tenantry.daemon.tunnelling import make_tunnels  # noqa: PLC0415
+
+        return make_tunnels(self.identity, identity_folder, watched, self.conduct, self.console, self.keeper)
 
     async def _warn_of_tunnels(self, text: str) -> None:
         try:

@@ -22,6 +22,7 @@ from tenantry.daemon.tunnels.policy_file import PolicyFile
 from tenantry.daemon.tunnels.proving import Proving
 from tenantry.daemon.tunnels.serving import Tunnels
 from tenantry.daemon.tunnels.surroundings import RelayLost, Surroundings
+from tenantry.daemon.tunnels.watched_policy import WatchedPolicy
 from tenantry.master.pki.authority import Authority, AuthorityFolder
 from tenantry.master.pki.tunnel_key import TunnelSigner, load_tunnel_key
 from tenantry.process.files import private_directory, write_private
@@ -275,17 +276,14 @@ async def running_site(folder: Path, policy: str = "", dialler: Dialler | None =
     file = folder / "tunnels.toml"
     if policy:
         file.write_text(policy)
-    around = Surroundings(
-        GUID, data, lambda: conduct["state"], changed, lambda: conduct["linked"], send, no_master, warn
-    )
+    around = Surroundings(GUID, data, lambda: conduct["state"], changed, lambda: conduct["linked"], send, no_master)
     relay, console = FakeRelay(), FakeConsole()
     connecting = Connecting(around, dialler or Dialler(), relay, console)
-    tunnels = Tunnels(around, PolicyFile(file), Proving(data, DOMAIN), connecting, relay, console)
+    tunnels = Tunnels(around, WatchedPolicy(PolicyFile(file), warn), Proving(data, DOMAIN), connecting, relay, console)
     signer = TunnelSigner(load_tunnel_key(folder / "pki"), DOMAIN)
     site = Site(data, authority, signer, relay, console, tunnels, said, warnings, file, conduct)
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(tunnels.run())
-        await eventually(lambda: tunnels._tasks, "tunnels that are served")
         try:
             yield site
         finally:

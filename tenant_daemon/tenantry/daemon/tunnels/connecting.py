@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from tenantry.daemon.domain.tunnel_policy import TunnelPolicy
 from tenantry.daemon.tunnels.dialling import DialFailed, Dialler
 from tenantry.daemon.tunnels.held import Connection, Held, describe_grant
-from tenantry.daemon.tunnels.recording import FROM_TARGET, TO_TARGET, Recording, RecordingFailed, Recordings
 from tenantry.daemon.tunnels.surroundings import ConsoleDoor, Relay, RelayLost, Surroundings
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, Budget
 from tenantry.protocol.tunnels.connection import EndLimits
@@ -22,6 +21,7 @@ from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.watch import Side
 
 if TYPE_CHECKING:
+    from tenantry.daemon.tunnels.recording import Recording, Recordings
     from tenantry.transport.tunnel_ends import EndReport, Flow, SocketEnd, StreamPort
 
 BUDGET: Final = 64 << 20
@@ -79,6 +79,8 @@ class Connecting:
     ) -> Recording | None:
         if not policy.recording:
             return None
+        from tenantry.daemon.tunnels.recording import Recording, RecordingFailed, Recordings  # noqa: PLC0415 - seldom needed
+
         kept = self._recordings.setdefault(policy.recording, Recordings(Path(policy.recording)))
         facts = {
             **describe_grant(held.grant),
@@ -110,7 +112,7 @@ class Connecting:
             else:
                 connection.bytes_down += len(data)
             if recording is not None:
-                recording.add(TO_TARGET if flow is Flow.UP else FROM_TARGET, data)
+                recording.add(data, to_target=flow is Flow.UP)
 
         end = SocketEnd(
             target,

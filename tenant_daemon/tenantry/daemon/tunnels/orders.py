@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tenantry.daemon.domain.failures import TunnelsOff
 
 if TYPE_CHECKING:
-    from tenantry.daemon.tunnels.serving import Tunnels  # a daemon without a Master does not load it
+    from tenantry.daemon.tunnels.front import TunnelFront  # a daemon without a Master does not load it
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
@@ -16,7 +16,7 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 class TunnelOrders:
     """The handlers by the words of the control socket. ``tunnels`` None: this daemon takes none."""
 
-    def __init__(self, tunnels: Tunnels | None) -> None:
+    def __init__(self, tunnels: TunnelFront | None) -> None:
         self._tunnels = tunnels
         self.handlers: Mapping[str, Handler] = {
             "tunnels": self._list,
@@ -34,7 +34,7 @@ class TunnelOrders:
         yes = request["yes"] is True
         return {"tunnel": self._found().answer(str(request["tunnel"]), yes=yes, who=str(request["who"])[:100])}
 
-    def _found(self) -> Tunnels:
+    def _found(self) -> TunnelFront:
         if self._tunnels is None:
             raise TunnelsOff
         return self._tunnels

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import zoneinfo
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -110,6 +109,8 @@ def _read_ports(value: Any) -> tuple[tuple[int, int], ...]:
 
 
 def _read_zone(value: Any) -> str:
+    import zoneinfo  # noqa: PLC0415 - most policies name none
+
     name = _text(value)
     try:
         zoneinfo.ZoneInfo(name)

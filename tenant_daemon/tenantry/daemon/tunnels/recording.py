@@ -129,10 +129,11 @@ class Recording:
             await asyncio.to_thread(self._end, place, b"".join(self._waiting))
         self._waiting.clear()
 
-    def add(self, direction: bytes, data: bytes | memoryview) -> None:
+    def add(self, data: bytes | memoryview, *, to_target: bool) -> None:
         """Note what has passed. Sets ``failed`` when the disk is too slow."""
         if self.failed.is_set():
             return
+        direction = TO_TARGET if to_target else FROM_TARGET
         milliseconds = int((time.monotonic() - self._began) * 1000)
         self._waiting += [_HEAD.pack(direction, milliseconds, len(data)), bytes(data)]
         self._waiting_bytes += len(data)

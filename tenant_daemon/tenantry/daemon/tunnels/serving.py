@@ -22,11 +22,9 @@ from tenantry.daemon.tunnels.consent import Consents, ConsentWithdrawn
 from tenantry.daemon.tunnels.dials import Dials, unproven_payload
 from tenantry.daemon.tunnels.held import End, Held, describe_grant
 from tenantry.daemon.tunnels.log import CONNECTIONS, TUNNELS, TunnelLog, unended
-from tenantry.daemon.tunnels.policy_file import PolicyFile
 from tenantry.daemon.tunnels.proving import Proving
 from tenantry.daemon.tunnels.surroundings import STATES, ConsoleDoor, Relay, Surroundings
 from tenantry.daemon.tunnels.watched_policy import WatchedPolicy, now_ms, wall_clock
-from tenantry.process.memory import give_back
 from tenantry.protocol.failures import TunnelTicketRefused
 from tenantry.protocol.messages import FromDaemon, TunnelReport, TunnelsHeld
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
@@ -41,6 +39,8 @@ UNLINKED_S: Final = 60.0
 LINGER_S: Final = 30.0
 """So long after the last tunnel everything is kept ready for the next."""
 _LOOK_S: Final = 5.0
+_RELEASE_S: Final = 2.0
+"""Until gRPC's threads have let go of a channel that was closed."""
 _MOST_UNSENT: Final = 64
 _REFUSALS: Final = {
     Refusal.POLICY: TunnelEnd.POLICY,
@@ -56,14 +56,14 @@ class Tunnels:
     def __init__(
         self,
         around: Surroundings,
-        file: PolicyFile,
+        watched: WatchedPolicy,
         proving: Proving,
         connecting: Connecting,
         relay: Relay,
         console: ConsoleDoor,
     ) -> None:
         self._around = around
-        self._watched = WatchedPolicy(file, around.warn)
+        self._watched = watched
         self._proving = proving
         self._relay = relay
         self._console = console
@@ -78,6 +78,8 @@ class Tunnels:
         self._withdrawn: deque[str] = deque(maxlen=MOST_OFFERS)
         self._unsent: list[TunnelReport] = []
         self._tasks: asyncio.TaskGroup | None = None
+        self._early: list[Coroutine[Any, Any, None]] = []
+        self._ran = False
         self._settling = False
 
     async def run(self) -> None:
@@ -87,8 +89,10 @@ class Tunnels:
             writing = [logs.create_task(one.run()) for one in (self._log, self._connection_log)]
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    self._tasks = tasks
-                    tasks.create_task(self._look_back())
+                    self._tasks, self._ran = tasks, True
+                    for work in (self._look_back(), *self._early):
+                        tasks.create_task(work)
+                    self._early.clear()
                     try:
                         await self._watch_state()
                     finally:
@@ -346,6 +350,9 @@ class Tunnels:
         if not self._held and not self._offering:
             await self._proving.close()
             await self._relay.close()
+            await asyncio.sleep(_RELEASE_S)
+            from tenantry.process.memory import give_back  # noqa: PLC0415 - ctypes, which nothing else here needs
+
             gc.collect()  # what thousands of connections have left in cycles keeps whole pages
             await asyncio.to_thread(give_back)
 
@@ -371,10 +378,12 @@ class Tunnels:
     # --- tasks
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._tasks is None:
+        if self._tasks is not None:
+            self._tasks.create_task(self._guard(work))
+        elif not self._ran and len(self._early) < MOST_OFFERS:
+            self._early.append(self._guard(work))
+        else:
             work.close()
-            return
-        self._tasks.create_task(self._guard(work))
 
     async def _guard(self, work: Awaitable[None]) -> None:
         """A fault in one tunnel must not end the daemon."""

@@ -60,8 +60,7 @@ class ConsoleDoor(Protocol):
 class Surroundings:
     """``guid``: of this Tenant. ``data``: the daemon's folder. ``state``: the Tenant's. ``state_changed``: returns at its next change.
 
-    ``send``: a message over the link; False when there is none. ``forbidden``: the Master's own addresses. ``warn``: tells the
-    operators.
+    ``send``: a message over the link; False when there is none. ``forbidden``: the Master's own addresses.
     """
 
     guid: str
@@ -71,4 +70,3 @@ class Surroundings:
     is_linked: Callable[[], bool]
     send: Callable[[FromDaemon], bool]
     forbidden: Callable[[], Awaitable[Collection[Address]]]
-    warn: Callable[[str], Awaitable[None]]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -66,5 +65,9 @@ def now_ms() -> int:
 
 def wall_clock(policy: TunnelPolicy) -> LocalMinute:
     """Day and minute in the time zone of the policy."""
-    now = datetime.now(ZoneInfo(policy.time_zone)) if policy.time_zone else datetime.now().astimezone()
+    now = datetime.now().astimezone()
+    if policy.time_zone:
+        from zoneinfo import ZoneInfo  # noqa: PLC0415 - most policies name none
+
+        now = now.astimezone(ZoneInfo(policy.time_zone))
     return LocalMinute(now.weekday(), now.hour * 60 + now.minute)
