@@ -65,6 +65,7 @@ def play(seconds: float, running: contextlib.ExitStack) -> None:
 def start(running: contextlib.ExitStack) -> None:
     """A Master and three Tenants, connected, two of them active; `running` stops them at its end."""
     os.environ["TENANTRY_PROFILES"] = str(PROFILES)
+    os.environ["TENANTRY_DAEMON_CONSOLE_LISTEN"] = "127.0.0.1:0"  # three daemons on one machine
     say("1. A Master: its authority, its store, the first administrator's token, a licence for evaluation")
     master = FOLDER / "master"
     do(
@@ -138,6 +139,8 @@ def show_commands(seconds: float) -> None:
         "stream read metricsMaster --tenant 'Acme GmbH/Berlin' --metric system.cpu.utilization",
         "stream tail tenantStatusHistory",
         "license show",
+        "console 'Acme GmbH/Berlin'",
+        "tunnel list --all",
     ):
         say(f"     {tenantry} {command}")
     daemon = f"{PROGRAMS.relative_to(CHECKOUT)}/tenantry-daemon --data .demo/tenant-1"
