@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.daemon.config import DEFAULT_DATA, ListenAddress, load_settings
+from tenantry.daemon.config import DEFAULT_DATA, ListenAddress, PolicyPlace, load_settings
 from tenantry.daemon.domain.failures import SettingsInvalid
 
 
@@ -96,3 +96,15 @@ def test_unknown_variables_and_missing_files_are_errors(tmp_path: Path) -> None:
         load_settings({"TENANTRY_DAEMON_QUOTA": "1GiB"})
     with pytest.raises(SettingsInvalid, match="no such file"):
         load_settings({}, file=tmp_path / "absent.toml")
+
+
+def test_the_policy_for_tunnels_is_beside_the_settings_unless_somebody_says_otherwise(tmp_path: Path) -> None:
+    """A named one has to be there; ``off`` is no file."""
+    file = tmp_path / "daemon.toml"
+    file.write_text("")
+    assert load_settings({}).tunnels_policy == PolicyPlace(Path("/etc/tenantry/tunnels.toml"), named=False)
+    assert load_settings({}, file=file).tunnels_policy == PolicyPlace(tmp_path / "tunnels.toml", named=False)
+    file.write_text('tunnels_policy = "/srv/policy.toml"')
+    assert load_settings({}, file=file).tunnels_policy == PolicyPlace(Path("/srv/policy.toml"), named=True)
+    environment = {"TENANTRY_DAEMON_CONFIG": str(file), "TENANTRY_DAEMON_TUNNELS_POLICY": "off"}
+    assert load_settings(environment).tunnels_policy is None

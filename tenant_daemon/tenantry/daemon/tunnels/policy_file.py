@@ -50,21 +50,29 @@ class PolicyFile:
             return absent
         except OSError as error:
             return self._refuse(None, error.strerror or type(error).__name__)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            if stamp == self._stamp:
-                return self._known
-            problem = _problem(status)
-            if problem:
-                return self._refuse(stamp, problem)
-            try:
-                content: dict[str, Any] = tomllib.loads(file.read(_LONGEST).decode())
-                self._known = ReadPolicy(read_policy(content), exists=True)
-            except OSError as error:
-                return self._refuse(None, error.strerror or type(error).__name__)
-            except (ValueError, RecursionError) as error:  # of TOML and of UTF-8 too
-                return self._refuse(stamp, str(error)[:300] or type(error).__name__)
+        try:
+            return self._read(descriptor)
+        except OSError as error:
+            return self._refuse(None, error.strerror or type(error).__name__)
+        finally:
+            os.close(descriptor)
+
+    def _read(self, descriptor: int) -> ReadPolicy:
+        """Raises OSError."""
+        status = os.fstat(descriptor)
+        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
+        if stamp == self._stamp:
+            return self._known
+        problem = _problem(status)
+        if problem:
+            return self._refuse(stamp, problem)
+        with open(descriptor, "rb", closefd=False) as file:
+            text = file.read(_LONGEST)
+        try:
+            content: dict[str, Any] = tomllib.loads(text.decode())
+            self._known = ReadPolicy(read_policy(content), exists=True)
+        except (ValueError, RecursionError) as error:  # of TOML and of UTF-8 too
+            return self._refuse(stamp, str(error)[:300] or type(error).__name__)
         self._stamp = stamp
         return self._known
 
