@@ -322,7 +322,7 @@ class TunnelCredit(_message.Message):
 
     BYTES_FIELD_NUMBER: _builtins.int
     bytes: _builtins.int
-    """How many bytes more."""
+    """How many bytes more, at least 1. Never so many that more than 16 MiB are allowed at once."""
     def __init__(
         self,
         *,
@@ -370,7 +370,7 @@ class TunnelJoined(_message.Message):
 
     WINDOW_FIELD_NUMBER: _builtins.int
     window: _builtins.int
-    """How many bytes the other end takes before it allows more."""
+    """How many bytes the other end takes before it allows more: 65,536 to 16 MiB. What was sent ahead counts."""
     def __init__(
         self,
         *,

@@ -32,7 +32,7 @@ class DialBegin(_message.Message):
     key: _builtins.str
     """Its key."""
     window: _builtins.int
-    """How many bytes this end takes before it allows more."""
+    """How many bytes this end takes before it allows more: 65,536 to 16 MiB."""
     @_builtins.property
     def target(self) -> _tunnel_pb2.TunnelTarget:
         """Where to: one of the tunnel's targets, or any where it has none."""
@@ -65,7 +65,7 @@ class DialRequest(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     BEGIN_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """At most 1 MiB."""
+    """1 byte to 1 MiB."""
     @_builtins.property
     def fin(self) -> _tunnel_pb2.TunnelFin:
         """The operator's side has said all."""
@@ -113,7 +113,7 @@ class DialResponse(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     JOINED_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """At most 1 MiB."""
+    """1 byte to 1 MiB."""
     @_builtins.property
     def fin(self) -> _tunnel_pb2.TunnelFin:
         """The target has said all."""
@@ -160,7 +160,7 @@ class AnswerBegin(_message.Message):
     nonce: _builtins.bytes
     """`nonce` of the ticket, 16 bytes."""
     window: _builtins.int
-    """How many bytes this end takes before it allows more."""
+    """How many bytes this end takes before it allows more: 65,536 to 16 MiB."""
     def __init__(
         self,
         *,
@@ -187,7 +187,7 @@ class AnswerRequest(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     BEGIN_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """At most 1 MiB."""
+    """1 byte to 1 MiB."""
     @_builtins.property
     def fin(self) -> _tunnel_pb2.TunnelFin:
         """The target has said all."""
@@ -235,7 +235,7 @@ class AnswerResponse(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     JOINED_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """At most 1 MiB."""
+    """1 byte to 1 MiB."""
     @_builtins.property
     def fin(self) -> _tunnel_pb2.TunnelFin:
         """The operator's side has said all."""
