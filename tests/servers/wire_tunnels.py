@@ -24,7 +24,7 @@ from tests.servers.deadlines import within
 from tests.servers.master import TRUST_DOMAIN, MasterProcess
 from tests.servers.wire_tenant import Identity, WireLink, WireTenant, enrolled, move, open_link
 
-WINDOW = 1 << 20
+WINDOW = 1 << 17
 PATIENCE_S = 20.0
 CONSOLE_TARGET = tunnel_pb2.TunnelTarget(host="127.0.0.1", port=22)
 
