@@ -5,15 +5,16 @@ import gc
 import signal
 import sys
 
+import uvloop
+
 from tenantry.master.bootstrap.running import running_master
-from tenantry.master.bootstrap.waking import WokenLoop
 from tenantry.master.config import MasterConfig
 from tenantry.process.notify import ServiceNotifier
 
 
 def run(config: MasterConfig) -> None:
     """Run a Master until SIGTERM or SIGINT. Raises as `running_master`."""
-    with asyncio.Runner(loop_factory=WokenLoop) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config))
 
 
