@@ -68,7 +68,7 @@ POLICY: dict[str, tuple[str, str, str]] = {
     "reason": ("whether operators have to say why", "required, optional", "optional"),
     "recording": (
         "a folder for what goes through connections, in files of mode 0600",
-        "an absolute path, or off",
+        "an absolute path that the daemon may write to (in the unit: below its data folder, or `ReadWritePaths=`), or off",
         "off",
     ),
     "recording_limit": ("how much all recordings may take; the oldest give way", "a size in MiB or GiB", "1GiB"),
