@@ -135,7 +135,6 @@ class TunnelBook:
             link = self._links.get(ended.tenant_id)
             if link is not None:
                 link.push(TunnelClose(tunnel.id, end, detail))
-        # Streams count their last bytes until they have ended; that happens before the record is written.
         self._observer.tunnel_ended(end)
         self._observer.bytes_relayed(tunnel.bytes_up, tunnel.bytes_down)
         self._accounts.close(ended, over(tunnel.actor, ended, by, tunnel.guid), lambda: self.withdraw(tunnel))
