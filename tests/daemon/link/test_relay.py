@@ -155,6 +155,7 @@ async def test_what_is_refused_or_not_trusted_is_lost_with_words(
                 pass
         stranger = AuthorityFolder(tmp_path / "other").create(DOMAIN, time.time_ns() // 1_000_000)
         write_private(site.folder.folder / "trust.pem", stranger.root_pem)
+        monkeypatch.setattr("tenantry.daemon.link.relay.ROOTS_S", 0.0)
         heard = len(site.relay.peers)
         with pytest.raises(RelayLost):
             async with site.streams.stream(site.port, NONCE, 1):

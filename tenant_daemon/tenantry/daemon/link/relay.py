@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -19,6 +20,8 @@ from tenantry.transport.tunnel_streams import TunnelStream
 from tenantry.v1.tunnel_relay_service_pb2 import AnswerBegin, AnswerRequest
 
 JOIN_S: Final = 10.0
+ROOTS_S: Final = 5.0
+"""After so long the roots are read again: connections that follow each other need not wait for the disk."""
 _Raise = Callable[[str], Exception]
 
 
@@ -39,6 +42,8 @@ class RelayStreams:
         self._folder = folder
         self._linked = linked
         self._lost = lost
+        self._roots = b""
+        self._read_at = -ROOTS_S
         self._current: _Channel | None = None
         self._old: set[_Channel] = set()
 
@@ -85,10 +90,13 @@ class RelayStreams:
         if linked is None:
             raise self._lost("there was no link yet")
         address, credential = linked
-        try:
-            bundle = await asyncio.to_thread(self._folder.trust_bundle)
-        except Failure as failure:
-            raise self._lost(failure.describe()) from None
+        if time.monotonic() - self._read_at >= ROOTS_S:
+            try:
+                self._roots = await asyncio.to_thread(self._folder.trust_bundle)
+            except Failure as failure:
+                raise self._lost(failure.describe()) from None
+            self._read_at = time.monotonic()
+        bundle = self._roots
         key = (join_address(split_address(address, port)[0], port), credential.serial, bundle)
         channel = self._current
         if channel is None or channel.key != key:

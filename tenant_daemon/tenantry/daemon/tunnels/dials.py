@@ -111,6 +111,7 @@ class Dials:
 
     async def _admit(self, token: str) -> tuple[Held, Connection, TunnelPolicy]:
         """Prove a ticket, and take a place for its connection. Raises DialFailed."""
+        looking = self._watched.begin_look()
         try:
             ticket = await self._proving.prove_ticket(token)
             held = self._held.get(ticket.tunnel)
@@ -120,7 +121,7 @@ class Dials:
         except TunnelTicketRefused as refused:
             _log.warning("dial through a tunnel not believed", cause=refused.describe())
             raise DialFailed(TunnelEnd.TICKET, refused.metadata["cause"]) from None
-        policy = await self._watched.look()
+        policy = await self._watched.look(looking)
         if not held.is_open:
             raise DialFailed(TunnelEnd.TICKET, "its tunnel is not open at the Tenant")
         if self._around.state() not in STATES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ class PolicyFile:
     def __init__(self, path: Path, *, must_exist: bool = False) -> None:
         self.path = path
         self._must_exist = must_exist
+        self._alone = threading.Lock()
         self._stamp: tuple[int, ...] | None = None
         self._known = ReadPolicy(NOTHING, "it has not been read yet")
 
@@ -40,7 +42,11 @@ class PolicyFile:
         return self._known
 
     def read(self) -> ReadPolicy:
-        """What is in force now. Reads the disk: to be called in a thread."""
+        """What is in force now. Reads the disk: to be called in a thread, or in several."""
+        with self._alone:
+            return self._look()
+
+    def _look(self) -> ReadPolicy:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -12,7 +12,7 @@ import structlog
 
 from tenantry.daemon.domain.hours import LocalMinute
 from tenantry.daemon.domain.tunnel_policy import TunnelPolicy
-from tenantry.daemon.tunnels.policy_file import PolicyFile
+from tenantry.daemon.tunnels.policy_file import PolicyFile, ReadPolicy
 
 _log = structlog.get_logger(__name__)
 
@@ -31,9 +31,13 @@ class WatchedPolicy:
         """What it said when it was looked at last."""
         return self._file.known.policy
 
-    async def look(self) -> TunnelPolicy:
+    def begin_look(self) -> asyncio.Future[ReadPolicy]:
+        """Have the file read while something else is done; `look` takes it."""
+        return asyncio.get_running_loop().run_in_executor(None, self._file.read)
+
+    async def look(self, begun: asyncio.Future[ReadPolicy] | None = None) -> TunnelPolicy:
         """What is in force now. What is wrong with the file is said once, to the log and to the operators."""
-        read = await asyncio.to_thread(self._file.read)
+        read = await (begun or self.begin_look())
         if read.trouble != self._told:
             self._told = read.trouble
             if read.trouble:
