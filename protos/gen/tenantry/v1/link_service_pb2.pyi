@@ -1403,7 +1403,7 @@ class TunnelReport(_message.Message):
     detail: _builtins.str
     """For the operator, at most 500 characters. Never tells what the policy would allow."""
     console_path: _builtins.str
-    """OPEN, with the target "console": path and query with which the local console lets a browser in, one time."""
+    """OPEN, with the target "console": path and fragment with which the local console lets a browser in, one time."""
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """OPEN: when the Tenant ends the tunnel at the latest."""

@@ -370,7 +370,7 @@ class TunnelJoined(_message.Message):
 
     WINDOW_FIELD_NUMBER: _builtins.int
     window: _builtins.int
-    """How many bytes the other end takes before it allows more: 65,536 to 16 MiB. What was sent ahead counts."""
+    """How many bytes may be sent before more are allowed: 65,536 to 16 MiB. What was sent ahead counts."""
     def __init__(
         self,
         *,

@@ -30,8 +30,8 @@ class TunnelRelayServiceStub:
     so that the link of a Tenant never feels a bulk transfer.
 
     Frames are the same in both directions and at both sides: `data`, `fin`, `credit`, `reset`, with the same field numbers in each
-    message. An end sends at most as many bytes of data as the other has allowed: the window of `begin`, which the other end finds in
-    `joined`, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
+    message. An end sends at most as many bytes of data as it is allowed: the window of `joined`, which is that of the other's `begin`
+    or less, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
     without either is a reset.
     """
 
@@ -58,8 +58,8 @@ class TunnelRelayServiceServicer:
     so that the link of a Tenant never feels a bulk transfer.
 
     Frames are the same in both directions and at both sides: `data`, `fin`, `credit`, `reset`, with the same field numbers in each
-    message. An end sends at most as many bytes of data as the other has allowed: the window of `begin`, which the other end finds in
-    `joined`, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
+    message. An end sends at most as many bytes of data as it is allowed: the window of `joined`, which is that of the other's `begin`
+    or less, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
     without either is a reset.
     """
 
@@ -67,9 +67,9 @@ class TunnelRelayServiceServicer:
         """The operator's side of a connection, on the listener `tunnels`. First `begin`; then the Master answers `joined` as soon as the target
         has taken the connection; then frames. The tunnel's key decides who calls. Data may be sent behind `begin` before `joined` came, up to
         65,536 bytes.
-        Fails with UNAUTHENTICATED (TUNNEL_KEY_REFUSED), PERMISSION_DENIED (TUNNEL_NOT_ALLOWED), UNAVAILABLE (TARGET_REFUSED,
+        Fails with UNAUTHENTICATED (TUNNEL_KEY_REFUSED), PERMISSION_DENIED (TUNNEL_NOT_ALLOWED, TUNNEL_TICKET_REFUSED), UNAVAILABLE (TARGET_REFUSED,
         TARGET_TIMED_OUT, TARGET_UNREACHABLE, TENANT_NOT_CONNECTED), NOT_FOUND (TARGET_NOT_FOUND), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY),
-        ABORTED (TUNNEL_CLOSED), INVALID_ARGUMENT (TUNNEL_PROTOCOL_VIOLATED).
+        ABORTED (TUNNEL_CLOSED), FAILED_PRECONDITION (TUNNEL_NOT_OFFERED), INVALID_ARGUMENT (FIELD_INVALID, TUNNEL_PROTOCOL_VIOLATED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,8 +111,8 @@ class TunnelRelayService:
     so that the link of a Tenant never feels a bulk transfer.
 
     Frames are the same in both directions and at both sides: `data`, `fin`, `credit`, `reset`, with the same field numbers in each
-    message. An end sends at most as many bytes of data as the other has allowed: the window of `begin`, which the other end finds in
-    `joined`, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
+    message. An end sends at most as many bytes of data as it is allowed: the window of `joined`, which is that of the other's `begin`
+    or less, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
     without either is a reset.
     """
 

@@ -31,8 +31,8 @@ class TunnelRelayServiceStub:
     so that the link of a Tenant never feels a bulk transfer.
 
     Frames are the same in both directions and at both sides: `data`, `fin`, `credit`, `reset`, with the same field numbers in each
-    message. An end sends at most as many bytes of data as the other has allowed: the window of `begin`, which the other end finds in
-    `joined`, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
+    message. An end sends at most as many bytes of data as it is allowed: the window of `joined`, which is that of the other's `begin`
+    or less, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
     without either is a reset.
     """
 
@@ -44,9 +44,9 @@ class TunnelRelayServiceStub:
     """The operator's side of a connection, on the listener `tunnels`. First `begin`; then the Master answers `joined` as soon as the target
     has taken the connection; then frames. The tunnel's key decides who calls. Data may be sent behind `begin` before `joined` came, up to
     65,536 bytes.
-    Fails with UNAUTHENTICATED (TUNNEL_KEY_REFUSED), PERMISSION_DENIED (TUNNEL_NOT_ALLOWED), UNAVAILABLE (TARGET_REFUSED,
+    Fails with UNAUTHENTICATED (TUNNEL_KEY_REFUSED), PERMISSION_DENIED (TUNNEL_NOT_ALLOWED, TUNNEL_TICKET_REFUSED), UNAVAILABLE (TARGET_REFUSED,
     TARGET_TIMED_OUT, TARGET_UNREACHABLE, TENANT_NOT_CONNECTED), NOT_FOUND (TARGET_NOT_FOUND), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY),
-    ABORTED (TUNNEL_CLOSED), INVALID_ARGUMENT (TUNNEL_PROTOCOL_VIOLATED).
+    ABORTED (TUNNEL_CLOSED), FAILED_PRECONDITION (TUNNEL_NOT_OFFERED), INVALID_ARGUMENT (FIELD_INVALID, TUNNEL_PROTOCOL_VIOLATED).
     """
     Answer: _grpc.StreamStreamMultiCallable[_tunnel_relay_service_pb2.AnswerRequest, _tunnel_relay_service_pb2.AnswerResponse]
     """The Tenant's side, on the listener `relay` over mutual TLS: first `begin` with the nonce of a ticket that came over the link, once
@@ -61,8 +61,8 @@ class TunnelRelayServiceAsyncStub(TunnelRelayServiceStub):
     so that the link of a Tenant never feels a bulk transfer.
 
     Frames are the same in both directions and at both sides: `data`, `fin`, `credit`, `reset`, with the same field numbers in each
-    message. An end sends at most as many bytes of data as the other has allowed: the window of `begin`, which the other end finds in
-    `joined`, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
+    message. An end sends at most as many bytes of data as it is allowed: the window of `joined`, which is that of the other's `begin`
+    or less, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
     without either is a reset.
     """
 
@@ -71,9 +71,9 @@ class TunnelRelayServiceAsyncStub(TunnelRelayServiceStub):
     """The operator's side of a connection, on the listener `tunnels`. First `begin`; then the Master answers `joined` as soon as the target
     has taken the connection; then frames. The tunnel's key decides who calls. Data may be sent behind `begin` before `joined` came, up to
     65,536 bytes.
-    Fails with UNAUTHENTICATED (TUNNEL_KEY_REFUSED), PERMISSION_DENIED (TUNNEL_NOT_ALLOWED), UNAVAILABLE (TARGET_REFUSED,
+    Fails with UNAUTHENTICATED (TUNNEL_KEY_REFUSED), PERMISSION_DENIED (TUNNEL_NOT_ALLOWED, TUNNEL_TICKET_REFUSED), UNAVAILABLE (TARGET_REFUSED,
     TARGET_TIMED_OUT, TARGET_UNREACHABLE, TENANT_NOT_CONNECTED), NOT_FOUND (TARGET_NOT_FOUND), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY),
-    ABORTED (TUNNEL_CLOSED), INVALID_ARGUMENT (TUNNEL_PROTOCOL_VIOLATED).
+    ABORTED (TUNNEL_CLOSED), FAILED_PRECONDITION (TUNNEL_NOT_OFFERED), INVALID_ARGUMENT (FIELD_INVALID, TUNNEL_PROTOCOL_VIOLATED).
     """
     Answer: _aio.StreamStreamMultiCallable[_tunnel_relay_service_pb2.AnswerRequest, _tunnel_relay_service_pb2.AnswerResponse]  # type: ignore[assignment]
     """The Tenant's side, on the listener `relay` over mutual TLS: first `begin` with the nonce of a ticket that came over the link, once
@@ -87,8 +87,8 @@ class TunnelRelayServiceServicer(metaclass=_abc_1.ABCMeta):
     so that the link of a Tenant never feels a bulk transfer.
 
     Frames are the same in both directions and at both sides: `data`, `fin`, `credit`, `reset`, with the same field numbers in each
-    message. An end sends at most as many bytes of data as the other has allowed: the window of `begin`, which the other end finds in
-    `joined`, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
+    message. An end sends at most as many bytes of data as it is allowed: the window of `joined`, which is that of the other's `begin`
+    or less, and then what each `credit` adds. `fin` ends one direction; the stream ends when both are, or with `reset`. A stream that ends
     without either is a reset.
     """
 
@@ -101,9 +101,9 @@ class TunnelRelayServiceServicer(metaclass=_abc_1.ABCMeta):
         """The operator's side of a connection, on the listener `tunnels`. First `begin`; then the Master answers `joined` as soon as the target
         has taken the connection; then frames. The tunnel's key decides who calls. Data may be sent behind `begin` before `joined` came, up to
         65,536 bytes.
-        Fails with UNAUTHENTICATED (TUNNEL_KEY_REFUSED), PERMISSION_DENIED (TUNNEL_NOT_ALLOWED), UNAVAILABLE (TARGET_REFUSED,
+        Fails with UNAUTHENTICATED (TUNNEL_KEY_REFUSED), PERMISSION_DENIED (TUNNEL_NOT_ALLOWED, TUNNEL_TICKET_REFUSED), UNAVAILABLE (TARGET_REFUSED,
         TARGET_TIMED_OUT, TARGET_UNREACHABLE, TENANT_NOT_CONNECTED), NOT_FOUND (TARGET_NOT_FOUND), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY),
-        ABORTED (TUNNEL_CLOSED), INVALID_ARGUMENT (TUNNEL_PROTOCOL_VIOLATED).
+        ABORTED (TUNNEL_CLOSED), FAILED_PRECONDITION (TUNNEL_NOT_OFFERED), INVALID_ARGUMENT (FIELD_INVALID, TUNNEL_PROTOCOL_VIOLATED).
         """
 
     @_abc_1.abstractmethod

@@ -77,7 +77,7 @@ class OpenTunnelResponse(_message.Message):
     server_name: _builtins.str
     """Once, with the key: the name that the certificate of that listener carries."""
     console_path: _builtins.str
-    """Once, with the key, when a target is "console": path and query with which the local console lets a browser in, one time."""
+    """Once, with the key, when a target is "console": path and fragment with which the local console lets a browser in, one time."""
     @_builtins.property
     def tunnel(self) -> _tunnel_pb2.Tunnel:
         """The tunnel now."""

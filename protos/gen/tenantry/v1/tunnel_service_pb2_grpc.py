@@ -77,8 +77,8 @@ class TunnelServiceServicer:
         4. From then on the tunnel whenever something about it has changed, at most once a second.
         The tunnel ends when this call does; cancel it to close the tunnel. When it ends otherwise, the call fails with the reason.
         Fails with NOT_FOUND (TENANT_NOT_FOUND), PERMISSION_DENIED (NOT_ALLOWED; TUNNEL_NOT_ALLOWED: the Tenant's policy, its hours or its
-        people said no), FAILED_PRECONDITION (TENANT_IN_WRONG_STATE; TUNNEL_REASON_MISSING; TUNNEL_NOT_OFFERED), UNAVAILABLE
-        (TENANT_NOT_CONNECTED), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY), INVALID_ARGUMENT (FIELD_INVALID), and ends with ABORTED (TUNNEL_CLOSED;
+        people said no; TUNNEL_TICKET_REFUSED), FAILED_PRECONDITION (TENANT_IN_WRONG_STATE; TUNNEL_REASON_MISSING; TUNNEL_NOT_OFFERED), UNAVAILABLE
+        (TENANT_NOT_CONNECTED, MASTER_STOPPING), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY), INVALID_ARGUMENT (FIELD_INVALID), and ends with ABORTED (TUNNEL_CLOSED;
         its metadata has `end`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -46,8 +46,8 @@ class TunnelServiceStub:
     4. From then on the tunnel whenever something about it has changed, at most once a second.
     The tunnel ends when this call does; cancel it to close the tunnel. When it ends otherwise, the call fails with the reason.
     Fails with NOT_FOUND (TENANT_NOT_FOUND), PERMISSION_DENIED (NOT_ALLOWED; TUNNEL_NOT_ALLOWED: the Tenant's policy, its hours or its
-    people said no), FAILED_PRECONDITION (TENANT_IN_WRONG_STATE; TUNNEL_REASON_MISSING; TUNNEL_NOT_OFFERED), UNAVAILABLE
-    (TENANT_NOT_CONNECTED), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY), INVALID_ARGUMENT (FIELD_INVALID), and ends with ABORTED (TUNNEL_CLOSED;
+    people said no; TUNNEL_TICKET_REFUSED), FAILED_PRECONDITION (TENANT_IN_WRONG_STATE; TUNNEL_REASON_MISSING; TUNNEL_NOT_OFFERED), UNAVAILABLE
+    (TENANT_NOT_CONNECTED, MASTER_STOPPING), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY), INVALID_ARGUMENT (FIELD_INVALID), and ends with ABORTED (TUNNEL_CLOSED;
     its metadata has `end`).
     """
     GetTunnel: _grpc.UnaryUnaryMultiCallable[_tunnel_service_pb2.GetTunnelRequest, _tunnel_service_pb2.GetTunnelResponse]
@@ -79,8 +79,8 @@ class TunnelServiceAsyncStub(TunnelServiceStub):
     4. From then on the tunnel whenever something about it has changed, at most once a second.
     The tunnel ends when this call does; cancel it to close the tunnel. When it ends otherwise, the call fails with the reason.
     Fails with NOT_FOUND (TENANT_NOT_FOUND), PERMISSION_DENIED (NOT_ALLOWED; TUNNEL_NOT_ALLOWED: the Tenant's policy, its hours or its
-    people said no), FAILED_PRECONDITION (TENANT_IN_WRONG_STATE; TUNNEL_REASON_MISSING; TUNNEL_NOT_OFFERED), UNAVAILABLE
-    (TENANT_NOT_CONNECTED), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY), INVALID_ARGUMENT (FIELD_INVALID), and ends with ABORTED (TUNNEL_CLOSED;
+    people said no; TUNNEL_TICKET_REFUSED), FAILED_PRECONDITION (TENANT_IN_WRONG_STATE; TUNNEL_REASON_MISSING; TUNNEL_NOT_OFFERED), UNAVAILABLE
+    (TENANT_NOT_CONNECTED, MASTER_STOPPING), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY), INVALID_ARGUMENT (FIELD_INVALID), and ends with ABORTED (TUNNEL_CLOSED;
     its metadata has `end`).
     """
     GetTunnel: _aio.UnaryUnaryMultiCallable[_tunnel_service_pb2.GetTunnelRequest, _tunnel_service_pb2.GetTunnelResponse]  # type: ignore[assignment]
@@ -115,8 +115,8 @@ class TunnelServiceServicer(metaclass=_abc_1.ABCMeta):
         4. From then on the tunnel whenever something about it has changed, at most once a second.
         The tunnel ends when this call does; cancel it to close the tunnel. When it ends otherwise, the call fails with the reason.
         Fails with NOT_FOUND (TENANT_NOT_FOUND), PERMISSION_DENIED (NOT_ALLOWED; TUNNEL_NOT_ALLOWED: the Tenant's policy, its hours or its
-        people said no), FAILED_PRECONDITION (TENANT_IN_WRONG_STATE; TUNNEL_REASON_MISSING; TUNNEL_NOT_OFFERED), UNAVAILABLE
-        (TENANT_NOT_CONNECTED), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY), INVALID_ARGUMENT (FIELD_INVALID), and ends with ABORTED (TUNNEL_CLOSED;
+        people said no; TUNNEL_TICKET_REFUSED), FAILED_PRECONDITION (TENANT_IN_WRONG_STATE; TUNNEL_REASON_MISSING; TUNNEL_NOT_OFFERED), UNAVAILABLE
+        (TENANT_NOT_CONNECTED, MASTER_STOPPING), RESOURCE_EXHAUSTED (TUNNELS_TOO_MANY), INVALID_ARGUMENT (FIELD_INVALID), and ends with ABORTED (TUNNEL_CLOSED;
         its metadata has `end`).
         """
 
