@@ -23,13 +23,22 @@ def _rows() -> list[list[str]]:
     return [
         [
             code(method[1:]),
-            "link" if rule.scope is Scope.DAEMON else "api",
+            _listener(method, rule),
             " or ".join(permission.value for permission in rule.permissions),
             _where(rule),
             "yes" if rule.audited else "",
         ]
         for method, rule in POLICY.items()
     ]
+
+
+def _listener(method: str, rule: Rule) -> str:
+    """The one of its own where there is one. What `api` serves, `machines` and the web console serve too."""
+    if rule.scope is Scope.TUNNEL:
+        return "tunnels"
+    if rule.scope is Scope.DAEMON:
+        return "relay" if "/tenantry.v1.TunnelRelayService/" in method else "link"
+    return "api"
 
 
 def _where(rule: Rule) -> str:

@@ -134,8 +134,10 @@ severity = "medium"
 _POLICY = """
 A TOML file of its own: `tunnels_policy`, by default `tunnels.toml` beside the settings. It belongs to root or the daemon's
 user, and nobody else may write to it. Without a file the local console is allowed and nothing else. It is read anew when it
-has changed, and a change counts for what is open within five seconds. Put a new file in its place in one step (`mv`): one
-that is half written ends tunnels too. Unknown keys are errors, and then nothing is allowed.
+has changed. What is open ends within five seconds where its hour, its target (by name or address; `within` counts for new
+connections) or its missing reason is not allowed any more; all else counts for what is opened from then on. Put a new file
+in its place in one step (`mv`): one that is half written ends tunnels too. Unknown keys are errors, and then nothing is
+allowed.
 
 Special addresses (loopback, link-local, where clouds keep metadata, multicast, reserved ones, and the Master's own) count
 only where an entry is no wider than they are: `0.0.0.0/0` does not mean `127.0.0.1`. `localhost` means 127.0.0.1. A name
