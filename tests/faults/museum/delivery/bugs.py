@@ -112,9 +112,13 @@ def no_fence() -> None:
     """A mark is moved by any link, also by one that a newer link has replaced."""
     from tenantry.master.sql import marks
 
-    statement = marks._ADVANCE_SQLITE.replace("AND incarnation = ?", "AND ? > 0")
-    assert statement != marks._ADVANCE_SQLITE
-    marks._ADVANCE_SQLITE = statement  # type: ignore[misc]
+    advance = marks.MarkStore.advance
+
+    def unfenced(store: marks.MarkStore, moves: Sequence[marks.MarkMove]) -> None:
+        fences = store._known([move.tenant_id for move in moves]).fences
+        advance(store, [move._replace(incarnation=fences[move.tenant_id]) for move in moves])
+
+    marks.MarkStore.advance = unfenced  # type: ignore[assignment, method-assign]
 
 
 def ping_timeout_removed() -> None:
