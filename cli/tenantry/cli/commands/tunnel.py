@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=Noun)
 def tunnel() -> None:
-    """Tunnels: connections from this machine to consoles and services at a Tenant, over the Tenant's own link."""
+    """Tunnels: connections from this machine to consoles and services at a Tenant, over connections that the Tenant opens."""
 
 
 @tunnel.command("list")

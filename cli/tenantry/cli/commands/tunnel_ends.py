@@ -76,8 +76,8 @@ def forward_ports(
     :db.internal:5432           here on any free port, which is printed
     [::1]:8022:[fd00::7]:22     IPv6 stands in brackets; the first address is one of this machine
 
-    Without an address it listens on 127.0.0.1. Stays up while the Master restarts or the Tenant reconnects; connections
-    that were open break then.
+    Without an address it listens on 127.0.0.1. Stays up while the Master restarts or the Tenant is away; connections that
+    were open when the Master or the Tenant's daemon stopped are reset.
     """  # noqa: D301
     from tenantry.cli.references import find_tenant
     from tenantry.cli.tunnels.running import run, tell

@@ -128,7 +128,7 @@ class Gate(grpc.aio.ServerInterceptor):
         calls: CallLedger,
         brought: bool = False,
     ) -> None:
-        """``door`` on the `api` listener, ``certificates`` on the `link` listener. ``calls``: told of what leaves no deed.
+        """``door`` where people and machines call, ``certificates`` where daemons do. ``calls``: told of what leaves no deed.
 
         ``brought``: this listener is the console's own, whose callers are browsers.
         """

@@ -23,7 +23,7 @@ class Scope(StrEnum):
     ANYBODY = "anybody"
     """No identity: enrolment, where the key in the request decides, signing in, the clock, health."""
     DAEMON = "tenant's certificate"
-    """A Tenant's certificate on the `link` listener."""
+    """A Tenant's certificate on the `link` and the `relay` listener."""
     TUNNEL = "tunnel's key"
     """The key of a tunnel in the first message, on the `tunnels` listener."""
     SIGNED_IN = "signed in"

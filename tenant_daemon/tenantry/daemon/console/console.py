@@ -86,7 +86,7 @@ class LocalConsole:
         return self._listen is not None
 
     def invite(self, tunnel: str) -> str:
-        """Path and query that let a browser in, once, through this tunnel and by no other way."""
+        """Path and fragment that let a browser in, once, through this tunnel and by no other way."""
         return f"/#ticket={self._door(tunnel).access.make_ticket()}"
 
     async def connect(self, tunnel: str) -> socket.socket:

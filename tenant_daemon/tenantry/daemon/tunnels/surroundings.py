@@ -44,7 +44,7 @@ class ConsoleDoor(Protocol):
         ...
 
     def invite(self, tunnel: str) -> str:
-        """Path and query that let a browser in, once, through this tunnel."""
+        """Path and fragment that let a browser in, once, through this tunnel."""
         ...
 
     async def connect(self, tunnel: str) -> socket.socket:
