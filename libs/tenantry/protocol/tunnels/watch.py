@@ -1,4 +1,4 @@
-"""What a Master checks of a connection that it relays: each direction's credits and its end. It changes nothing of what passes."""
+"""What a Master checks of a connection that it relays: each direction's credits and its end."""
 
 from __future__ import annotations
 
