@@ -29,9 +29,9 @@ from tenantry.master.rpc.callers import (
     peer_certificate,
     peer_host,
 )
+from tenantry.master.rpc.named_objects import named_in
 from tenantry.master.rpc.policy import POLICY, Rule, Scope
 from tenantry.master.rpc.refusal_lines import RefusalLines
-from tenantry.master.rpc.targets import named_in
 from tenantry.master.rpc.texts import check_texts
 from tenantry.protocol.failures import (
     Failure,

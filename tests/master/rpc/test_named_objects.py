@@ -4,8 +4,8 @@ import pytest
 from google.protobuf.message import Message
 
 from tenantry.master.operations.audit_calls import NOTHING
+from tenantry.master.rpc.named_objects import MOST_GUIDS, named_in
 from tenantry.master.rpc.policy import POLICY
-from tenantry.master.rpc.targets import MOST_GUIDS, named_in
 from tenantry.v1 import rule_service_pb2, tenant_service_pb2, user_service_pb2
 from tests.servers.descriptors import api_rpcs, describe, put, string_fields
 
