@@ -95,9 +95,9 @@ class LinkSession:
         self.failure: Failure | None = None
         """Set to end the link with this status, once the outbox is written."""
         self.farewell = False
+        """Set to end the link in peace, once the outbox is written."""
         self.heard_out = False
         """Set when the daemon sends nothing more, with or without a Goodbye: the link ends once the outbox is written."""
-        """Set to end the link in peace, once the outbox is written."""
         self.takes_tunnels = False
         """The daemon takes tunnels."""
         self.witnesses = False

@@ -22,7 +22,6 @@ AWAY_MS: Final = 60_000
 """A tunnel without a connection ends when the Tenant's link is away for so long."""
 CONSENT_MS: Final = 3_600_000
 """So long a Tenant may wait for consent at most, whatever its policy says."""
-MOST_PATH: Final = 1_000
 
 log = structlog.get_logger()
 
@@ -202,7 +201,7 @@ class TunnelBook:
     def _open(self, tunnel: LiveTunnel, report: TunnelReport) -> None:
         facts, now_ms = tunnel.facts, self._clocks.wall_ms()
         until_ms = facts.until_ms if report.until_ms is None else min(facts.until_ms, max(now_ms, report.until_ms))
-        tunnel.console_path = report.console_path[:MOST_PATH]
+        tunnel.console_path = report.console_path
         tunnel.active_ms = self._clocks.steady_ms()
         tunnel.change(replace(facts, state=TunnelState.OPEN, opened_ms=now_ms, until_ms=until_ms))
         self._observer.tunnel_opened()
