@@ -153,7 +153,8 @@ def test_consent_is_waited_for_and_asked_with_the_reason(operator: Person, maste
         forward = Running(process, [])
         forward.wait_told("waits until somebody at the Tenant's machine allows it")
         request = master.requests[-1]
-        assert (request.reason, request.duration.seconds) == ("a disk is full", 1_799)
+        assert request.reason == "a disk is full"
+        assert 1_500 < request.duration.seconds <= 1_800  # what is left of it by now
         master.tunnels.asks_for_consent = False
         master.announce()
         assert process.stdout is not None
