@@ -47,7 +47,7 @@ class Pair:
 
     near: socket.socket
     far: socket.socket
-    watch: RelayWatch
+    passed: dict[Side, int]
     reports: dict[Side, EndReport]
     ends: dict[Side, SocketEnd]
     done: asyncio.Event
@@ -67,7 +67,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 async def joined(budget: Budget | None = None, limits: EndLimits | None = None) -> AsyncIterator[Pair]:
     """An operator's end and a Tenant's, and a Master between them that ends both streams when everything was said."""
     budget = budget if budget is not None else Budget()
-    watch = RelayWatch(FIRST_WINDOW, FIRST_WINDOW)
+    watch, passed = RelayWatch(), dict.fromkeys(Side, 0)
     near, own = tcp_pair()
     other, far = tcp_pair()
     ports = {side: Queues() for side in Side}
@@ -75,13 +75,13 @@ async def joined(budget: Budget | None = None, limits: EndLimits | None = None) 
         Side.OPERATOR: SocketEnd(own, ports[Side.OPERATOR], side=Side.OPERATOR, budget=budget, limits=limits),
         Side.TENANT: SocketEnd(other, ports[Side.TENANT], side=Side.TENANT, budget=budget, limits=limits),
     }
-    both = Pair(near, far, watch, {}, ends, asyncio.Event())
+    both = Pair(near, far, passed, {}, ends, asyncio.Event())
 
     async def master(side: Side) -> None:
         onwards = ports[side.other].incoming
         while True:
             message = await ports[side].outgoing.get()
-            watch.take(side, message)
+            passed[side] += watch.take(side, message)
             onwards.put_nowait(message)
             if watch.finished or watch.reset is not None:
                 for port in ports.values():
@@ -138,7 +138,7 @@ async def test_bytes_pass_both_ways_at_once_and_each_direction_ends_by_itself() 
     assert hashlib.sha256(at_near).digest() == hashlib.sha256(down).digest()
     expected = EndReport(TunnelEnd.FINISHED, "", len(up), len(down))
     assert both.reports == {Side.OPERATOR: expected, Side.TENANT: expected}
-    assert (both.watch.bytes_up, both.watch.bytes_down) == (len(up), len(down))
+    assert both.passed == {Side.OPERATOR: len(up), Side.TENANT: len(down)}
 
 
 async def test_a_half_close_lets_the_answer_through() -> None:
@@ -190,7 +190,7 @@ async def test_a_reader_that_stops_holds_no_more_than_a_window() -> None:
             await asyncio.sleep(0.01)
         end = both.ends[Side.TENANT]
         assert end._core.backlog <= LARGEST_WINDOW
-        assert both.watch.bytes_up < len(content)
+        assert both.passed[Side.OPERATOR] < len(content)
         assert await receive_all(both.far) == content
         await sending
 

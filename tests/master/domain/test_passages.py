@@ -55,6 +55,18 @@ def test_more_than_was_told_is_a_violation() -> None:
         passage.receive(1)
 
 
+@pytest.mark.parametrize("credit", [0, -1, 16 << 20])
+def test_credits_have_a_bound(credit: int) -> None:
+    """None that allows nothing, and none beyond what may ever be on its way; what has come makes room again."""
+    passage = Passage(1 << 20, room())
+    with pytest.raises(TunnelProtocolViolated):
+        passage.allow(credit)
+    passage.receive(FIRST_WINDOW)
+    passage.allow((15 << 20) + FIRST_WINDOW)
+    with pytest.raises(TunnelProtocolViolated):
+        passage.allow(1)
+
+
 def test_a_window_grows_while_its_receiver_takes_everything() -> None:
     """Up to the largest; what it took it gives back at the end, and what another one has is not there to be taken."""
     own, together = Budget(64 << 20), Budget(10 << 20)

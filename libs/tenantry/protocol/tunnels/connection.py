@@ -27,6 +27,20 @@ LARGEST_ALLOWED: Final = 16 << 20
 """More than this may never be on its way in one direction."""
 
 
+def check_window(window: int) -> int:
+    """What an end says at first that may be sent to it. Raises TunnelProtocolViolated."""
+    if not EARLY_BYTES <= window <= LARGEST_ALLOWED:
+        raise TunnelProtocolViolated(problem=f"a window of {window} bytes")
+    return window
+
+
+def allow_more(allowed: int, more: int) -> int:
+    """What may be sent once a credit of ``more`` bytes has come where ``allowed`` were left. Raises TunnelProtocolViolated."""
+    if more < 1 or allowed + more > LARGEST_ALLOWED:
+        raise TunnelProtocolViolated(problem=f"a credit of {more} bytes")
+    return allowed + more
+
+
 class Phase(Enum):
     """How far a connection has come, seen from one end."""
 
@@ -209,13 +223,9 @@ class ConnectionEnd:
             case Data():
                 self.receive_data(len(frame.payload), now)
             case Credit():
-                if frame.bytes < 1 or self._allowance + frame.bytes > LARGEST_ALLOWED:
-                    raise TunnelProtocolViolated(problem=f"a credit of {frame.bytes} bytes")
-                self._allowance += frame.bytes
+                self._allowance = allow_more(self._allowance, frame.bytes)
             case Joined():
-                if not EARLY_BYTES <= frame.window <= LARGEST_ALLOWED:
-                    raise TunnelProtocolViolated(problem=f"a window of {frame.window} bytes")
-                self._allowance += frame.window - EARLY_BYTES
+                self._allowance += check_window(frame.window) - EARLY_BYTES
             case Reset():
                 self._over_by(frame)
             case Fin():

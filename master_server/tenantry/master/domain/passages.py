@@ -7,6 +7,7 @@ from typing import Final
 
 from tenantry.protocol.failures import TunnelProtocolViolated
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, LARGEST_WINDOW, Budget
+from tenantry.protocol.tunnels.connection import allow_more
 
 _LEAST: Final = 4
 """A credit is passed on once it is a fourth of the window, or all that there is."""
@@ -69,8 +70,8 @@ class Passage:
             raise TunnelProtocolViolated(problem=f"{self._received - self._told} bytes more than were allowed")
 
     def allow(self, count: int) -> None:
-        """The receiver allows so much more."""
-        self._allowed += count
+        """The receiver allows so much more. Raises TunnelProtocolViolated where that is nothing, or more than may ever be allowed."""
+        self._allowed = self._received + allow_more(self._allowed - self._received, count)
 
     def passed(self, count: int) -> None:
         """So much was taken. A receiver that takes a window's worth and allows more than the sender is told makes the window grow.

@@ -27,11 +27,12 @@ from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import CertificateRevoked, TunnelProtocolViolated, TunnelsTooMany
 from tenantry.protocol.tunnels.budget import Budget
+from tenantry.protocol.tunnels.connection import check_window
 from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.frames import Credit, Joined, Reset, decode_frame, encode_frame
 from tenantry.protocol.tunnels.papers import NONCE_BYTES
 from tenantry.protocol.tunnels.targets import make_target
-from tenantry.protocol.tunnels.watch import RelayWatch, Side, check_window
+from tenantry.protocol.tunnels.watch import RelayWatch, Side
 from tenantry.v1 import tunnel_relay_service_pb2 as pb
 
 BEGIN_S: Final = 10.0
@@ -158,7 +159,7 @@ class TunnelRelay:
         await self._check(caller)
         own = RelayStream(context, Side.TENANT, check_window(begin.window), ("tenant", caller.guid))
         connection, other = self._switchboard.answer(caller.guid, begin.nonce, caller.not_after_ms, own)
-        own.watch = other.watch = RelayWatch(other.window, own.window)
+        own.watch = other.watch = RelayWatch()
         budget = self._rooms.setdefault(caller.guid, Budget(TENANT_ROOM))
         own.passage, other.passage = [
             Passage(window, Room(budget, self._together)) for window in (other.window, own.window)
