@@ -8,6 +8,7 @@ from tenantry.master.config import KEYS, Compaction, ConfigurationInvalid, Maste
 from tenantry.master.domain.connectivity import Thresholds
 from tenantry.master.domain.keys import DEFAULT_KEY_LIFETIME_MS
 from tenantry.master.domain.records import StreamName
+from tenantry.protocol.master_link import MAX_TUNNELS_HELD
 
 DAY = 86_400_000
 
@@ -140,6 +141,12 @@ def test_every_kind_of_value_is_checked(key: str, value: object, problem: str) -
     assert found.startswith(key)
     assert found.endswith("(from the command line)")
     assert "hunter2" not in found
+
+
+def test_what_one_tenant_may_have_of_tunnels_fits_the_message_that_names_them() -> None:
+    """The contract bounds the ids of `TunnelsHeld`, in both directions."""
+    assert problems({"tunnels.per_tenant": "1001"})
+    assert load({"tunnels.per_tenant": "1000"}, environment={}).tunnels.per_tenant <= MAX_TUNNELS_HELD
 
 
 def test_values_that_contradict_each_other_are_refused() -> None:

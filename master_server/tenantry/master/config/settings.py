@@ -71,8 +71,8 @@ class Compaction:
 class Tunnels:
     """How many tunnels there may be, and for how long. The Tenants' own policies may allow less."""
 
-    per_tenant: int = _setting(16, number(1, 10_000))
-    """At one Tenant at a time, those that wait for consent included."""
+    per_tenant: int = _setting(16, number(1, 1_000))
+    """At one Tenant at a time, those that wait for consent included. All of them are named in one message when its link opens."""
     per_master: int = _setting(1_000, number(1, 100_000))
     connections: int = _setting(256, number(1, 10_000))
     """Connections through one tunnel at a time."""
