@@ -126,10 +126,10 @@ class Connecting:
         if recording is None:
             return await end.run()
         async with asyncio.TaskGroup() as tasks:
-            helpers = [tasks.create_task(recording.write()), tasks.create_task(_end_unrecorded(recording, end))]
+            keeping = [tasks.create_task(recording.write()), tasks.create_task(_end_unrecorded(recording, end))]
             report = await end.run()
-            for helper in helpers:
-                helper.cancel()
+            for one in keeping:
+                one.cancel()
         return report
 
 

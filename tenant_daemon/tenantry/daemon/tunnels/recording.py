@@ -15,10 +15,10 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self, TypeVar
 
 from tenantry.process.files import FileExposed, private_directory
 
@@ -26,6 +26,7 @@ TO_TARGET: Final = b">"
 FROM_TARGET: Final = b"<"
 _HEAD: Final = struct.Struct(">cQI")
 _MOST_WAITING: Final = 8 << 20
+_T = TypeVar("_T")
 
 
 class RecordingFailed(Exception):
@@ -49,8 +50,12 @@ class Recordings:
         with self._alone:
             self._open.add(path)
         file = os.fdopen(descriptor, "wb")
-        file.write(json.dumps(dict(facts)).encode() + b"\n")
-        file.flush()
+        try:
+            file.write(json.dumps(dict(facts)).encode() + b"\n")
+            file.flush()
+        except OSError:
+            self.finish(path, file)
+            raise
         return path, file
 
     def write(self, file: BinaryIO, data: bytes, most_bytes: int) -> None:
@@ -108,26 +113,28 @@ class Recording:
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._came = asyncio.Event()
-        self._closing = False
+        self._writing: asyncio.Future[None] | None = None
         self.failed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         """Raises RecordingFailed."""
+        starting = _in_thread(self._kept.start, self._name, self._facts)
+        cancelled = await _outlast(starting)
         try:
-            self._place = await asyncio.to_thread(self._kept.start, self._name, self._facts)
+            self._place = starting.result()
         except (OSError, FileExposed) as error:
             raise RecordingFailed(getattr(error, "strerror", None) or str(error)) from None
+        if cancelled:
+            await self._end()
+            raise asyncio.CancelledError
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        place, self._place = self._place, None
-        if place is None:
-            return
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._end, place, b"".join(self._waiting))
-        self._waiting.clear()
+        """Everything that was noted is in the file then, in its order, or nothing behind what could not be written."""
+        if await self._end():
+            raise asyncio.CancelledError
 
     def add(self, data: bytes | memoryview, *, to_target: bool) -> None:
         """Note what has passed. Sets ``failed`` when the disk is too slow."""
@@ -149,14 +156,44 @@ class Recording:
             data = b"".join(self._waiting)
             self._waiting.clear()
             self._waiting_bytes = 0
+            self._writing = _in_thread(self._kept.write, self._place[1], data, self._most_bytes)
             try:
-                await asyncio.to_thread(self._kept.write, self._place[1], data, self._most_bytes)
+                await asyncio.shield(self._writing)  # whoever cancels this leaves the write to `__aexit__`
             except OSError:
                 self.failed.set()
 
-    def _end(self, place: tuple[Path, BinaryIO], rest: bytes) -> None:
+    async def _end(self) -> bool:
+        """Whether somebody wanted to cancel it meanwhile: a file that stays open, or lacks its end, would be worse."""
+        place, self._place = self._place, None
+        if place is None:
+            return False
+        cancelled = self._writing is not None and await _outlast(self._writing)
+        intact = self._writing is None or self._writing.exception() is None
+        ending = _in_thread(self._finish, place, b"".join(self._waiting) if intact else b"")
+        self._waiting.clear()
+        cancelled = await _outlast(ending) or cancelled
+        with contextlib.suppress(OSError):
+            ending.result()
+        return cancelled
+
+    def _finish(self, place: tuple[Path, BinaryIO], rest: bytes) -> None:
         try:
             if rest:
                 self._kept.write(place[1], rest, self._most_bytes)
         finally:
             self._kept.finish(*place)
+
+
+def _in_thread(work: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
+    return asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+
+
+async def _outlast(work: asyncio.Future[Any]) -> bool:
+    """Wait until it is done, whatever came of it. A cancellation does not reach it; whether there was one."""
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
