@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from tenantry.daemon.config import DEFAULT_DATA
+from tenantry.daemon.tunnels.dialling import MOST_RESOLVING
+from tenantry.daemon.tunnels.dials import MOST_FILES
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_USAGE, EXIT_WRONG_STATE
 from tests.servers.service_units import HARDENING, check_understood, directives
 
@@ -38,6 +40,12 @@ def test_it_is_not_started_again_for_what_does_not_heal() -> None:
     """Wrong settings, a folder in use, no identity and unusable files end it for good; everything else is tried again."""
     wanted = f"{EXIT_USAGE} {EXIT_CONFLICT} {EXIT_WRONG_STATE} {EXIT_LOCAL}"
     assert (directives(UNIT)["Restart"], directives(UNIT)["RestartPreventExitStatus"]) == (["on-failure"], [wanted])
+
+
+def test_there_is_room_for_tunnels() -> None:
+    """As many files as it takes connections, and far more threads than names are resolved at a time."""
+    assert int(directives(UNIT)["LimitNOFILE"][0]) == MOST_FILES
+    assert int(directives(UNIT)["TasksMax"][0]) >= 8 * MOST_RESOLVING
 
 
 def test_what_it_measures_stays_visible() -> None:

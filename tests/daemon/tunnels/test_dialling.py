@@ -174,6 +174,23 @@ async def test_a_resolver_that_hangs_holds_up_nothing(monkeypatch: pytest.Monkey
         release.set()
 
 
+async def test_without_a_thread_nothing_is_resolved_and_no_place_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More often than there are places: each is told; and when there are threads again, names are resolved again."""
+    dialler = Dialler(lambda _name, _port: ["192.0.2.1"])
+    target = Target("name.example", 80)
+
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        for _ in range(MOST_RESOLVING + 1):
+            with pytest.raises(DialFailed) as failed:
+                await dialler.look_up(target)
+            assert (failed.value.end, failed.value.detail) == (TunnelEnd.LIMIT, "no name can be resolved now")
+    assert await dialler.look_up(target) == [read_address("192.0.2.1")]
+
+
 async def test_the_masters_addresses_are_found() -> None:
     """Written as addresses, by name, and as they were found before where the name is not found any more."""
     answers: list[list[str]] = [["192.0.2.1", "2001:db8::1"]]

@@ -108,8 +108,11 @@ class Dialler:
             else:
                 answer.set_result(found)
 
+        try:
+            threading.Thread(target=work, name="resolver", daemon=True).start()
+        except RuntimeError:  # the system gives no more threads
+            raise DialFailed(TunnelEnd.LIMIT, "no name can be resolved now") from None
         self._resolving += 1
-        threading.Thread(target=work, name="resolver", daemon=True).start()
         try:
             async with asyncio.timeout(RESOLVE_S):
                 texts = await answer
