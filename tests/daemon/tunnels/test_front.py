@@ -37,7 +37,8 @@ async def test_before_the_first_offer_nothing_is_loaded(tmp_path: Path) -> None:
         running = tasks.create_task(front.run())
         await eventually(lambda: warnings, "a warning")
         assert front.describe()["policy"]["trouble"] and front.describe()["held"] == []
-        assert front.describe("one")["policy"] is None
+        assert front.describe("one") == site.tunnels.describe("one")
+        assert front.describe().keys() == site.tunnels.describe().keys()
         assert list(front.news()) == [TunnelsHeld(())]
         front.kept([])
         front.ended("one", TunnelEnd.RIGHTS, "")

@@ -64,14 +64,10 @@ class TunnelFront:
         """How tunnels stand here, as plain data. ``only``: for who sees nothing but this tunnel."""
         if self._tunnels is not None:
             return self._tunnels.describe(only)
-        nothing: dict[str, Any] = {
-            "own": only,
-            "held": [],
-            "waiting": [],
-            "policy": None,
-            "log": {"trouble": "", "missed": 0},
-        }
-        return nothing if only is not None else {**nothing, "policy": self._watched.describe()}
+        nothing: dict[str, Any] = {"own": only, "held": [], "waiting": [], "policy": None, "log": None}
+        if only is not None:
+            return nothing
+        return {**nothing, "policy": self._watched.describe(), "log": {"trouble": "", "missed": 0}}
 
     def answer(self, tunnel: str, *, yes: bool, who: str) -> str:
         """Answer a question for consent; the tunnel's id. Raises ConsentNotAsked."""

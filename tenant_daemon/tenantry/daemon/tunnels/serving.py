@@ -161,7 +161,8 @@ class Tunnels:
         """How tunnels stand here, as plain data. ``only``: for who sees nothing but this tunnel."""
         if only is not None:
             mine = self._held.get(only)
-            return {"own": only, "held": [] if mine is None else [mine.describe()], "waiting": [], "policy": None}
+            held = [] if mine is None else [mine.describe()]
+            return {"own": only, "held": held, "waiting": [], "policy": None, "log": None}
         return {
             "own": None,
             "held": [held.describe() for held in self._held.values()],
