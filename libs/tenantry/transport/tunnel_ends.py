@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -31,10 +30,10 @@ from tenantry.protocol.tunnels.frames import (
     payload_of,
 )
 from tenantry.protocol.tunnels.watch import Side
+from tenantry.transport.resets import reset_at_close
 
 _SMALL: Final = 16 * 1024
 """Pieces that wait for the socket are put together up to this size: many tiny ones would weigh far more than their bytes."""
-_RESET_LINGER: Final = struct.pack("ii", 1, 0)
 _RESET_WAIT_S: Final = 5.0
 """How long a reset may take to reach the Master before the stream is cut."""
 
@@ -332,8 +331,7 @@ class SocketEnd:
         if self._writing:
             self._loop.remove_writer(self._fd)
         if not self._core.over or self._core.reset is not None:
-            with contextlib.suppress(OSError):
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_LINGER)
+            reset_at_close(self._sock)
         self._sock.close()
         self._backlog.clear()
 

@@ -6,17 +6,16 @@ import asyncio
 import errno
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tenantry.cli.troubles import AddressUnusable
 from tenantry.cli.tunnels.spelling import Place
+from tenantry.transport.resets import reset_at_close
 
 BACKLOG: Final = 512
 _NO_DESCRIPTORS: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REST_S: Final = 0.2
-_RESET: Final = struct.pack("ii", 1, 0)
 _PRIVILEGED: Final = 1024
 
 
@@ -73,7 +72,7 @@ async def serve(
             if admits(here, place):
                 group.create_task(_closing(here, serve_one(here, place)))
             else:
-                here.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                reset_at_close(here)
                 here.close()
 
 

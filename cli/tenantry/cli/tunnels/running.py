@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -13,6 +12,7 @@ from typing import Any, Final
 import click
 
 from tenantry.process.memory import keep_large_blocks
+from tenantry.process.open_files import allow_open_files
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
@@ -20,7 +20,7 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run it to its end. SIGTERM and SIGHUP cancel it as Ctrl-C does; the process then ends with 128 and the signal's number."""
     keep_large_blocks()
-    allow_many_connections()
+    allow_open_files()  # the usual 1,024 are fewer than the connections that a tunnel may have
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_ending_by_signals(work))
 
@@ -32,13 +32,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvloop
 
     return uvloop.new_event_loop
-
-
-def allow_many_connections() -> None:
-    """Take as many descriptors as this process may have: the usual 1,024 are fewer than the connections that a tunnel may have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS names a limit that it does not give
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from tenantry.protocol.tunnels.budget import FIRST_WINDOW, Budget
 from tenantry.protocol.tunnels.connection import EndLimits
 from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.watch import Side
+from tenantry.transport.resets import reset_at_close
 
 if TYPE_CHECKING:
     from tenantry.daemon.tunnels.recording import Recording, Recordings
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BUDGET: Final = 64 << 20
 """What the windows of all connections may grow by together: the daemon is to stay small."""
-_ABORT: Final = struct.pack("ii", 1, 0)
 
 
 class Connecting:
@@ -59,8 +58,7 @@ class Connecting:
                 joined(connection)
                 return await self._copy(held, connection, target, port, window, recording)
         except BaseException:
-            with contextlib.suppress(OSError):  # it is closed already, or of a kind that has no such thing
-                target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+            reset_at_close(target)
             raise
         finally:
             target.close()

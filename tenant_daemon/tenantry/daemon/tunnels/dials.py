@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import resource
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,6 +18,7 @@ from tenantry.daemon.tunnels.log import TunnelLog
 from tenantry.daemon.tunnels.proving import Proving
 from tenantry.daemon.tunnels.surroundings import STATES, Surroundings
 from tenantry.daemon.tunnels.watched_policy import WatchedPolicy, now_ms, wall_clock
+from tenantry.process.open_files import allow_open_files
 from tenantry.protocol.failures import TunnelTicketRefused
 from tenantry.protocol.messages import TunnelReport
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
@@ -29,8 +28,6 @@ _log = structlog.get_logger(__name__)
 
 MOST_DIALS: Final = 512
 """That are being proven, judged and dialled at a time; what comes beyond is refused at once."""
-
-
 MOST_FILES: Final = 16_384
 _OWN_FILES: Final = 256
 """Of the spool, the probes, the link: no tunnel may take them."""
@@ -64,13 +61,7 @@ class Dials:
 
     def make_room(self) -> None:
         """Let this process open as many files as the system allows, within reason; so many connections there may be."""
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            with contextlib.suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-                soft = wanted
-        files = MOST_FILES if soft == resource.RLIM_INFINITY else soft
+        files = allow_open_files(MOST_FILES) or MOST_FILES
         self._most = max(_OWN_FILES, files - _OWN_FILES) // _FILES_EACH
 
     async def take(self, token: str) -> None:
