@@ -110,17 +110,17 @@ class Daemon:
             _log.info("daemon started", tenant=self.identity.guid, version=version, folder=folder)
             measuring.notifier.ready("started")
             async with asyncio.TaskGroup() as tasks:
-                helpers = [
+                background = [
                     tasks.create_task(measuring.collector.run()),
                     tasks.create_task(measuring.feed_watchdog()),
                     tasks.create_task(self.keeper.witness.run()),
                 ]
                 if self.tunnels is not None:
-                    helpers.append(tasks.create_task(self.tunnels.run()))
+                    background.append(tasks.create_task(self.tunnels.run()))
                 heard = await self.keeper.run()
                 measuring.notifier.stopping()
-                for helper in helpers:
-                    helper.cancel()
+                for one in background:
+                    one.cancel()
             self._ended.set_result(heard)
         _log.info("daemon stopped", goodbye_heard=heard)
         measuring.leave_hanging_probes()

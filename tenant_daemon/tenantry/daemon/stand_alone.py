@@ -66,7 +66,7 @@ class StandAloneDaemon:
             _log.info("daemon started", mode="stand-alone", version=measuring.software_version, folder=str(self.data))
             measuring.notifier.ready("running stand-alone")
             async with asyncio.TaskGroup() as tasks:
-                helpers = [
+                background = [
                     tasks.create_task(measuring.collector.run()),
                     tasks.create_task(measuring.feed_watchdog()),
                     tasks.create_task(settle_for_ever(measuring.spool, measuring.spool.grown)),
@@ -74,8 +74,8 @@ class StandAloneDaemon:
                 ]
                 await self._stopping.wait()
                 measuring.notifier.stopping()
-                for helper in helpers:
-                    helper.cancel()
+                for one in background:
+                    one.cancel()
         _log.info("daemon stopped")
         measuring.leave_hanging_probes()
 
