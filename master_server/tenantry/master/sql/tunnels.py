@@ -17,7 +17,7 @@ _insert: Final = insert(table)
 _by_id: Final = select(table).where(table.c.id == bindparam("wanted"))
 _unfinished: Final = select(table).where(table.c.ended_ms.is_(None)).order_by(table.c.created_ms, table.c.id)
 _newest: Final = select(table).order_by(table.c.created_ms.desc(), table.c.id.desc())
-_save: Final = update(table).where(table.c.id == bindparam("itself"))
+_save: Final = update(table).where(table.c.id == bindparam("itself"), table.c.ended_ms.is_(None))
 
 
 class TunnelStore:
@@ -46,9 +46,9 @@ class TunnelStore:
             },
         )
 
-    def save(self, tunnel: Tunnel) -> None:
-        """Write what changes of a tunnel that is there."""
-        self._connection.execute(_save, {"itself": tunnel.id, **_changing(tunnel)})
+    def save(self, tunnel: Tunnel) -> bool:
+        """Write what changes of a tunnel that has no end yet; whether there is one."""
+        return self._connection.execute(_save, {"itself": tunnel.id, **_changing(tunnel)}).rowcount > 0
 
     def get(self, tunnel_id: str) -> Tunnel:
         """The tunnel. Raises TunnelNotFound."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -13,7 +13,7 @@ from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.committing import Committer
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.failures import Failure, StoreUnavailable
+from tenantry.protocol.failures import MasterStopping, StoreUnavailable
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 from tenantry.protocol.tunnels.refusals import failure_of_end
 from tenantry.protocol.tunnels.targets import Target
@@ -84,21 +84,38 @@ def ended_tunnel(tunnel: Tunnel, end: TunnelEnd, detail: str, now_ms: int) -> Tu
     return replace(tunnel, state=TunnelState.CLOSED, ended_ms=now_ms, end=end, end_detail=detail)
 
 
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What is to be written down: a record, and a tunnel that has ended, where it is one's end."""
+
+    record: NewRecord
+    tunnel: Tunnel | None = None
+    written: Callable[[], None] | None = None
+
+    def write(self, transaction: Transaction) -> None:
+        # An end that the store has already, although nobody learned of it, is not told twice.
+        if self.tunnel is None or transaction.tunnels.save(self.tunnel):
+            transaction.records.append([self.record])
+
+
 class TunnelAccounts:
-    """Writes down soon what nobody waits for, in its order, and again where the store could not write. Lives on the event loop."""
+    """Writes down soon what nobody waits for, in its order, and again until it is written. Lives on the event loop.
+
+    What the store does not take before the Master stops is an end that the next start finds missing, or the record of a target.
+    """
 
     def __init__(self, committer: Committer) -> None:
         self._committer = committer
-        self._due: list[tuple[Sequence[NewRecord], Tunnel | None, Callable[[], None]]] = []
+        self._due: list[_Due] = []
         self._came = asyncio.Event()
 
     def note(self, record: NewRecord) -> None:
         """Append a record."""
-        self._put([record], None, _nothing)
+        self._put(_Due(record))
 
     def close(self, tunnel: Tunnel, record: NewRecord, written: Callable[[], None]) -> None:
-        """Write down an end; call ``written`` when it is durable."""
-        self._put([record], tunnel, written)
+        """Write down an end; call ``written`` when it is durable, and not before."""
+        self._put(_Due(record, tunnel, written))
 
     async def run(self) -> None:
         """Write what comes, for as long as the Master runs."""
@@ -113,32 +130,34 @@ class TunnelAccounts:
         """Write all that is known: the Master stops."""
         await self._write()
 
-    def _put(self, records: Sequence[NewRecord], tunnel: Tunnel | None, written: Callable[[], None]) -> None:
-        self._due.append((records, tunnel, written))
+    def _put(self, due: _Due) -> None:
+        self._due.append(due)
         self._came.set()
 
     async def _write(self) -> bool:
+        """Whether everything is written; what is not stays due."""
         due, self._due = self._due, []
+        left = await self._store(due)
+        self._due = [*left, *self._due]
+        return not left
+
+    async def _store(self, due: Sequence[_Due]) -> Sequence[_Due]:
+        """Write these together, or, where one of them cannot be written, each by itself; which are left."""
         if not due:
-            return True
+            return ()
 
         def write(transaction: Transaction) -> None:
-            for records, tunnel, _ in due:
-                if tunnel is not None:
-                    transaction.tunnels.save(tunnel)
-                transaction.records.append(records)
+            for one in due:
+                one.write(transaction)
 
         try:
             await self._committer.run(write)
-        except Failure as failure:
-            log.error("tunnels not written down", reason=failure.reason, due=len(due))
-            if isinstance(failure, StoreUnavailable):
-                self._due = [*due, *self._due]
-                return False
-        for _, _, written in due:
-            written()
-        return True
-
-
-def _nothing() -> None:
-    """Nobody waits for it."""
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again: nobody else would
+            log.error("tunnels not written down", due=len(due), problem=str(error) or type(error).__name__)
+            if len(due) == 1 or isinstance(error, (StoreUnavailable, MasterStopping)):
+                return due
+            return [one for single in due for one in await self._store([single])]
+        for one in due:
+            if one.written is not None:
+                one.written()
+        return ()
