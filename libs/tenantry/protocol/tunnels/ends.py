@@ -46,6 +46,7 @@ class TunnelEnd(Enum):
     FINISHED = "finished"
     RESET = "reset"
     NOT_OFFERED = "not_offered"
+    NOT_WRITTEN = "not_written"
 
     __hash__ = object.__hash__
 
@@ -88,6 +89,7 @@ _WORDS: Final = {
     TunnelEnd.FINISHED: "both sides have said all",
     TunnelEnd.RESET: "the connection was reset",
     TunnelEnd.NOT_OFFERED: "the Tenant offers no tunnels",
+    TunnelEnd.NOT_WRITTEN: "the Master could not write down that it is open",
 }
 
 

@@ -141,7 +141,10 @@ class TunnelServicer(tunnel_service_pb2_grpc.TunnelServiceServicer):
         if tunnel is not None:
             end = TunnelEnd.BY_OPERATOR if own else TunnelEnd.BY_ADMINISTRATOR
             self._book.end(tunnel, end, reason, by=actor)
-        return pb.CloseTunnelResponse(tunnel=self._encode_one(found, guid))
+            return pb.CloseTunnelResponse(tunnel=_encode(tunnel))
+        if not found.is_over:  # its end has become durable since it was read
+            found, guid = await self._find(viewer, found.id)
+        return pb.CloseTunnelResponse(tunnel=encode_tunnel(found, guid, 0))
 
     async def _find(self, viewer: Viewer, tunnel_id: str) -> tuple[Tunnel, str]:
         """The tunnel and its Tenant's GUID. Raises FieldInvalid, and TunnelNotFound also where the caller does not see the Tenant."""

@@ -113,6 +113,8 @@ class _TunnelEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TunnelEnd.V
     """An end reset the connection. Of connections only."""
     TUNNEL_END_NOT_OFFERED: _TunnelEnd.ValueType  # 26
     """The Tenant cannot serve tunnels: its local console is off, or its daemon is too old."""
+    TUNNEL_END_NOT_WRITTEN: _TunnelEnd.ValueType  # 27
+    """The Master could not write down that the tunnel is open, so that nobody was given its key."""
 
 class TunnelEnd(_TunnelEnd, metaclass=_TunnelEndEnumTypeWrapper):
     """Why a tunnel, or a connection through one, did not come about or ended."""
@@ -171,6 +173,8 @@ TUNNEL_END_RESET: TunnelEnd.ValueType  # 25
 """An end reset the connection. Of connections only."""
 TUNNEL_END_NOT_OFFERED: TunnelEnd.ValueType  # 26
 """The Tenant cannot serve tunnels: its local console is off, or its daemon is too old."""
+TUNNEL_END_NOT_WRITTEN: TunnelEnd.ValueType  # 27
+"""The Master could not write down that the tunnel is open, so that nobody was given its key."""
 Global___TunnelEnd: _TypeAlias = TunnelEnd  # noqa: Y015
 
 @_typing.final

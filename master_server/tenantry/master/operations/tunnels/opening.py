@@ -128,17 +128,26 @@ class TunnelDesk:
         return tunnel
 
     async def confirm(self, tunnel: LiveTunnel) -> None:
-        """Write down that the Tenant has agreed, before the operator is given the key."""
+        """Write down that the Tenant has agreed, before the operator is given the key.
+
+        Where that is not possible the tunnel ends. Raises StoreUnavailable, MasterStopping.
+        """
         facts = tunnel.facts
 
         def write(transaction: Transaction) -> None:
             transaction.tunnels.save(facts)
             transaction.records.append([accounts.opened(tunnel.actor, facts)])
 
-        await self._committer.run(write)
+        try:
+            await self._committer.run(write)
+        except Exception:
+            self._book.end(tunnel, TunnelEnd.MASTER_STOPPED if self._book.stopping else TunnelEnd.NOT_WRITTEN)
+            raise
 
     def leave(self, tunnel: LiveTunnel) -> None:
         """The operator's call is over, and with it the tunnel."""
+        if tunnel.is_over:
+            return
         if self._book.stopping:
             self._book.end(tunnel, TunnelEnd.MASTER_STOPPED)
         elif self._why_not(tunnel) is not None:
