@@ -4,8 +4,10 @@ import asyncio
 import json
 import socket
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from tenantry.protocol.messages import TenantState, TunnelReport, TunnelsHeld
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 from tenantry.protocol.tunnels.targets import Target
 from tests.daemon.tunnels.serving import GUID, OPERATOR, Site, read_recording, running_site
-from tests.servers.deadlines import eventually
+from tests.servers.deadlines import PATIENCE_S, eventually
 
 LOOPBACK = '[[allow]]\nhost = "127.0.0.1"\nports = "all"\n'
 CONSOLE = Target("console", 0)
@@ -330,6 +332,29 @@ async def test_a_tunnel_that_a_dead_daemon_left_gets_its_end(tmp_path: Path, ech
         ended = await eventually(lambda: [one for one in second.log() if one["event"] == "ended"], "its end")
     assert [(one["tunnel"], one["end"]) for one in ended] == [(grant.tunnel, "link_lost")]
     assert [one["end"] for one in first.log() if one["event"] == "ended"] == ["link_lost"]
+
+
+async def test_a_tunnel_of_this_daemon_is_not_taken_for_one_of_a_dead_daemon(
+    tmp_path: Path, echo: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offers wait until the log has been looked through, however long that takes; then there is one end."""
+    looking, go_on, unended = threading.Event(), threading.Event(), serving_module.unended
+
+    def look_slowly(data: Path) -> list[dict[str, Any]]:
+        looking.set()
+        assert go_on.wait(PATIENCE_S)
+        return unended(data)
+
+    monkeypatch.setattr(serving_module, "unended", look_slowly)
+    async with running_site(tmp_path, LOOPBACK) as site:
+        await eventually(looking.is_set, "a look into the log")
+        grant = site.grant(echo)
+        site.offer(grant)
+        for _ in range(3):
+            await site.tunnels._proving.prove_grant(site.signer.sign_grant(site.grant(echo), site.authority))
+        go_on.set()
+        assert (await site.report(grant)).state is TunnelState.OPEN
+    assert [one["event"] for one in site.log()] == ["asked", "open", "ended"]
 
 
 async def test_recordings(site: Site, echo: Target, tmp_path: Path) -> None:

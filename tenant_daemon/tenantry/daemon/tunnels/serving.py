@@ -88,16 +88,18 @@ class Tunnels:
         async with asyncio.TaskGroup() as logs:
             writing = [logs.create_task(one.run()) for one in (self._log, self._connection_log)]
             try:
+                await self._look_back()  # before there are others in the log that have no end yet
                 async with asyncio.TaskGroup() as tasks:
                     self._tasks, self._ran = tasks, True
-                    for work in (self._look_back(), *self._early):
-                        tasks.create_task(work)
-                    self._early.clear()
+                    while self._early:
+                        tasks.create_task(self._early.pop(0))
                     try:
                         await self._watch_state()
                     finally:
                         self._tasks = None  # what ends now begins nothing new
             finally:
+                for work in self._early:
+                    work.close()
                 for one in writing:
                     one.cancel()
                 await self._proving.close()
