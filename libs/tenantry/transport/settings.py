@@ -10,6 +10,7 @@ import os
 MAX_RECEIVE_BYTES = 1 << 20
 MAX_SEND_BYTES = 4 << 20
 LOOKAHEAD_BYTES = 256 * 1024
+TUNNEL_WINDOW = 128 * 1024
 
 Options = list[tuple[str, int | str]]
 
@@ -30,15 +31,23 @@ _BOTH: Options = [
 
 # The largest frame of a tunnel and what stands around it.
 _MAX_TUNNEL_MESSAGE = (1 << 20) + 1_024
-# What differs for the streams of tunnels.
+# What differs for the streams of tunnels, at both ends.
 _TUNNELS: Options = [
-    # Credits bound what an honest end sends, so that windows may follow the way's bandwidth and delay.
-    ("grpc.http2.bdp_probe", 1),
     ("grpc.max_receive_message_length", _MAX_TUNNEL_MESSAGE),
     ("grpc.max_send_message_length", _MAX_TUNNEL_MESSAGE),
 ]
+# A server's windows stay small and fixed. Probing would let each follow what its sender can send: a hundred streams of somebody who
+# honours no credits were 230 MB before they were refused. While a large message is read gRPC widens the window by the message anyway.
+_TUNNEL_SERVER: Options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", TUNNEL_WINDOW)]
+# What comes to a client has gone through the Master, which holds it to its credits: windows may follow the way's bandwidth and delay.
+_TUNNEL_CLIENT: Options = [("grpc.http2.bdp_probe", 1)]
 _WITHOUT_END_MS = 2**31 - 1  # how gRPC writes it
-_ONLY_LINKS = ("grpc.http2.lookahead_bytes", "grpc.tsi.max_frame_size", "grpc.max_connection_age_ms")
+_NOT_FOR_TUNNELS = (
+    "grpc.http2.bdp_probe",
+    "grpc.http2.lookahead_bytes",
+    "grpc.tsi.max_frame_size",
+    "grpc.max_connection_age_ms",
+)
 
 SERVER_ENVIRONMENT = {
     # The thread that waits for gRPC's events reads and decrypts by itself. With gRPC's newer listeners threads of an engine of their
@@ -101,19 +110,18 @@ def server_options(*, file_descriptors: int, max_streams_per_connection: int, ch
 
 def tunnel_server_options(*, file_descriptors: int, max_streams_per_connection: int) -> Options:
     """Options of a listener for tunnels' connections. Its connections have no longest age: it would cut what goes through them."""
-    return _for_tunnels(
-        server_options(file_descriptors=file_descriptors, max_streams_per_connection=max_streams_per_connection)
-    )
+    options = server_options(file_descriptors=file_descriptors, max_streams_per_connection=max_streams_per_connection)
+    return _for_tunnels(options, _TUNNEL_SERVER)
 
 
 def tunnel_client_options(server_name: str | None = None) -> Options:
     """Options of a channel to a listener for tunnels' connections; ``server_name`` as for `client_options`."""
-    return _for_tunnels(client_options(server_name))
+    return _for_tunnels(client_options(server_name), _TUNNEL_CLIENT)
 
 
-def _for_tunnels(options: Options) -> Options:
-    other = {name for name, _ in _TUNNELS}
-    return [(name, value) for name, value in options if name not in other and name not in _ONLY_LINKS] + _TUNNELS
+def _for_tunnels(options: Options, windows: Options) -> Options:
+    other = {name for name, _ in _TUNNELS}.union(_NOT_FOR_TUNNELS)
+    return [(name, value) for name, value in options if name not in other] + _TUNNELS + windows
 
 
 def with_lasting_calls(options: Options) -> Options:

@@ -19,9 +19,6 @@ API_STREAMS = 1_000
 LINK_STREAMS = 16
 # An end has one connection for all that goes through its tunnels.
 TUNNEL_STREAMS = 2_000
-# gRPC's probing would let each stream's window follow what its sender can send: a hundred streams of somebody who honours no credits
-# were 230 MB before they were refused. While a large message is read gRPC widens the window by the message anyway.
-TUNNEL_WINDOW = 128 * 1024
 # All browsers come over one connection.
 CONSOLE_STREAMS = 10_000
 
@@ -121,9 +118,8 @@ def make_tunnel_server(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> gr
     """A server for the connections of tunnels."""
     keep_large_blocks()
     file_descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    options = dict(tunnel_server_options(file_descriptors=file_descriptors, max_streams_per_connection=TUNNEL_STREAMS))
-    bounded = {**options, "grpc.http2.bdp_probe": 0, "grpc.http2.lookahead_bytes": TUNNEL_WINDOW}
-    return grpc.aio.server(interceptors=list(interceptors), options=list(bounded.items()))
+    options = tunnel_server_options(file_descriptors=file_descriptors, max_streams_per_connection=TUNNEL_STREAMS)
+    return grpc.aio.server(interceptors=list(interceptors), options=options)
 
 
 async def add_health(server: grpc.aio.Server, services: Sequence[str]) -> health.HealthServicer:
