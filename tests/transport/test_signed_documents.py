@@ -13,10 +13,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tenantry.protocol.failures import TunnelTicketRefused
-from tenantry.protocol.tunnels import Grant, Target, Ticket, tunnels_identity
+from tenantry.protocol.tunnels.papers import (
+    GRANT_TYPE,
+    TICKET_TYPE,
+    Grant,
+    Ticket,
+    encode_grant,
+    encode_ticket,
+    tunnels_identity,
+)
+from tenantry.protocol.tunnels.targets import Target
 from tenantry.transport.signed_documents import DOCUMENT_SIGNING, DocumentUnproven, prove, sign
 from tenantry.transport.signed_heads import audit_identity
-from tenantry.transport.signed_tunnels import prove_grant, prove_ticket, sign_grant, sign_ticket
+from tenantry.transport.signed_tunnels import prove_paper, sign_grant, sign_ticket
 
 DOMAIN = "tenantry.internal"
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
@@ -97,9 +106,9 @@ def test_grants_and_tickets_are_proven(authority: Authority) -> None:
     """The largest grant too; twice, since what was proven is remembered."""
     for _ in range(2):
         token = sign_grant(GRANT, authority.key, authority.chain())
-        assert prove_grant(token, authority.roots_pem, DOMAIN) == GRANT
+        assert prove_paper(token, GRANT_TYPE, authority.roots_pem, DOMAIN) == encode_grant(GRANT)
         token = sign_ticket(TICKET, authority.key, authority.chain())
-        assert prove_ticket(token, authority.roots_pem, DOMAIN) == TICKET
+        assert prove_paper(token, TICKET_TYPE, authority.roots_pem, DOMAIN) == encode_ticket(TICKET)
 
 
 def test_one_is_not_taken_for_the_other(authority: Authority) -> None:
@@ -107,23 +116,23 @@ def test_one_is_not_taken_for_the_other(authority: Authority) -> None:
     ticket = sign_ticket(TICKET, authority.key, authority.chain())
     grant = sign_grant(GRANT, authority.key, authority.chain())
     with pytest.raises(TunnelTicketRefused):
-        prove_grant(ticket, authority.roots_pem, DOMAIN)
+        prove_paper(ticket, GRANT_TYPE, authority.roots_pem, DOMAIN)
     with pytest.raises(TunnelTicketRefused):
-        prove_ticket(grant, authority.roots_pem, DOMAIN)
+        prove_paper(grant, TICKET_TYPE, authority.roots_pem, DOMAIN)
 
 
 def test_every_altered_character_is_noticed(authority: Authority) -> None:
     """In the header, the payload and the signature, also behind a proof of the original that is remembered."""
     token = sign_ticket(TICKET, authority.key, authority.chain())
-    prove_ticket(token, authority.roots_pem, DOMAIN)
+    prove_paper(token, TICKET_TYPE, authority.roots_pem, DOMAIN)
     places = [*range(0, len(token) - 120, 97), *range(len(token) - 120, len(token) - 1, 7)]
     for place in places:
         other = "A" if token[place] != "A" else "B"
         with pytest.raises(TunnelTicketRefused):
-            prove_ticket(token[:place] + other + token[place + 1 :], authority.roots_pem, DOMAIN)
+            prove_paper(token[:place] + other + token[place + 1 :], TICKET_TYPE, authority.roots_pem, DOMAIN)
     for wrong in ("", "a.b.c", token.replace(".", ""), token + ".", token * 20):
         with pytest.raises(TunnelTicketRefused):
-            prove_ticket(wrong, authority.roots_pem, DOMAIN)
+            prove_paper(wrong, TICKET_TYPE, authority.roots_pem, DOMAIN)
 
 
 def test_only_the_key_for_tunnels_below_a_trusted_root_signs(authority: Authority) -> None:
@@ -142,7 +151,7 @@ def test_only_the_key_for_tunnels_below_a_trusted_root_signs(authority: Authorit
     ]
     for key, chain in wrong:
         with pytest.raises(TunnelTicketRefused):
-            prove_ticket(sign_ticket(TICKET, key, chain), authority.roots_pem, DOMAIN)
+            prove_paper(sign_ticket(TICKET, key, chain), TICKET_TYPE, authority.roots_pem, DOMAIN)
 
 
 def test_certificates_have_to_be_valid_at_the_time_that_a_document_names(authority: Authority) -> None:
@@ -170,4 +179,4 @@ def test_a_header_that_names_no_algorithm_of_ours_is_refused(authority: Authorit
         first = base64.urlsafe_b64encode(json.dumps(header).encode()).decode().rstrip("=")
         for last in ("", signature):
             with pytest.raises(TunnelTicketRefused):
-                prove_ticket(f"{first}.{payload}.{last}", authority.roots_pem, DOMAIN)
+                prove_paper(f"{first}.{payload}.{last}", TICKET_TYPE, authority.roots_pem, DOMAIN)

@@ -48,6 +48,11 @@ class TenantState(Enum):
         """Whether metrics, alerts and notifications flow in this state."""
         return self in (TenantState.ACTIVE, TenantState.ALERT)
 
+    @property
+    def takes_tunnels(self) -> bool:
+        """Whether there may be tunnels to the Tenant in this state."""
+        return self in (TenantState.MAINTENANCE, TenantState.ACTIVE, TenantState.ALERT)
+
 
 class GoodbyeReason(Enum):
     """Why an end goes on purpose."""

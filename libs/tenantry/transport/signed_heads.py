@@ -5,7 +5,6 @@ Whoever trusts the authority's root can verify a head, years later too: certific
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -53,12 +52,3 @@ def verify_head(token: str, roots_pem: bytes, trust_domain: str) -> ProvenHead:
     except DocumentUnproven as error:
         raise HeadUnproven(str(error)) from None
     return ProvenHead(decode_head(proven.payload), token, proven.root)
-
-
-def read_unproven(token: str) -> Head:
-    """What a head says, without its proof. Raises HeadUnproven."""
-    try:
-        payload = token.split(".")[1]
-        return decode_head(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (ValueError, IndexError):
-        raise HeadUnproven("it cannot be read") from None

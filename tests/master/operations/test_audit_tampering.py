@@ -24,7 +24,6 @@ from tenantry.master.sql.engines import make_engine, parse_dsn
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol import audit_chain
 from tenantry.protocol.audit_chain import Head, Judgement, Vouching, canonical_record, extend, judge_head
-from tenantry.transport.signed_heads import read_unproven
 from tests.master.operations.audit_tamperings import (
     DOMAIN,
     HISTORY,
@@ -36,6 +35,7 @@ from tests.master.operations.audit_tamperings import (
     go_back_and_on,
     is_found,
     mend_total,
+    read_unproven,
     rewrite,
     try_cases,
     write_second_history,

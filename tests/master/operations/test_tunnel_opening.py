@@ -41,9 +41,8 @@ async def test_a_tunnel_that_is_not_written_down_is_not_ended_by_its_operator(
     tunnel.offered_on = house.links[1]
     tunnel.facts = replace(tunnel.facts, opened_ms=1)
     house.book.stopping = stopping
-    others: list[Any] = [None] * 6
-    broken: Any = committer
-    desk = TunnelDesk(house.book, broken, *others, 1)
+    parts: list[Any] = [house.book, committer, *[None] * 6, 1]
+    desk = TunnelDesk(*parts)
     with pytest.raises(type(failure)):
         await desk.confirm(tunnel)
     desk.leave(tunnel)  # as the call does when it ends

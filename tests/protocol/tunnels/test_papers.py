@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.protocol.failures import Failure, TunnelTicketRefused
-from tenantry.protocol.tunnels import (
+from tenantry.protocol.tunnels.ends import TunnelEnd
+from tenantry.protocol.tunnels.papers import (
+    LEEWAY_MS,
+    LIFETIME_MS,
+    MAX_USED,
     Grant,
-    Target,
     Ticket,
-    TunnelEnd,
     UsedOnce,
     accept_grant,
     accept_ticket,
@@ -21,9 +23,9 @@ from tenantry.protocol.tunnels import (
     decode_ticket,
     encode_grant,
     encode_ticket,
-    failure_of_end,
 )
-from tenantry.protocol.tunnels.papers import LEEWAY_MS, LIFETIME_MS, MAX_USED
+from tenantry.protocol.tunnels.refusals import failure_of_end
+from tenantry.protocol.tunnels.targets import Target
 
 TUNNEL = "11111111-1111-4111-8111-111111111111"
 TENANT = "22222222-2222-4222-8222-222222222222"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.protocol.failures import FieldInvalid
-from tenantry.protocol.tunnels import CONSOLE, Target, check_host, make_target, parse_target
+from tenantry.protocol.tunnels.targets import CONSOLE, Target, check_host, make_target, parse_target
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tenantry.cli.output import Cell, Column
 from tenantry.cli.tenant_view import size
 from tenantry.process.durations import format_milliseconds
 from tenantry.protocol.tunnels.ends import end_of_number
+from tenantry.protocol.tunnels.targets import Target
 from tenantry.v1 import tunnel_pb2 as pb
 
 _STATE_COLOURS: Final = {
@@ -87,8 +88,5 @@ def _connections(tunnel: pb.Tunnel) -> str:
 
 
 def _targets(tunnel: pb.Tunnel) -> str:
-    shown = [
-        (f"[{target.host}]" if ":" in target.host else target.host) + (f":{target.port}" if target.port else "")
-        for target in tunnel.targets
-    ]
+    shown = [str(Target(target.host, target.port)) for target in tunnel.targets]
     return ", ".join(shown) or "whatever the Tenant allows"

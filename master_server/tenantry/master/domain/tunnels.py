@@ -1,14 +1,9 @@
 """Tunnels as they are kept: who reached which Tenant, where to, why, and how it ended. Times are Unix milliseconds."""
 
 from dataclasses import dataclass
-from typing import Final
 
-from tenantry.protocol.messages import TenantState
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 from tenantry.protocol.tunnels.targets import Target
-
-TUNNEL_STATES: Final = frozenset({TenantState.MAINTENANCE, TenantState.ACTIVE, TenantState.ALERT})
-"""The states of a Tenant in which there may be tunnels to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,11 +85,6 @@ class IssuedServerCertificate:
     not_before: int
     not_after: int
 
-    @property
-    def renewal_due(self) -> int:
-        """When the next one should be issued: after two thirds of its life, Unix milliseconds."""
-        return self.not_before + (self.not_after - self.not_before) * 2 // 3
-
 
 def issue_tenant_certificate(
     authority: Authority,

@@ -7,7 +7,6 @@ from typing import Final, Protocol
 import structlog
 
 from tenantry.master.domain.tenants import Tenant
-from tenantry.master.domain.tunnels import TUNNEL_STATES
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.links import LinkDirectory, LinkSession
@@ -220,7 +219,7 @@ class TunnelBook:
                 self.end(tunnel, TunnelEnd.TENANT_REVOKED, "the Tenant is in quarantine")
             elif tenant.key_hash != tunnel.tenant_key:
                 self.end(tunnel, TunnelEnd.TENANT_REVOKED, "the Tenant has a new enrolment key")
-            elif tenant.state not in TUNNEL_STATES:
+            elif not tenant.state.takes_tunnels:
                 self.end(tunnel, TunnelEnd.STATE, f"the Tenant is in state {tenant.state.value}")
 
     def revoked(self, tenant_id: int) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from tenantry.master.domain.access import Permission
 from tenantry.master.domain.tenants import Tenant
-from tenantry.master.domain.tunnels import TUNNEL_STATES, Tunnel
+from tenantry.master.domain.tunnels import Tunnel
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -29,7 +29,7 @@ from tenantry.protocol.failures import (
     TunnelClosed,
     TunnelNotOffered,
 )
-from tenantry.protocol.messages import TunnelOffer
+from tenantry.protocol.messages import TenantState, TunnelOffer
 from tenantry.protocol.names import MAX_REASON, check_text
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 from tenantry.protocol.tunnels.papers import LIFETIME_MS, Grant
@@ -162,9 +162,9 @@ class TunnelDesk:
         link = self._links.get(tenant.id)
         # A link knows the state that it was opened with before the register does.
         state = tenant.state if link is None else link.state
-        if state not in TUNNEL_STATES or tenant.quarantine is not None:
+        if not state.takes_tunnels or tenant.quarantine is not None:
             found = "quarantine" if tenant.quarantine is not None else state.value
-            allowed = ", ".join(sorted(state.value for state in TUNNEL_STATES))
+            allowed = ", ".join(sorted(state.value for state in TenantState if state.takes_tunnels))
             raise TenantInWrongState(tenant=tenant.guid, state=found, wanted="a tunnel", allowed=allowed)
         if link is None or not link.confirmed:
             raise TenantNotConnected(tenant=tenant.guid)
