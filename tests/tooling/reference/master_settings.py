@@ -81,7 +81,11 @@ could start with it.
 
 def _meaning(key: str) -> str:
     table_, _, stream = key.partition(".")
-    return f"how long records of `{stream}` are kept" if table_ == "retention" else MEANING[key]
+    if table_ != "retention":
+        return MEANING[key]
+    return (
+        f"how long records of `{stream}` are kept{', and tunnels that have ended' if stream == 'auditMessages' else ''}"
+    )
 
 
 def _defaults(config: MasterConfig) -> dict[str, str]:

@@ -21,7 +21,7 @@ class Retainer:
         """Erase at most `rows_a_step` rows of each stream; True if there may be more. Raises StoreUnavailable.
 
         Metrics go a chunk at a time, once its newest tick is too old; those that no chunk holds yet stay until one does.
-        Of the audit goes what a signed head has seen.
+        Of the audit goes what a signed head has seen. Tunnels that have ended go with it, by their end: they are its other half.
         """
         more = False
         for stream, kept in self._retention.items():
@@ -30,7 +30,8 @@ class Retainer:
                 if stream is StreamName.METRICS_MASTER:
                     erased = transaction.chunks.erase_before(before, self._rows)
                 elif stream is StreamName.AUDIT_MESSAGES:
-                    erased = transaction.audit.erase_before(before, self._rows)
+                    tunnels = transaction.tunnels.erase_before(before, self._rows)
+                    erased = max(tunnels, transaction.audit.erase_before(before, self._rows))
                 else:
                     erased = transaction.records.erase_before(stream, before, self._rows)
             more = more or erased >= self._rows

@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, or_, select, update
 
 from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.domain.tunnels import Tunnel, TunnelTotals
@@ -18,6 +18,14 @@ _by_id: Final = select(table).where(table.c.id == bindparam("wanted"))
 _unfinished: Final = select(table).where(table.c.ended_ms.is_(None)).order_by(table.c.created_ms, table.c.id)
 _newest: Final = select(table).order_by(table.c.created_ms.desc(), table.c.id.desc())
 _save: Final = update(table).where(table.c.id == bindparam("itself"), table.c.ended_ms.is_(None))
+_oldest_ended: Final = (
+    select(table.c.id)
+    # Whatever ended before was created before: an index leads there.
+    .where(table.c.created_ms < bindparam("before"), table.c.ended_ms < bindparam("before"))
+    .order_by(table.c.created_ms, table.c.id)
+    .limit(bindparam("most"))
+)
+_erase: Final = delete(table).where(table.c.id.in_(_oldest_ended))
 
 
 class TunnelStore:
@@ -60,6 +68,10 @@ class TunnelStore:
     def unfinished(self) -> list[Tunnel]:
         """Those without an end, oldest first."""
         return [_tunnel(row) for row in self._connection.execute(_unfinished)]
+
+    def erase_before(self, timestamp_ms: int, limit: int) -> int:
+        """Erase at most ``limit`` tunnels that ended before this; gives how many."""
+        return self._connection.execute(_erase, {"before": timestamp_ms, "most": limit}).rowcount
 
     def page(
         self,
