@@ -13,6 +13,7 @@ import pytest
 
 from tenantry.daemon.domain.failures import ConsentNotAsked, TunnelNotHeld
 from tenantry.daemon.tunnels import serving as serving_module
+from tenantry.daemon.tunnels.log import unended
 from tenantry.protocol.messages import TenantState, TunnelReport, TunnelsHeld
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 from tenantry.protocol.tunnels.targets import Target
@@ -338,7 +339,7 @@ async def test_a_tunnel_of_this_daemon_is_not_taken_for_one_of_a_dead_daemon(
     tmp_path: Path, echo: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Offers wait until the log has been looked through, however long that takes; then there is one end."""
-    looking, go_on, unended = threading.Event(), threading.Event(), serving_module.unended
+    looking, go_on = threading.Event(), threading.Event()
 
     def look_slowly(data: Path) -> list[dict[str, Any]]:
         looking.set()

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import structlog
 
+from tenantry.daemon.tunnels.disk_work import in_thread, outlast
 from tenantry.process.files import FileExposed, private_directory, sync_directory
 
 _log = structlog.get_logger(__name__)
@@ -88,19 +89,18 @@ class TunnelLog:
         while self._waiting:
             batch = list(self._waiting)
             lines = b"".join(line for line, _ in batch)
-            writing = asyncio.get_running_loop().run_in_executor(None, _append, self._place, lines, self._file_bytes)
+            writing = in_thread(_append, self._place, lines, self._file_bytes)
+            cancelled = await outlast(writing)  # what is being written now is not to be written again
             try:
-                await asyncio.shield(writing)
-                self.trouble = ""
-            except asyncio.CancelledError:
-                with contextlib.suppress(OSError, FileExposed):  # what is being written now is not to be written again
-                    await writing
-                    self._settle(batch, None)
-                raise
+                writing.result()
             except (OSError, FileExposed) as error:
-                await self._fail(batch, str(getattr(error, "strerror", None) or error))
-                continue
-            self._settle(batch, None)
+                if not cancelled:
+                    await self._fail(batch, str(getattr(error, "strerror", None) or error))
+            else:
+                self.trouble = ""
+                self._settle(batch, None)
+            if cancelled:
+                raise asyncio.CancelledError
 
     async def _fail(self, batch: list[tuple[bytes, asyncio.Future[None] | None]], cause: str) -> None:
         """Who waits is told; what nobody waits for is tried again."""

@@ -15,18 +15,18 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, TypeVar
+from typing import Any, BinaryIO, Final, Self
 
+from tenantry.daemon.tunnels.disk_work import in_thread, outlast
 from tenantry.process.files import FileExposed, private_directory
 
 TO_TARGET: Final = b">"
 FROM_TARGET: Final = b"<"
 _HEAD: Final = struct.Struct(">cQI")
 _MOST_WAITING: Final = 8 << 20
-_T = TypeVar("_T")
 
 
 class RecordingFailed(Exception):
@@ -118,8 +118,8 @@ class Recording:
 
     async def __aenter__(self) -> Self:
         """Raises RecordingFailed."""
-        starting = _in_thread(self._kept.start, self._name, self._facts)
-        cancelled = await _outlast(starting)
+        starting = in_thread(self._kept.start, self._name, self._facts)
+        cancelled = await outlast(starting)
         try:
             self._place = starting.result()
         except (OSError, FileExposed) as error:
@@ -156,7 +156,7 @@ class Recording:
             data = b"".join(self._waiting)
             self._waiting.clear()
             self._waiting_bytes = 0
-            self._writing = _in_thread(self._kept.write, self._place[1], data, self._most_bytes)
+            self._writing = in_thread(self._kept.write, self._place[1], data, self._most_bytes)
             try:
                 await asyncio.shield(self._writing)  # whoever cancels this leaves the write to `__aexit__`
             except OSError:
@@ -167,11 +167,11 @@ class Recording:
         place, self._place = self._place, None
         if place is None:
             return False
-        cancelled = self._writing is not None and await _outlast(self._writing)
+        cancelled = self._writing is not None and await outlast(self._writing)
         intact = self._writing is None or self._writing.exception() is None
-        ending = _in_thread(self._finish, place, b"".join(self._waiting) if intact else b"")
+        ending = in_thread(self._finish, place, b"".join(self._waiting) if intact else b"")
         self._waiting.clear()
-        cancelled = await _outlast(ending) or cancelled
+        cancelled = await outlast(ending) or cancelled
         with contextlib.suppress(OSError):
             ending.result()
         return cancelled
@@ -182,18 +182,3 @@ class Recording:
                 self._kept.write(place[1], rest, self._most_bytes)
         finally:
             self._kept.finish(*place)
-
-
-def _in_thread(work: Callable[..., _T], *arguments: Any) -> asyncio.Future[_T]:
-    return asyncio.get_running_loop().run_in_executor(None, work, *arguments)
-
-
-async def _outlast(work: asyncio.Future[Any]) -> bool:
-    """Wait until it is done, whatever came of it. A cancellation does not reach it; whether there was one."""
-    cancelled = False
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError:
-            cancelled = True
-    return cancelled
