@@ -11,8 +11,8 @@ import grpc.aio
 
 from tenantry.protocol.messages import TunnelClose, TunnelDial, TunnelOffer, TunnelReport, TunnelsHeld
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
-from tenantry.protocol.tunnels.papers import Grant, Ticket
-from tenantry.transport.signed_tunnels import prove_grant, prove_ticket
+from tenantry.protocol.tunnels.papers import GRANT_TYPE, TICKET_TYPE, Grant, Ticket, decode_grant, decode_ticket
+from tenantry.transport.signed_tunnels import prove_paper
 from tenantry.v1 import (
     tunnel_pb2,
     tunnel_relay_service_pb2,
@@ -108,12 +108,13 @@ class WireTunnelTenant:
                 match await self.link.read():
                     case TunnelOffer(grant=token, relay_port=port):
                         assert port
-                        grant = prove_grant(token, self.master.roots, TRUST_DOMAIN)
+                        grant = decode_grant(prove_paper(token, GRANT_TYPE, self.master.roots, TRUST_DOMAIN))
                         self.offers.put_nowait(grant)
                         if self.agrees:
                             await self.report(grant.tunnel, TunnelState.OPEN)
                     case TunnelDial(ticket=token):
-                        self.tickets.put_nowait(prove_ticket(token, self.master.roots, TRUST_DOMAIN))
+                        payload = prove_paper(token, TICKET_TYPE, self.master.roots, TRUST_DOMAIN)
+                        self.tickets.put_nowait(decode_ticket(payload))
                     case TunnelClose() as close:
                         self.closed.put_nowait(close)
                     case TunnelsHeld() as held:

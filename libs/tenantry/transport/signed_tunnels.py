@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,6 +22,11 @@ from tenantry.protocol.tunnels.papers import (
 )
 from tenantry.transport.signed_documents import DocumentUnproven, prove, sign
 
+_DECODERS: Final[Mapping[str, Callable[[bytes], Grant | Ticket]]] = {
+    GRANT_TYPE: decode_grant,
+    TICKET_TYPE: decode_ticket,
+}
+
 
 def sign_grant(grant: Grant, key: Ed25519PrivateKey, certificates: Sequence[x509.Certificate]) -> str:
     """The grant as a compact JWS; ``certificates``: the key's own, and its issuer up to the root, without the root."""
@@ -32,24 +38,13 @@ def sign_ticket(ticket: Ticket, key: Ed25519PrivateKey, certificates: Sequence[x
     return sign(encode_ticket(ticket), TICKET_TYPE, key, certificates)
 
 
-def prove_grant(token: str, roots_pem: bytes, trust_domain: str) -> Grant:
-    """What a grant says, once its signature is proven by roots (PEM) that are trusted. Raises TunnelTicketRefused.
+def prove_paper(token: str, typ: str, roots_pem: bytes, trust_domain: str) -> bytes:
+    """The payload of a paper of the type ``typ``, once its signature is proven by roots (PEM) that are trusted.
 
-    Whether it is for this Tenant, good now and new, `tenantry.protocol.tunnels.accept_grant` decides.
+    `decode_grant` or `decode_ticket` takes it. Whether it is for this Tenant, good now and new, `accept_grant` and `accept_ticket` of
+    `tenantry.protocol.tunnels` decide. Raises TunnelTicketRefused.
     """
-    return decode_grant(_prove(token, GRANT_TYPE, roots_pem, trust_domain))
-
-
-def prove_ticket(token: str, roots_pem: bytes, trust_domain: str) -> Ticket:
-    """What a ticket says, once its signature is proven by roots (PEM) that are trusted. Raises TunnelTicketRefused.
-
-    Whether it is for this Tenant and this tunnel, good now and new, `tenantry.protocol.tunnels.accept_ticket` decides.
-    """
-    return decode_ticket(_prove(token, TICKET_TYPE, roots_pem, trust_domain))
-
-
-def _prove(token: str, typ: str, roots_pem: bytes, trust_domain: str) -> bytes:
-    decode = decode_grant if typ == GRANT_TYPE else decode_ticket
+    decode = _DECODERS[typ]
     try:
         return prove(token, typ, roots_pem, tunnels_identity(trust_domain), lambda text: decode(text).issued_ms).payload
     except DocumentUnproven as error:

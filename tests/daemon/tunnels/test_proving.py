@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tenantry.daemon.tunnels.proving import Proving
+from tenantry.daemon.tunnels.proving_work import Prover
 from tenantry.protocol.failures import TunnelTicketRefused
 from tests.daemon.tunnels.serving import DOMAIN, Site, running_site
 from tests.servers.deadlines import eventually
@@ -60,6 +61,15 @@ async def test_one_that_cannot_work_proves_nothing(site: Site, work: str) -> Non
 async def test_what_is_too_long_is_not_passed_on(site: Site) -> None:
     """A paper is short."""
     assert await _refusal(Proving(site.data, DOMAIN), "x" * 300_000) == "it is too long"
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"1", b'["head", "a.b.c"]', b'[["x"], "a.b.c"]', b'["tenantry-tunnel-grant", 1]']
+)
+def test_what_is_no_question_gets_an_answer_too(site: Site, line: bytes) -> None:
+    """Nothing is proven by it, and the process goes on."""
+    payload, why = Prover(site.data, DOMAIN).answer(line)
+    assert payload is None and why
 
 
 async def _refusal(proving: Proving, token: str) -> str:

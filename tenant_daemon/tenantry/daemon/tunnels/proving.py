@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from tenantry.protocol.failures import TunnelTicketRefused
-from tenantry.protocol.tunnels.papers import Grant, Ticket, decode_grant, decode_ticket
+from tenantry.protocol.tunnels.papers import GRANT_TYPE, TICKET_TYPE, Grant, Ticket, decode_grant, decode_ticket
 
 _log = structlog.get_logger(__name__)
 
@@ -37,19 +37,19 @@ class Proving:
 
     async def prove_grant(self, token: str) -> Grant:
         """What it says. Raises TunnelTicketRefused."""
-        return decode_grant(await self._ask("grant", token))
+        return decode_grant(await self._ask(GRANT_TYPE, token))
 
     async def prove_ticket(self, token: str) -> Ticket:
         """What it says. Raises TunnelTicketRefused."""
-        return decode_ticket(await self._ask("ticket", token))
+        return decode_ticket(await self._ask(TICKET_TYPE, token))
 
     async def close(self) -> None:
         """End the process, once the question at hand is answered."""
         async with self._one:
             await self._end()
 
-    async def _ask(self, kind: str, token: str) -> bytes:
-        line = json.dumps([kind, token]).encode() + b"\n"
+    async def _ask(self, typ: str, token: str) -> bytes:
+        line = json.dumps([typ, token]).encode() + b"\n"
         if len(line) > _LONGEST_LINE:
             raise TunnelTicketRefused(cause="it is too long")
         async with self._one:

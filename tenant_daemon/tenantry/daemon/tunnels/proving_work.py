@@ -1,6 +1,6 @@
 """What needs the certificate library while there are tunnels: proving what the Master has signed. Runs in a process of its own.
 
-``python -m tenantry.daemon.tunnels.proving_work FOLDER TRUST-DOMAIN``: each line of standard input is ``["grant" or "ticket",
+``python -m tenantry.daemon.tunnels.proving_work FOLDER TRUST-DOMAIN``: each line of standard input is ``[type of the paper,
 token]``, each line of standard output ``[payload, null]`` or ``[null, why not]``. It ends with its input, and so with the daemon.
 """
 
@@ -14,8 +14,7 @@ from typing import Any
 
 from tenantry.process.files import FileExposed, read_private
 from tenantry.protocol.failures import TunnelTicketRefused
-from tenantry.protocol.tunnels.papers import encode_grant, encode_ticket
-from tenantry.transport.signed_tunnels import prove_grant, prove_ticket
+from tenantry.transport.signed_tunnels import prove_paper
 
 
 class Prover:
@@ -30,14 +29,11 @@ class Prover:
     def answer(self, line: bytes) -> list[Any]:
         """What goes back for a line."""
         try:
-            kind, token = json.loads(line)
-            roots = self._read_roots()
-            if kind == "grant":
-                return [encode_grant(prove_grant(token, roots, self._trust_domain)).decode(), None]
-            return [encode_ticket(prove_ticket(token, roots, self._trust_domain)).decode(), None]
+            typ, token = json.loads(line)
+            return [prove_paper(token, typ, self._read_roots(), self._trust_domain).decode(), None]
         except TunnelTicketRefused as refused:
             return [None, refused.metadata["cause"]]
-        except (OSError, FileExposed, ValueError, TypeError) as error:
+        except (OSError, FileExposed, LookupError, ValueError, TypeError) as error:
             return [None, f"it cannot be proven here ({type(error).__name__})"]
 
     def _read_roots(self) -> bytes:
