@@ -4,7 +4,7 @@ import pytest
 
 from tenantry.daemon.config import DEFAULT_DATA
 from tenantry.daemon.tunnels.dialling import MOST_RESOLVING
-from tenantry.daemon.tunnels.dials import MOST_FILES
+from tenantry.daemon.tunnels.tickets import MOST_FILES
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_USAGE, EXIT_WRONG_STATE
 from tests.servers.service_units import HARDENING, check_understood, directives
 

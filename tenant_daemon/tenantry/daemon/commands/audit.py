@@ -11,9 +11,9 @@ import time
 from typing import Any
 
 from tenantry.daemon.config import Settings
+from tenantry.daemon.link.audit_proof import ChainProof, OwnHeads, ask_master, examine_own_heads, read_export
 from tenantry.daemon.link.heads import HeadArchive
 from tenantry.daemon.link.identity import IdentityFolder
-from tenantry.daemon.link.proving import ChainProof, OwnHeads, ask_master, examine_own_heads, read_export
 from tenantry.protocol.audit_chain import Finding
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_LOCAL, EXIT_UNPROVEN, EXIT_UNREACHABLE
 

@@ -19,11 +19,11 @@ from tenantry.daemon.domain.failures import TunnelNotHeld
 from tenantry.daemon.domain.tunnel_policy import Admission, Rate, Refusal, judge_tunnel, may_be_asked
 from tenantry.daemon.tunnels.connecting import Connecting
 from tenantry.daemon.tunnels.consent import Consents, ConsentWithdrawn
-from tenantry.daemon.tunnels.dials import Dials, unproven_payload
 from tenantry.daemon.tunnels.held import End, Held, describe_grant
 from tenantry.daemon.tunnels.log import CONNECTIONS, TUNNELS, TunnelLog, unended
 from tenantry.daemon.tunnels.proving import Proving
 from tenantry.daemon.tunnels.surroundings import STATES, ConsoleDoor, Relay, Surroundings
+from tenantry.daemon.tunnels.tickets import Tickets, unproven_payload
 from tenantry.daemon.tunnels.watched_policy import WatchedPolicy, now_ms, wall_clock
 from tenantry.protocol.failures import TunnelTicketRefused
 from tenantry.protocol.messages import FromDaemon, TunnelReport, TunnelsHeld
@@ -72,7 +72,9 @@ class Tunnels:
         self._connection_log = TunnelLog(around.data, CONNECTIONS)
         self._held: dict[str, Held] = {}
         self._used = UsedOnce()
-        self._dials = Dials(around, self._watched, proving, connecting, self._held, self._connection_log, self._used)
+        self._tickets = Tickets(
+            around, self._watched, proving, connecting, self._held, self._connection_log, self._used
+        )
         self._offers = Rate(time.monotonic)
         self._offering = 0
         self._withdrawn: deque[str] = deque(maxlen=MOST_OFFERS)
@@ -84,7 +86,7 @@ class Tunnels:
 
     async def run(self) -> None:
         """Serve tunnels until cancelled; then all of them are over."""
-        self._dials.make_room()
+        self._tickets.make_room()
         async with asyncio.TaskGroup() as logs:
             writing = [logs.create_task(one.run()) for one in (self._log, self._connection_log)]
             try:
@@ -117,7 +119,7 @@ class Tunnels:
 
     def dial_asked(self, token: str) -> None:
         """An operator opens a connection."""
-        self._start(self._dials.take(token))
+        self._start(self._tickets.take(token))
 
     def ended(self, tunnel: str, end: TunnelEnd, detail: str) -> None:
         """The Master has ended a tunnel."""

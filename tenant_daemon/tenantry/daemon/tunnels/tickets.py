@@ -35,7 +35,7 @@ _FILES_EACH: Final = 3
 """A connection to the console takes two, and a recording one."""
 
 
-class Dials:
+class Tickets:
     """Connections through the tunnels of ``held``."""
 
     def __init__(
