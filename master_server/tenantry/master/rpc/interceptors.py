@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeAlias
@@ -170,8 +171,12 @@ class Gate(grpc.aio.ServerInterceptor):
                 self._note_read(method, request)
                 self._metrics.call_ended(method, "OK")
                 return answer
+            except grpc.aio.AbortError:
+                raise
             except Exception as error:  # noqa: BLE001 - every failure of a call ends as its status
-                return await self._abort(method, request, context, request_id, error)
+                status = await self._conclude(method, request, context, request_id, error)
+            del request
+            return await context.abort(status.code, status.details, status.trailing_metadata)
 
         return serve
 
@@ -186,10 +191,16 @@ class Gate(grpc.aio.ServerInterceptor):
                 else:
                     await self._serve_while_allowed(self._door, method, viewer, behaviour, request, context)
                 self._metrics.call_ended(method, "OK")
+                return
             except grpc.aio.InternalError:  # written to a caller who has gone
                 self._metrics.call_ended(method, "CANCELLED")
+                return
+            except grpc.aio.AbortError:
+                raise
             except Exception as error:  # noqa: BLE001 - as above
-                await self._abort(method, request, context, request_id, error)
+                status = await self._conclude(method, request, context, request_id, error)
+            del request
+            await context.abort(status.code, status.details, status.trailing_metadata)
 
         return serve
 
@@ -252,9 +263,10 @@ class Gate(grpc.aio.ServerInterceptor):
         self._door.check(rule, request, viewer)
         return viewer
 
-    async def _abort(self, method: str, request: Any, context: Context, request_id: str, error: Exception) -> None:
-        if isinstance(error, grpc.aio.AbortError):
-            raise error
+    async def _conclude(
+        self, method: str, request: Any, context: Context, request_id: str, error: Exception
+    ) -> grpc.Status:
+        """Write down and count how a call has failed; the status that its caller is told."""
         if isinstance(error, Failure):
             failure = error
             self._lines.write(method, failure.reason, request_id=request_id)
@@ -271,8 +283,9 @@ class Gate(grpc.aio.ServerInterceptor):
             actor = ACTOR.get(None) or Actor("anybody", "", peer_address(context), request_id)
             await self._calls.note_refusal(actor, _action(method), named_in(request), failure)
         self._metrics.call_ended(method, failure.code)
-        status = failure_to_status(failure)
-        await context.abort(status.code, status.details, status.trailing_metadata)
+        # An aborted call refers to itself: what its frames hold, a stranger's message for one, stays until garbage is looked for.
+        traceback.clear_frames(error.__traceback__)
+        return failure_to_status(failure)
 
     def _note_read(self, method: str, request: Any, failure: Failure | None = None) -> None:
         """A call that changes nothing; what changes something is audited with the deed. Strangers are nobody to name."""

@@ -37,6 +37,8 @@ from tenantry.v1 import tunnel_relay_service_pb2 as pb
 
 BEGIN_S: Final = 10.0
 """So long a stream may take to say what it is."""
+MOST_BEGIN: Final = 4 << 10
+"""Bytes of a stream's first message: of somebody who has not said yet who he is."""
 STREAMS_BEGINNING: Final = 8
 """So many streams of one connection are read at a time that have not said yet what they are."""
 STUCK_S: Final = 5.0
@@ -189,6 +191,8 @@ class TunnelRelay:
         if message is grpc.aio.EOF:
             raise TunnelProtocolViolated(problem="a stream without a begin")
         found: bytes = message
+        if len(found) > MOST_BEGIN:
+            raise TunnelProtocolViolated(problem=f"a begin of more than {MOST_BEGIN} bytes")
         return found
 
     async def _check(self, caller: Caller) -> None:
