@@ -58,12 +58,14 @@ async def nobody() -> frozenset[Address]:
     return frozenset()
 
 
-async def dial(found: TunnelPolicy, host: str, port: int, *resolved: list[str]) -> TunnelEnd | str:
+async def dial(
+    found: TunnelPolicy, host: str, port: int, *resolved: list[str], consented: bool = False
+) -> TunnelEnd | str:
     """Why it was not dialled, or the address that was."""
     answers = iter(resolved)
     dialler = Dialler(lambda name, _: next(answers) if resolved else resolve_by_system(name, 80))
     try:
-        connection = await dialler.dial(found, Target(host, port), nobody)
+        connection = await dialler.dial(found, Target(host, port), nobody, consented=consented)
     except DialFailed as failed:
         return failed.end
     with connection:
@@ -93,6 +95,27 @@ async def test_a_canary_that_is_listed_is_reached() -> None:
     assert len(canary.visits) == 3
 
 
+async def test_an_address_with_consent_is_dialled_for_a_tunnel_that_has_it_only() -> None:
+    """Under whatever name, alone or with others, and as an address that stands for it; nobody learns why."""
+    with Canary().listening() as canary:
+        entry = '[[allow]]\nhost = "{}"\nports = "all"\n'
+        listed = policy(
+            entry.format("*.example")
+            + entry.format("127.0.0.4")
+            + (entry + 'consent = "always"\n').format("127.0.0.3")
+            + (entry + 'consent = "always"\n').format("10.0.0.5")
+            + entry.format("64:ff9b::/96")
+        )
+        assert await dial(listed, "vm.example", canary.port, ["127.0.0.4"]) == "127.0.0.4"
+        for found in (["127.0.0.3"], ["::ffff:127.0.0.3"], ["127.0.0.4", "127.0.0.3"], ["64:ff9b::10.0.0.5"]):
+            assert await dial(listed, "vm.example", canary.port, found) is TunnelEnd.POLICY
+        for host in ("127.0.0.3", "64:ff9b::10.0.0.5"):
+            assert await dial(listed, host, canary.port) is TunnelEnd.POLICY
+        assert await dial(listed, "vm.example", canary.port, ["127.0.0.3"], consented=True) == "127.0.0.3"
+        assert await dial(listed, "127.0.0.3", canary.port, consented=True) == "127.0.0.3"
+    assert len(canary.visits) == 3
+
+
 async def test_a_name_is_resolved_once() -> None:
     """Rebinding: a second answer of the resolver, if anybody asked for it, would be an address that is not allowed."""
     with Canary().listening() as canary:
@@ -111,7 +134,7 @@ async def test_a_name_that_is_not_listed_is_not_resolved() -> None:
 
     dialler = Dialler(resolve)
     with pytest.raises(DialFailed) as refused:
-        await dialler.dial(policy(NAMES), Target("secret.internal", 80), nobody)
+        await dialler.dial(policy(NAMES), Target("secret.internal", 80), nobody, consented=True)
     assert (refused.value.end, refused.value.detail, asked) == (TunnelEnd.POLICY, "", [])
 
 

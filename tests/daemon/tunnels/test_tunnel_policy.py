@@ -23,8 +23,10 @@ from tenantry.daemon.domain.tunnel_policy import (
     Refusal,
     TunnelPolicy,
     judge_tunnel,
+    leads_to_consent,
     may_be_asked,
     may_be_dialled,
+    needs_consent,
 )
 from tenantry.daemon.tunnels.policy_settings import read_policy
 from tenantry.protocol.tunnels.targets import Target
@@ -222,6 +224,43 @@ def test_a_tunnel_is_judged() -> None:
     assert judge_tunnel(found, [shell], "patch", NOON, 2) is Refusal.LIMIT
     # Who asks for what is not allowed learns that, and neither hours nor that a reason would help.
     assert judge_tunnel(found, [Target("10.0.1.1", 22)], "", LocalMinute(6, 0), 9) is Refusal.POLICY
+
+
+WATCHED = """
+[[allow]]
+host = "10.0.0.5"
+ports = [22]
+consent = "always"
+[[allow]]
+host = "vm"
+ports = [22, 80]
+[[allow]]
+host = "db.example"
+ports = [22]
+consent = "always"
+"""
+"""An address and a name with consent, and a name without."""
+
+
+def test_another_name_for_an_address_does_not_spare_consent() -> None:
+    """What a name leads to counts as if it were asked for: on the ports of the entry, also as one of several addresses."""
+    found = policy(WATCHED + EVERYWHERE)
+    vm, ten = Target("vm", 22), addresses("10.0.0.5")
+    assert not needs_consent(found, [vm]) and not leads_to_consent(found, vm, addresses("10.0.0.6"))
+    assert leads_to_consent(found, vm, ten) and leads_to_consent(found, vm, addresses("10.0.0.6", "10.0.0.5"))
+    assert not leads_to_consent(found, Target("vm", 80), ten)
+    assert leads_to_consent(found, Target("db.example", 22), addresses("10.0.0.6"))
+    assert leads_to_consent(policy('consent = "always"'), Target("console", 0), ())
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.5", "::ffff:10.0.0.5", "64:ff9b::10.0.0.5", "2002:a00:5::1", "2001:db8::5efe:10.0.0.5"]
+)
+def test_no_form_of_an_address_spares_consent(host: str) -> None:
+    """Asked for, it needs consent as the address itself does; and as what a name leads to."""
+    found = policy(WATCHED + EVERYWHERE)
+    assert needs_consent(found, [Target(host, 22)]) and not needs_consent(found, [Target(host, 23)])
+    assert leads_to_consent(found, Target("vm", 22), addresses(host))
 
 
 def test_hours() -> None:

@@ -119,7 +119,7 @@ def judge_tunnel(
         return Refusal.REASON_MISSING
     if held >= policy.tunnels:
         return Refusal.LIMIT
-    return Admission(_needs_consent(policy, targets), policy.longest_ms, policy.idle_ms)
+    return Admission(needs_consent(policy, targets), policy.longest_ms, policy.idle_ms)
 
 
 def may_be_asked(policy: TunnelPolicy, target: Target) -> bool:
@@ -195,12 +195,25 @@ def _is_written_out(entries: Iterable[Allowed], address: Address, port: int) -> 
     )
 
 
-def _needs_consent(policy: TunnelPolicy, targets: Sequence[Target]) -> bool:
+def needs_consent(policy: TunnelPolicy, targets: Sequence[Target]) -> bool:
+    """Whether somebody at this machine has to say yes to a tunnel to these targets, as they are written; with none of them to any."""
     if policy.consent:
         return True
     if not targets:
         return any(entry.consent for entry in policy.allowed)
     return any(entry.consent and _is_about(entry, target) for target in targets for entry in policy.allowed)
+
+
+def leads_to_consent(policy: TunnelPolicy, target: Target, addresses: Collection[Address]) -> bool:
+    """Whether a connection needs a tunnel to which somebody has said yes: for its target, or for an address to which that leads.
+
+    Names are in others' hands: one that is allowed without consent may turn out to be an address that is listed with it.
+    """
+    return needs_consent(policy, [target]) or any(
+        entry.consent and entry.covers_port(target.port) and _holds(entry, one)
+        for entry in policy.allowed
+        for one in addresses
+    )
 
 
 def _is_about(entry: Allowed, target: Target) -> bool:
@@ -209,7 +222,13 @@ def _is_about(entry: Allowed, target: Target) -> bool:
         return False
     if isinstance(host, str):
         return entry.covers_name(host)
-    return entry.name is None and any(contains(network, host) for network in entry.networks)
+    return _holds(entry, host)
+
+
+def _holds(entry: Allowed, address: Address) -> bool:
+    """Whether the address, or one for which it stands, lies in the entry of a network."""
+    every = (address, *hidden_addresses(address))
+    return entry.name is None and any(contains(network, one) for network in entry.networks for one in every)
 
 
 class Rate:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tenantry.daemon.domain.tunnel_policy import TunnelPolicy
+from tenantry.daemon.domain.tunnel_policy import TunnelPolicy, needs_consent
 from tenantry.daemon.tunnels.dialling import DialFailed, Dialler
 from tenantry.daemon.tunnels.held import Connection, Held, describe_grant
 from tenantry.daemon.tunnels.surroundings import ConsoleDoor, Relay, RelayLost, Surroundings
@@ -64,9 +64,10 @@ class Connecting:
             target.close()
 
     async def _dial(self, held: Held, connection: Connection, policy: TunnelPolicy) -> socket.socket:
-        if not connection.target.is_console:
-            return await self._dialler.dial(policy, connection.target, self._around.forbidden)
-        if not policy.console:
+        target, consented = connection.target, bool(held.consented_by)
+        if not target.is_console:
+            return await self._dialler.dial(policy, target, self._around.forbidden, consented=consented)
+        if not policy.console or (not consented and needs_consent(policy, [target])):
             raise DialFailed(TunnelEnd.POLICY)
         if not self._console.is_offered:
             raise DialFailed(TunnelEnd.NOT_OFFERED, "the local console is off")

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
 from tenantry.daemon.domain.addresses import Address, read_address, read_host
-from tenantry.daemon.domain.tunnel_policy import TunnelPolicy, may_be_asked, may_be_dialled
+from tenantry.daemon.domain.tunnel_policy import TunnelPolicy, leads_to_consent, may_be_asked, may_be_dialled
 from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.targets import Target
 
@@ -65,17 +65,25 @@ class Dialler:
         self._resolving = 0
 
     async def dial(
-        self, policy: TunnelPolicy, target: Target, forbidden: Callable[[], Awaitable[Collection[Address]]]
+        self,
+        policy: TunnelPolicy,
+        target: Target,
+        forbidden: Callable[[], Awaitable[Collection[Address]]],
+        *,
+        consented: bool,
     ) -> socket.socket:
         """A connected socket that does not block. Raises DialFailed; of what is not allowed nothing more is said.
 
-        ``forbidden``: addresses that count only where the policy writes them out.
+        ``forbidden``: addresses that count only where the policy writes them out. ``consented``: somebody at this machine has said
+        yes to the tunnel; where nobody has, no address that is listed with consent is dialled, whatever it was asked for as.
         """
-        if not may_be_asked(policy, target):
+        if not may_be_asked(policy, target) or (not consented and leads_to_consent(policy, target, ())):
             raise DialFailed(TunnelEnd.POLICY)
         host = read_host(target.host)
         addresses = [host] if host is not None and not isinstance(host, str) else await self.look_up(target)
         if not may_be_dialled(policy, target, addresses, await forbidden()):
+            raise DialFailed(TunnelEnd.POLICY)
+        if not consented and leads_to_consent(policy, target, addresses):
             raise DialFailed(TunnelEnd.POLICY)
         return await _connect(addresses[:_MOST_ADDRESSES], target.port)
 
