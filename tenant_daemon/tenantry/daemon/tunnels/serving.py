@@ -6,7 +6,6 @@ Everything happens in tasks of its own: the link hands over what the Master says
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import time
 from collections import deque
@@ -17,18 +16,20 @@ import structlog
 
 from tenantry.daemon.domain.failures import TunnelNotHeld
 from tenantry.daemon.domain.tunnel_policy import Admission, Rate, Refusal, judge_tunnel, may_be_asked
+from tenantry.daemon.tunnels.claims import claimed_grant
 from tenantry.daemon.tunnels.connecting import Connecting
 from tenantry.daemon.tunnels.consent import Consents, ConsentWithdrawn
 from tenantry.daemon.tunnels.held import End, Held, describe_grant
 from tenantry.daemon.tunnels.log import CONNECTIONS, TUNNELS, TunnelLog, unended
 from tenantry.daemon.tunnels.proving import Proving
 from tenantry.daemon.tunnels.surroundings import STATES, ConsoleDoor, Relay, Surroundings
-from tenantry.daemon.tunnels.tickets import Tickets, unproven_payload
+from tenantry.daemon.tunnels.telling import Telling
+from tenantry.daemon.tunnels.tickets import Tickets
 from tenantry.daemon.tunnels.watched_policy import WatchedPolicy, now_ms, wall_clock
 from tenantry.protocol.failures import TunnelTicketRefused
-from tenantry.protocol.messages import FromDaemon, TunnelReport, TunnelsHeld
+from tenantry.protocol.messages import FromDaemon
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
-from tenantry.protocol.tunnels.papers import Grant, UsedOnce, accept_grant, decode_grant
+from tenantry.protocol.tunnels.papers import Grant, UsedOnce, accept_grant
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +42,6 @@ LINGER_S: Final = 30.0
 _LOOK_S: Final = 5.0
 _RELEASE_S: Final = 2.0
 """Until gRPC's threads have let go of a channel that was closed."""
-_MOST_UNSENT: Final = 64
 _REFUSALS: Final = {
     Refusal.POLICY: TunnelEnd.POLICY,
     Refusal.HOURS: TunnelEnd.HOURS,
@@ -78,7 +78,7 @@ class Tunnels:
         self._offers = Rate(time.monotonic)
         self._offering = 0
         self._withdrawn: deque[str] = deque(maxlen=MOST_OFFERS)
-        self._unsent: list[TunnelReport] = []
+        self._telling = Telling(around.send)
         self._tasks: asyncio.TaskGroup | None = None
         self._early: list[Coroutine[Any, Any, None]] = []
         self._ran = False
@@ -112,7 +112,7 @@ class Tunnels:
     def offered(self, token: str, relay_port: int) -> None:
         """An operator asks for a tunnel."""
         if self._offering >= MOST_OFFERS or not self._offers.take(OFFERS_PER_MINUTE):
-            self._report_offer(token, TunnelEnd.LIMIT, "too many tunnels are asked for")
+            self._refuse(token, End(TunnelEnd.LIMIT, "too many tunnels are asked for"))
             return
         self._offering += 1
         self._start(self._take_offer(token, relay_port))
@@ -137,13 +137,7 @@ class Tunnels:
 
     def news(self) -> list[FromDaemon]:
         """What a Master has to be told first on a new link: how tunnels stand, and which there are."""
-        unsent, self._unsent = self._unsent, []
-        standing = [
-            self._standing(held)
-            for held in self._held.values()
-            if held.state is not TunnelState.ASKED and not held.over.done()
-        ]
-        return [*unsent, *standing, TunnelsHeld(tuple(self._held))]
+        return self._telling.news(self._held.values())
 
     # --- what people at this machine say
 
@@ -197,7 +191,7 @@ class Tunnels:
         elif grant is not None and isinstance(judged, End):
             _log.info("tunnel refused", tunnel=grant.tunnel, operator=grant.operator, end=judged.end.value)
             self._log.note("refused", now_ms(), **describe_grant(grant), end=judged.end.value, detail=judged.detail)
-            self._tell(TunnelReport(grant.tunnel, TunnelState.CLOSED, end=judged.end, detail=judged.detail))
+            self._telling.over(grant.tunnel, judged)
 
     async def _prove(self, token: str) -> Grant | None:
         try:
@@ -205,9 +199,18 @@ class Tunnels:
             accept_grant(grant, self._around.guid, now_ms(), self._used)
         except TunnelTicketRefused as refused:
             _log.warning("offer of a tunnel not believed", cause=refused.describe())
-            self._report_offer(token, TunnelEnd.TICKET, refused.metadata["cause"])
+            self._refuse(token, End(TunnelEnd.TICKET, refused.metadata["cause"]))
             return None
         return grant
+
+    def _refuse(self, token: str, end: End) -> None:
+        """Answer about an offer that is not proven, where one can see which."""
+        claimed = claimed_grant(token)
+        if claimed is None:
+            return
+        self._log.note("refused", now_ms(), tunnel=claimed.tunnel, end=end.end.value, detail=end.detail)
+        if claimed.tunnel not in self._held:
+            self._telling.over(claimed.tunnel, end)
 
     async def _judge(self, grant: Grant) -> Admission | End:
         policy = await self._watched.look()
@@ -269,12 +272,12 @@ class Tunnels:
             held.console_path = self._console.invite(held.id)
         self._log.note("open", held.open_ms, tunnel=held.id, consented_by=held.consented_by)
         _log.info("tunnel open", tunnel=held.id, operator=held.grant.operator, reason=held.grant.reason)
-        self._tell(self._standing(held))
+        self._telling.standing(held)
 
     async def _ask(self, held: Held) -> bool:
         held.state = TunnelState.WAITING_FOR_CONSENT
         within_ms = min(self._watched.known.consent_within_ms, max(1, held.until_ms - now_ms()))
-        self._tell(self._standing(held))
+        self._telling.standing(held)
         _log.warning("tunnel waits for consent", tunnel=held.id, operator=held.grant.operator, reason=held.grant.reason)
         try:
             who = await self._consents.ask(held.grant, now_ms(), within_ms)
@@ -341,7 +344,7 @@ class Tunnels:
         )
         _log.info("tunnel over", tunnel=held.id, operator=held.grant.operator, end=end.end.value)
         if not end.told:
-            self._tell(TunnelReport(held.id, TunnelState.CLOSED, end=end.end, detail=end.detail))
+            self._telling.over(held.id, end)
         if not self._held and not self._settling:
             self._start(self._settle())
 
@@ -360,25 +363,6 @@ class Tunnels:
 
             gc.collect()  # what thousands of connections have left in cycles keeps whole pages
             await asyncio.to_thread(give_back)
-
-    # --- what the Master is told
-
-    def _standing(self, held: Held) -> TunnelReport:
-        if held.state is TunnelState.OPEN:
-            return TunnelReport(held.id, held.state, until_ms=held.until_ms, console_path=held.console_path)
-        return TunnelReport(held.id, held.state)
-
-    def _tell(self, report: TunnelReport) -> None:
-        """Over the link, or with the next one."""
-        if not self._around.send(report) and report.end is not None:
-            self._unsent = [*self._unsent[1 - _MOST_UNSENT :], report]
-
-    def _report_offer(self, token: str, end: TunnelEnd, detail: str) -> None:
-        with contextlib.suppress(TunnelTicketRefused):
-            tunnel = decode_grant(unproven_payload(token)).tunnel
-            self._log.note("refused", now_ms(), tunnel=tunnel, end=end.value, detail=detail)
-            if tunnel not in self._held:
-                self._tell(TunnelReport(tunnel, TunnelState.CLOSED, end=end, detail=detail))
 
     # --- tasks
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import structlog
 
 from tenantry.daemon.domain.tunnel_policy import Rate, TunnelPolicy
+from tenantry.daemon.tunnels.claims import claimed_ticket
 from tenantry.daemon.tunnels.connecting import Connecting
 from tenantry.daemon.tunnels.dialling import DialFailed
 from tenantry.daemon.tunnels.held import Connection, Held
@@ -22,7 +22,7 @@ from tenantry.process.open_files import allow_open_files
 from tenantry.protocol.failures import TunnelTicketRefused
 from tenantry.protocol.messages import TunnelReport
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
-from tenantry.protocol.tunnels.papers import Ticket, UsedOnce, accept_ticket, decode_ticket
+from tenantry.protocol.tunnels.papers import Ticket, UsedOnce, accept_ticket
 
 _log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Tickets:
 
     async def take(self, token: str) -> None:
         """Carry the connection of a ticket from its dial to its end."""
-        claimed = _claimed(token)
+        claimed = claimed_ticket(token)
         if self._dialling >= MOST_DIALS:
             self._report(claimed, DialFailed(TunnelEnd.LIMIT, "too many connections are being opened"))
             return
@@ -150,19 +150,3 @@ class Tickets:
             "bytes_down": connection.bytes_down,
         }
         self._log.note("connection", now_ms(), **facts)
-
-
-def unproven_payload(token: str) -> bytes:
-    """What a paper says, without its proof: to answer about it, and for nothing else."""
-    try:
-        text = token.split(".")[1]
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (ValueError, IndexError):
-        return b""
-
-
-def _claimed(token: str) -> Ticket | None:
-    try:
-        return decode_ticket(unproven_payload(token))
-    except TunnelTicketRefused:
-        return None
