@@ -10,7 +10,14 @@ import grpc
 import grpc.aio
 import pytest
 
-from tenantry.transport.settings import Options, client_options, server_options, with_lasting_calls
+from tenantry.transport.settings import (
+    Options,
+    client_options,
+    server_options,
+    tunnel_client_options,
+    tunnel_server_options,
+    with_lasting_calls,
+)
 from tests.servers.deadlines import eventually, within
 
 AGE_MS = 300
@@ -70,3 +77,14 @@ async def test_a_lasting_call_outlives_its_connections_age(lasting: bool) -> Non
         handler.let_go.set()
         assert await held.read() == b"let go"
     await server.stop(0)
+
+
+def test_no_setting_is_said_twice_and_a_tunnels_listener_has_fixed_windows() -> None:
+    """gRPC takes one of two values without a word; a window that follows what a sender can send has no bound."""
+    server = tunnel_server_options(file_descriptors=1024, max_streams_per_connection=9)
+    plain = server_options(file_descriptors=1024, max_streams_per_connection=9)
+    for options in (plain, client_options("a"), server, tunnel_client_options("a")):
+        assert len({name for name, _ in options}) == len(options)
+    for options in (plain, server):
+        assert dict(options)["grpc.http2.bdp_probe"] == 0
+        assert int(dict(options)["grpc.http2.lookahead_bytes"]) <= 256 * 1024
