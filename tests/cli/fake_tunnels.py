@@ -50,7 +50,7 @@ class TunnelBook:
     asks_for_consent: bool = False
     away: bool = False
     """Whether the Tenant has no link."""
-    console_path: str = "/enter?ticket=once"
+    console_path: str = "/#ticket=once"
     largest_page: int = 1_000
     dialled: list[str] = field(default_factory=list)
 

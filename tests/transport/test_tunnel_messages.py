@@ -95,6 +95,19 @@ def test_a_daemon_s_report_reaches_the_master(message: FromDaemon) -> None:
         dataclasses.replace(REPORT, nonce=bytes(16)),
         dataclasses.replace(REPORT, console_path="/\r\nSet-Cookie: a"),
         dataclasses.replace(REPORT, console_path="/" * 600),
+        *(
+            dataclasses.replace(REPORT, console_path=path)
+            for path in (
+                "@evil.example/",
+                ".evil.example/",
+                "//evil.example",
+                "/\\evil.example",
+                ":1/",
+                "#ticket",
+                "/a@b",
+                "/%2e",
+            )
+        ),
         dataclasses.replace(CLOSED, end=None),
         dataclasses.replace(CLOSED, nonce=bytes(15)),
         dataclasses.replace(CLOSED, detail="x" * 501),

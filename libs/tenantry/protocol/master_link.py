@@ -31,6 +31,7 @@ from tenantry.protocol.messages import (
 from tenantry.protocol.names import MAX_REASON, check_guid, check_text
 from tenantry.protocol.tunnels.ends import TunnelState
 from tenantry.protocol.tunnels.papers import NONCE_BYTES
+from tenantry.protocol.tunnels.targets import check_console_path
 
 
 class Phase(Enum):
@@ -71,7 +72,6 @@ MAX_NUMBER = 1 << 62
 HASH_BYTES = 32
 MAX_AUDIT_HEAD = 16 * 1024
 MAX_TUNNELS_HELD = 1_024
-MAX_CONSOLE_PATH = 500
 
 
 class MasterLink:
@@ -199,7 +199,7 @@ def _check_tunnel_report(report: TunnelReport) -> None:
     try:
         check_guid(report.tunnel_id, "tunnel_id")
         check_text(report.detail, "detail", MAX_REASON)
-        check_text(report.console_path, "console_path", MAX_CONSOLE_PATH)
+        check_console_path(report.console_path)
     except FieldInvalid as error:
         raise LinkProtocolViolated(problem=f"the report of a tunnel: {error.describe()}") from None
     if (

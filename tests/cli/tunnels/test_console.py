@@ -5,6 +5,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import END_S, Person
 from tests.cli.fake_master import FakeMaster
 from tests.cli.tunnels.running import Running, running
@@ -74,3 +76,22 @@ def test_a_console_is_for_this_machine_only(operator: Person, master: FakeMaster
     master.add("acme", "main")
     assert operator.error("console", "acme", "--listen", "*:8080")["reason"] == "INPUT_INVALID"
     assert master.tunnels.tunnels == {}
+
+
+@pytest.mark.parametrize("path", ["@evil.example/login", ".evil.example/", "//evil.example/", "\\\\evil.example"])
+def test_a_tenant_chooses_nothing_but_a_path(operator: Person, master: FakeMaster, path: str) -> None:
+    """What it says is put behind the local address: nothing with which that becomes another host is taken, or shown."""
+    master.add("acme", "main")
+    master.tunnels.console_path = path
+    done = operator.run("console", "acme", "--no-browser")
+    assert done.exit_code not in (0, 130)
+    assert "evil" not in done.stdout
+    assert "console_path" in done.stderr
+
+
+def test_a_tunnel_for_no_time_is_refused(operator: Person, master: FakeMaster) -> None:
+    """It is not the same as one for the longest time that is allowed."""
+    master.add("acme", "main")
+    done = operator.run("console", "acme", "--no-browser", "--for", "0s")
+    assert done.exit_code == 2
+    assert not master.tunnels.tunnels

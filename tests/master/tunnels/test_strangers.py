@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -40,7 +41,7 @@ async def test_a_refused_begin_is_not_kept(master: MasterProcess, message: bytes
     """Large first messages, one after the other and side by side, are refused and gone."""
     turns = asyncio.Semaphore(at_once)
     async with master.tunnels_channel() as channel:
-        dial = channel.stream_stream("/tenantry.v1.TunnelRelayService/Dial")
+        dial: Any = channel.stream_stream("/tenantry.v1.TunnelRelayService/Dial")
 
         async def refused() -> bool:
             async with turns:

@@ -47,9 +47,15 @@ any_user_option = click.option(
 def wish_for(tenant: str, targets: tuple[Target, ...], reason: str, lifetime: str | None) -> Wish:
     """What is asked of the Master. Raises InputInvalid."""
     from tenantry.cli.moments import parse_length
+    from tenantry.cli.troubles import InputInvalid
     from tenantry.cli.tunnels.holding import Wish
 
-    return Wish(tenant, targets, reason, parse_length(lifetime) if lifetime is not None else 0)
+    if lifetime is None:
+        return Wish(tenant, targets, reason)
+    length_ms = parse_length(lifetime)
+    if length_ms <= 0:
+        raise InputInvalid("a tunnel cannot end before it begins", "Leave --for out for the longest that is allowed.")
+    return Wish(tenant, targets, reason, length_ms)
 
 
 @click.command("forward", cls=Verb)

@@ -24,7 +24,7 @@ from tenantry.protocol.failures import (
     TunnelClosed,
 )
 from tenantry.protocol.tunnels.ends import TunnelEnd
-from tenantry.protocol.tunnels.targets import Target
+from tenantry.protocol.tunnels.targets import Target, check_console_path
 from tenantry.v1 import tunnel_pb2 as pb
 from tenantry.v1 import tunnel_service_pb2 as service_pb
 from tenantry.v1.tunnel_service_pb2_grpc import TunnelServiceStub
@@ -136,7 +136,7 @@ class HeldTunnel:
         if self._again:
             self._tell_opened(answer.tunnel)
         self._opened_before = self._open_since_pause = True
-        self._leave.set_result(Leave(answer.tunnel.id, answer.key, relays, answer.console_path))
+        self._leave.set_result(Leave(answer.tunnel.id, answer.key, relays, check_console_path(answer.console_path)))
 
     def _tell_opened(self, tunnel: pb.Tunnel) -> None:
         again = " again" if self._opened_before else ""

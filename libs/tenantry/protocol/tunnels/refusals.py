@@ -25,6 +25,8 @@ from tenantry.protocol.tunnels.targets import Target
 _NOT_ALLOWED: Final = frozenset(
     {TunnelEnd.POLICY, TunnelEnd.HOURS, TunnelEnd.CONSENT_DENIED, TunnelEnd.CONSENT_TIMED_OUT}
 )
+_WITH_A_REASON: Final = frozenset({TunnelEnd.BY_OPERATOR, TunnelEnd.BY_ADMINISTRATOR})
+"""Ends whose detail is what somebody said, and not what happened."""
 _TARGET: Final[dict[TunnelEnd, type[Failure]]] = {
     TunnelEnd.TARGET_REFUSED: TargetRefused,
     TunnelEnd.TARGET_TIMED_OUT: TargetTimedOut,
@@ -36,6 +38,8 @@ _TARGET: Final[dict[TunnelEnd, type[Failure]]] = {
 def failure_of_end(end: TunnelEnd, detail: str, tenant: str, target: Target | None = None) -> Failure:
     """What the operator's call fails with when a tunnel, or a connection to ``target``, did not come about or ended so."""
     words = detail or end.describe()
+    if detail and end in _WITH_A_REASON:
+        words = f"{end.describe()}: {detail}"
     if end in _NOT_ALLOWED:
         return TunnelNotAllowed(end=end.value, cause=words)
     if end in _TARGET:

@@ -21,7 +21,19 @@ MAX_TARGETS: Final = 32
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _PORT = re.compile(r"[0-9]{1,5}")
+_CONSOLE_PATH = re.compile(r"/[A-Za-z0-9#=_-]{0,499}")
 _EXPECTED = "a DNS name, an IPv4 address with four decimal numbers, or an IPv6 address without a zone"
+
+
+def check_console_path(path: str) -> str:
+    """What a Tenant says behind its local console's address; it ends up in the operator's browser. Raises FieldInvalid.
+
+    Nothing with which another host could be named is in it, wherever it is put behind a host and a port.
+    """
+    if path and not _CONSOLE_PATH.fullmatch(path):
+        expected = "empty, or a slash with letters, digits and # = _ - behind it, at most 500 characters"
+        raise FieldInvalid(field="console_path", problem="is no path of a local console", expected=expected)
+    return path
 
 
 @dataclass(frozen=True, slots=True, order=True)
