@@ -1,7 +1,9 @@
 """Every way in which a tunnel ends: its connections are reset at once, the Tenant is told, and so is the operator."""
 
 import asyncio
+import contextlib
 import secrets
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -296,13 +298,22 @@ async def test_a_daemon_that_was_started_anew_has_lost_its_tunnels(master: Maste
             check_refusal(await tunnel.over(), TunnelClosed, end="link_lost")
 
 
+def written_down(master: MasterProcess) -> int:
+    """Bytes from the operator that the store knows of."""
+    with contextlib.closing(sqlite3.connect(f"file:{master.data}/master.db?mode=ro", uri=True)) as store:
+        return int(store.execute("select sum(bytes_up) from tunnels").fetchone()[0])
+
+
 @pytest.mark.parametrize("how", ["kill", "stop"])
 async def test_no_tunnel_outlives_its_master(tmp_path_factory: pytest.TempPathFactory, how: str) -> None:
-    """Killed or stopped, the store has its end afterwards, and the audit a record of it."""
+    """Killed or stopped, the store has its end afterwards, with what had gone through it."""
     with running_master(tmp_path_factory.mktemp(how), "reconnect_spread=0s") as master:
         async with tunnel_tenant(master, how) as tenant, opened_tunnel(master, tenant.guid) as tunnel:
             operator, there = await tunnel.joined(tenant)
+            await operator.say(data=b"12345")
+            assert await there.data() == b"12345"
             if how == "kill":
+                await eventually(lambda: written_down(master) == 5, "what is written down some seconds later")
                 await asyncio.to_thread(master.kill)
                 with pytest.raises(grpc.aio.AioRpcError):
                     await operator.reset()
@@ -315,5 +326,6 @@ async def test_no_tunnel_outlives_its_master(tmp_path_factory: pytest.TempPathFa
         found = await shown(master, tunnel.id)
         assert found.state == tunnel_pb2.TUNNEL_STATE_CLOSED
         assert found.end == tunnel_pb2.TUNNEL_END_MASTER_STOPPED
+        assert (found.connections, found.bytes_up) == (1, 5)
         listing = tenant_service_pb2.GetTenantRequest(guid=tenant.guid)
         assert (await call(master, "TenantService", "GetTenant", listing)).tenant.guid == tenant.guid

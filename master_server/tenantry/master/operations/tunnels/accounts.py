@@ -19,6 +19,7 @@ from tenantry.protocol.tunnels.refusals import failure_of_end
 from tenantry.protocol.tunnels.targets import Target
 
 _AGAIN_S: Final = 1.0
+_STARTED_ANEW: Final = "the Master was started anew; counted is what it had written down some seconds before its end"
 SYSTEM_OF_TUNNELS: Final = Actor("system", "tunnels")
 """Who ends a tunnel when nobody in particular does."""
 
@@ -71,7 +72,7 @@ def end_unfinished(transaction: Transaction, now_ms: int) -> int:
     """Tunnels of a Master that died have ended with it: say so. How many there were."""
     found = transaction.tunnels.unfinished()
     for tunnel in found:
-        ended = ended_tunnel(tunnel, TunnelEnd.MASTER_STOPPED, "the Master was started anew", now_ms)
+        ended = ended_tunnel(tunnel, TunnelEnd.MASTER_STOPPED, _STARTED_ANEW, now_ms)
         transaction.tunnels.save(ended)
         tenant = transaction.tenants.by_id(tunnel.tenant_id)
         operator = Actor("operator", tunnel.operator, tunnel.address)
@@ -86,15 +87,15 @@ def ended_tunnel(tunnel: Tunnel, end: TunnelEnd, detail: str, now_ms: int) -> Tu
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """What is to be written down: a record, and a tunnel that has ended, where it is one's end."""
+    """What is to be written down: a record, a tunnel as it is now, or both where it is one's end."""
 
-    record: NewRecord
+    record: NewRecord | None = None
     tunnel: Tunnel | None = None
     written: Callable[[], None] | None = None
 
     def write(self, transaction: Transaction) -> None:
         # An end that the store has already, although nobody learned of it, is not told twice.
-        if self.tunnel is None or transaction.tunnels.save(self.tunnel):
+        if (self.tunnel is None or transaction.tunnels.save(self.tunnel)) and self.record is not None:
             transaction.records.append([self.record])
 
 
@@ -112,6 +113,10 @@ class TunnelAccounts:
     def note(self, record: NewRecord) -> None:
         """Append a record."""
         self._put(_Due(record))
+
+    def keep(self, tunnel: Tunnel) -> None:
+        """Write down how a tunnel stands that goes on: what is known of it when the Master dies."""
+        self._put(_Due(tunnel=tunnel))
 
     def close(self, tunnel: Tunnel, record: NewRecord, written: Callable[[], None]) -> None:
         """Write down an end; call ``written`` when it is durable, and not before."""

@@ -19,6 +19,8 @@ from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 
 AWAY_MS: Final = 60_000
 """A tunnel without a connection ends when the Tenant's link is away for so long."""
+KEPT_MS: Final = 5_000
+"""So often is written down what has gone through tunnels that go on: a Master that dies has forgotten no more."""
 CONSENT_MS: Final = 3_600_000
 """So long a Tenant may wait for consent at most, whatever its policy says."""
 
@@ -74,6 +76,7 @@ class TunnelBook:
         self._accounts = accounts
         self._clocks = clocks
         self._observer = observer
+        self._keep_ms = 0
         self._tunnels: dict[str, LiveTunnel] = {}
         self._at: dict[int, dict[str, LiveTunnel]] = {}
 
@@ -230,10 +233,16 @@ class TunnelBook:
     def look(self) -> None:
         """End what has come to its end by the mere passing of time. To be called about once a second."""
         steady_ms, wall_ms = self._clocks.steady_ms(), self._clocks.wall_ms()
+        keep = steady_ms >= self._keep_ms
+        if keep:
+            self._keep_ms = steady_ms + KEPT_MS
         for tunnel in self:
             if tunnel.is_over:
                 continue
             facts = tunnel.facts
+            if keep and tunnel.is_open and facts.totals != (moved := tunnel.snapshot()).totals:
+                tunnel.facts = facts = moved
+                self._accounts.keep(moved)
             if wall_ms >= facts.until_ms:
                 self.end(tunnel, TunnelEnd.LONGEST)
             elif not tunnel.is_open:
