@@ -131,8 +131,10 @@ class Site:
     conduct: dict[str, Any]
 
     def allow(self, text: str) -> None:
-        """Write the policy."""
-        self.policy.write_text(text)
+        """Write the policy, in one step: one that is half written allows nothing."""
+        new = self.policy.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.policy)
 
     def enter(self, state: TenantState) -> None:
         """Change the Tenant's state."""

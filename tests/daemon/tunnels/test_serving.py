@@ -13,6 +13,7 @@ import pytest
 
 from tenantry.daemon.domain.failures import ConsentNotAsked, TunnelNotHeld
 from tenantry.daemon.tunnels import serving as serving_module
+from tenantry.daemon.tunnels.dialling import Dialler
 from tenantry.daemon.tunnels.log import unended
 from tenantry.protocol.messages import TenantState, TunnelReport, TunnelsHeld
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
@@ -196,6 +197,75 @@ async def test_a_policy_that_changes_counts_at_once(site: Site, echo: Target, mo
     grant = site.grant(echo)
     site.offer(grant)
     assert (await site.report(grant)).end is TunnelEnd.POLICY and "others may write" in site.warnings[1]
+
+
+async def test_a_policy_that_becomes_stricter_counts_for_what_is_open(
+    site: Site, echo: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Consent that is asked for now ends what has none, and says so; shorter times count, longer ones do not."""
+    monkeypatch.setattr(serving_module, "_LOOK_S", 0.05)
+    none, anywhere = await site.opened(echo), await site.opened()
+    site.allow('consent = "always"\n' + LOOPBACK)
+    for grant in (none, anywhere):
+        report = await site.report(grant)
+        assert (report.end, "consent" in report.detail) == (TunnelEnd.POLICY, True)
+    given = site.grant(echo)
+    site.offer(given)
+    assert (await site.report(given)).state is TunnelState.WAITING_FOR_CONSENT
+    site.tunnels.answer(given.tunnel, yes=True, who="grace")
+    await site.report(given)
+
+    def until() -> int:
+        return int(site.tunnels.describe()["held"][0]["until_ms"])
+
+    before = until()
+    site.allow('consent = "always"\nlongest = "30m"\n' + LOOPBACK)
+    await eventually(lambda: until() < before, "a shorter time")
+    assert until() - given.issued_ms < 1_900_000
+    async with site.connected(given, echo) as (connection, _):
+        await say(connection, b"x", b"x")
+    site.allow('consent = "always"\nlongest = "3h"\nidle = "1s"\n' + LOOPBACK)
+    assert (await site.report(given)).end is TunnelEnd.IDLE
+    site.allow(LOOPBACK)
+    long = await site.opened(echo)
+    async with site.connected(long, echo) as (connection, end):
+        await say(connection, b"x", b"x")
+        site.allow('longest = "1s"\n' + LOOPBACK)
+        assert (await end).end is TunnelEnd.RESET
+    assert (await site.report(long)).end is TunnelEnd.LONGEST
+
+
+async def test_consent_that_is_asked_for_now_counts_for_dials_and_for_what_a_name_led_to(
+    tmp_path: Path, echo: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two looks at the policy too: a dial is refused without a word; a connection to an address that has it now ends."""
+    monkeypatch.setattr(serving_module, "_LOOK_S", 0.05)
+    entry = '[[allow]]\nhost = "vm.example"\nports = "all"\n'
+    vm = Target("vm.example", echo.port)
+    async with running_site(tmp_path, entry + LOOPBACK, Dialler(lambda _name, _port: ["127.0.0.1"])) as site:
+        grant, console = await site.opened(vm), await site.opened(CONSOLE)
+        async with site.connected(grant, vm) as (connection, end):
+            await say(connection, b"x", b"x")
+            site.allow(entry + LOOPBACK + 'consent = "always"\n')
+            ticket = site.ticket(grant, vm)
+            site.ask(ticket)
+            report = await site.report(ticket)
+            assert (report.end, report.detail) == (TunnelEnd.POLICY, "")
+            assert (await end).end is TunnelEnd.RESET
+        assert [one["tunnel"] for one in site.tunnels.describe()["held"]] == [grant.tunnel, console.tunnel]
+        monkeypatch.setattr(serving_module, "_LOOK_S", PATIENCE_S)
+        other = await site.opened(CONSOLE)
+        site.allow('consent = "always"\n')
+        assert await site.refused(site.ticket(other, CONSOLE)) is TunnelEnd.POLICY
+
+
+async def test_an_idle_tunnel_ends_at_its_time(site: Site, echo: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the policy is looked at next; what goes through it puts that off."""
+    monkeypatch.setattr(serving_module, "_LOOK_S", 100 * PATIENCE_S)
+    idle = await site.opened(echo, idle_ms=1_000)
+    async with site.connected(idle, echo) as (connection, _):
+        await say(connection, b"x", b"x")
+    assert (await site.report(idle)).end is TunnelEnd.IDLE
 
 
 async def test_consent(site: Site, echo: Target) -> None:

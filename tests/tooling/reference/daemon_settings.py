@@ -134,15 +134,29 @@ severity = "medium"
 _POLICY = """
 A TOML file of its own: `tunnels_policy`, by default `tunnels.toml` beside the settings. It belongs to root or the daemon's
 user, and nobody else may write to it. Without a file the local console is allowed and nothing else. It is read anew when it
-has changed. What is open ends within five seconds where its hour, its target (by name or address; `within` counts for new
-connections) or its missing reason is not allowed any more; all else counts for what is opened from then on. Put a new file
-in its place in one step (`mv`): one that is half written ends tunnels too. Unknown keys are errors, and then nothing is
-allowed.
+has changed. Put a new file in its place in one step (`mv`): one that is half written ends tunnels. Unknown keys are errors,
+and then nothing is allowed, and everything ends.
+
+What a changed policy ends, within five seconds:
+
+- a tunnel, where its targets, the hour or its missing reason are not allowed any more, where `tunnels` is 0, and where consent
+  is asked for now (for all, for one of its targets, or, if it names no targets, for any entry) and nobody gave it to this tunnel;
+- a tunnel that is open for longer than `longest`, or without a byte for longer than `idle`: shorter times count from its
+  asking and from its last byte, longer ones for new tunnels. Operators and the Master go on showing the old time;
+- a connection, where its target is not allowed any more as it was asked for (`within` and the addresses of its name are not
+  judged again), and where the address that it reached is listed with consent now and nobody gave it to its tunnel.
+
+Everything else in it counts for what is opened from then on.
 
 Special addresses (loopback, link-local, where clouds keep metadata, multicast, reserved ones, and the Master's own) count
 only where an entry is no wider than they are: `0.0.0.0/0` does not mean `127.0.0.1`. `localhost` means 127.0.0.1. A name
 that is not listed is not resolved. Of one that is, every address has to be allowed. `tenantry-daemon tunnels check
 [HOST:PORT …]` says what the file means.
+
+Consent is asked for once, before a tunnel is open, about its targets as they are written. A connection through a tunnel without
+it is refused where its target, one of the addresses of its name, or an IPv4 address for which one of them stands is listed with
+consent. So a name that leads to such an address needs `consent` as well. Consent of an entry for a name is about that name
+alone: its addresses may be reached without, where another entry allows them.
 
 What happened is in the folder `tunnels` of the data folder: `tunnels.jsonl` (who, why, where to) and `connections.jsonl`
 (each connection, with its bytes), at most five files of 4 MiB each; `tenantry-daemon tunnels log` prints them. A recording

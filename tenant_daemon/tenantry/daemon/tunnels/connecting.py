@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tenantry.daemon.domain.addresses import read_address
 from tenantry.daemon.domain.tunnel_policy import TunnelPolicy, needs_consent
 from tenantry.daemon.tunnels.dialling import DialFailed, Dialler
 from tenantry.daemon.tunnels.held import Connection, Held, describe_grant
@@ -66,7 +67,9 @@ class Connecting:
     async def _dial(self, held: Held, connection: Connection, policy: TunnelPolicy) -> socket.socket:
         target, consented = connection.target, bool(held.consented_by)
         if not target.is_console:
-            return await self._dialler.dial(policy, target, self._around.forbidden, consented=consented)
+            dialled = await self._dialler.dial(policy, target, self._around.forbidden, consented=consented)
+            connection.address = read_address(str(dialled.getpeername()[0]))
+            return dialled
         if not policy.console or (not consented and needs_consent(policy, [target])):
             raise DialFailed(TunnelEnd.POLICY)
         if not self._console.is_offered:

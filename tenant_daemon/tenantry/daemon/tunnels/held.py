@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tenantry.daemon.domain.addresses import Address
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 from tenantry.protocol.tunnels.papers import Grant
 from tenantry.protocol.tunnels.targets import Target
@@ -24,12 +25,13 @@ class End:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection through a tunnel. Times are Unix milliseconds."""
+    """A connection through a tunnel. Times are Unix milliseconds. ``address``: to which it was opened; none to the console."""
 
     nonce: bytes
     target: Target
     begin_ms: int
     task: asyncio.Task[None] | None = None
+    address: Address | None = None
     joined: bool = False
     bytes_up: int = 0
     bytes_down: int = 0
@@ -80,6 +82,11 @@ class Held:
         """It is over; what was said first counts."""
         if not self.over.done():
             self.over.set_result(End(end, detail[:LONGEST_DETAIL], told))
+
+    def shorten(self, longest_ms: int, idle_ms: int) -> None:
+        """The policy says so now; what it allows beyond what was allowed before changes nothing."""
+        self.until_ms = min(self.until_ms, self.asked_ms + longest_ms)
+        self.idle_ms = min(self.idle_ms, idle_ms)
 
     def begin(self, connection: Connection) -> None:
         """A connection is asked for."""

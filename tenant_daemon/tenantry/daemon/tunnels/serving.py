@@ -15,11 +15,19 @@ from typing import Any, Final
 import structlog
 
 from tenantry.daemon.domain.failures import TunnelNotHeld
-from tenantry.daemon.domain.tunnel_policy import Admission, Rate, Refusal, judge_tunnel, may_be_asked
+from tenantry.daemon.domain.tunnel_policy import (
+    Admission,
+    Rate,
+    Refusal,
+    TunnelPolicy,
+    judge_tunnel,
+    leads_to_consent,
+    may_be_asked,
+)
 from tenantry.daemon.tunnels.claims import claimed_grant
 from tenantry.daemon.tunnels.connecting import Connecting
 from tenantry.daemon.tunnels.consent import Consents, ConsentWithdrawn
-from tenantry.daemon.tunnels.held import End, Held, describe_grant
+from tenantry.daemon.tunnels.held import Connection, End, Held, describe_grant
 from tenantry.daemon.tunnels.log import CONNECTIONS, TUNNELS, TunnelLog, unended
 from tenantry.daemon.tunnels.proving import Proving
 from tenantry.daemon.tunnels.surroundings import STATES, ConsoleDoor, Relay, Surroundings
@@ -40,6 +48,7 @@ UNLINKED_S: Final = 60.0
 LINGER_S: Final = 30.0
 """So long after the last tunnel everything is kept ready for the next."""
 _LOOK_S: Final = 5.0
+_LEAST_S: Final = 0.01
 _RELEASE_S: Final = 2.0
 """Until gRPC's threads have let go of a channel that was closed."""
 _REFUSALS: Final = {
@@ -245,12 +254,12 @@ class Tunnels:
         try:
             await self._open(held, admission)
             while not held.over.done():
-                self._look(held)
                 again = await self._judge_again(held)
                 if again is not None:
-                    held.finish(again)
+                    held.finish(again.end, again.detail)
+                self._look(held)
                 if not held.over.done():
-                    await asyncio.wait([held.over], timeout=min(_LOOK_S, max(0.01, held.until_ms / 1000 - time.time())))
+                    await asyncio.wait([held.over], timeout=_next_look_s(held))
         finally:
             held.finish(TunnelEnd.LINK_LOST, "the daemon stops", told=False)
             await self._end(held, held.over.result())
@@ -264,8 +273,9 @@ class Tunnels:
         if admission.consent and not await self._ask(held):
             return
         again = await self._judge_again(held)
-        if again is not None or held.over.done():
-            held.finish(again or TunnelEnd.POLICY)
+        if again is not None:
+            held.finish(again.end, again.detail)
+        if held.over.done():
             return
         held.state, held.open_ms, held.active_at = TunnelState.OPEN, now_ms(), time.monotonic()
         if any(target.is_console for target in held.grant.targets):
@@ -292,19 +302,24 @@ class Tunnels:
         held.consented_by = who
         return True
 
-    async def _judge_again(self, held: Held) -> TunnelEnd | None:
+    async def _judge_again(self, held: Held) -> End | None:
         """What has become wrong since a tunnel was asked for, or opened: the file may say something else, and the hour is another.
 
-        Connections that would not be allowed any more end.
+        Connections that would not be allowed any more end, and times of the tunnel that are shorter now count.
         """
         policy = await self._watched.look()
         for connection in held.connections.values():
-            if connection.task is not None and not may_be_asked(policy, connection.target):
+            if connection.task is not None and not _may_go_on(policy, connection, consented=bool(held.consented_by)):
                 connection.task.cancel()
         if self._around.state() not in STATES:
-            return TunnelEnd.STATE
+            return End(TunnelEnd.STATE)
         judged = judge_tunnel(policy, held.grant.targets, held.grant.reason, wall_clock(policy), 0)
-        return _REFUSALS[judged] if isinstance(judged, Refusal) else None
+        if isinstance(judged, Refusal):
+            return End(_REFUSALS[judged])
+        held.shorten(judged.longest_ms, judged.idle_ms)
+        if judged.consent and not held.consented_by:
+            return End(TunnelEnd.POLICY, "the Tenant's policy asks for consent now, and nobody gave it to this tunnel")
+        return None
 
     def _look(self, held: Held) -> None:
         """End a tunnel whose time is over."""
@@ -399,3 +414,17 @@ class Tunnels:
             known = {name: value for name, value in facts.items() if name not in ("time_ms", "event")}
             ended = {"end": TunnelEnd.LINK_LOST.value, "detail": "the daemon was started anew; bytes are not known"}
             self._log.note("ended", now_ms(), **{**known, **ended})
+
+
+def _may_go_on(policy: TunnelPolicy, connection: Connection, *, consented: bool) -> bool:
+    target, reached = connection.target, () if connection.address is None else (connection.address,)
+    return may_be_asked(policy, target) and (consented or not leads_to_consent(policy, target, reached))
+
+
+def _next_look_s(held: Held) -> float:
+    """Until something can be over by the passing of time alone, and until the policy has to be looked at at the latest."""
+    now = time.monotonic()
+    ends = [held.until_ms / 1000 - time.time(), held.active_at + held.idle_ms / 1000 - now]
+    if held.unlinked_at is not None:
+        ends.append(held.unlinked_at + UNLINKED_S - now)
+    return max(_LEAST_S, min(_LOOK_S, *ends))
