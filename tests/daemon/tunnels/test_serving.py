@@ -2,19 +2,21 @@
 
 import asyncio
 import json
+import shutil
 import socket
 import stat
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tenantry.daemon.domain.failures import ConsentNotAsked, TunnelNotHeld
+from tenantry.daemon.tunnels import left_behind as left_behind_module
 from tenantry.daemon.tunnels import serving as serving_module
+from tenantry.daemon.tunnels import tickets as tickets_module
 from tenantry.daemon.tunnels.dialling import Dialler
-from tenantry.daemon.tunnels.log import unended
+from tenantry.daemon.tunnels.left_behind import LeftBehind, left_behind
 from tenantry.protocol.messages import TenantState, TunnelReport, TunnelsHeld
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 from tenantry.protocol.tunnels.targets import Target
@@ -91,7 +93,9 @@ async def test_a_connection_through_a_tunnel_is_carried_counted_and_logged(site:
         "bytes_down": 5,
     }
     assert [one["event"] for one in site.log()] == ["asked", "open", "ended"]
-    through = await eventually(lambda: site.log("connections"), "the connection in the log")
+    through = await eventually(
+        lambda: [one for one in site.log("connections") if one["event"] == "connection"], "the connection in the log"
+    )
     assert [(one["target"], one["end"], one["bytes_up"]) for one in through] == [(str(echo), "finished", 5)]
     assert stat.S_IMODE((site.data / "tunnels" / "tunnels.jsonl").stat().st_mode) == 0o600
     assert not [one for one in site.said if isinstance(one, TunnelReport)]
@@ -405,18 +409,70 @@ async def test_a_tunnel_that_a_dead_daemon_left_gets_its_end(tmp_path: Path, ech
     assert [one["end"] for one in first.log() if one["event"] == "ended"] == ["link_lost"]
 
 
+async def test_the_log_says_where_a_tunnel_led_before_anything_goes_there(
+    tmp_path: Path, echo: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for a target; a daemon that is killed with connections open has said it, and the next one what is not known."""
+    killed = tmp_path / "b" / "data" / "tunnels"
+    async with running_site(tmp_path / "a", LOOPBACK) as first:
+        past = await first.opened()
+        async with first.connected(past, echo) as (connection, _):
+            await say(connection, b"x", b"x")
+        first.tunnels.ended(past.tunnel, TunnelEnd.BY_OPERATOR, "")
+        grant = await first.opened()
+        async with first.connected(grant, echo) as (one, _), first.connected(grant, echo) as (other, _):
+            await say(one, b"x", b"x")
+            await say(other, b"x", b"x")
+            killed.parent.mkdir(parents=True, mode=0o700)
+            shutil.copytree(first.data / "tunnels", killed)
+            lines = [line for line in first.log("connections") if line["event"] == "reached"]
+        assert [(line["tunnel"], line["target"], line["operator"]) for line in lines] == [
+            (past.tunnel, str(echo), OPERATOR),
+            (grant.tunnel, str(echo), OPERATOR),
+        ]
+        monkeypatch.setattr(tickets_module, "MOST_REACHED", 0)
+        more = await first.opened()
+        for _ in range(2):
+            async with first.connected(more, echo) as (connection, _):
+                await say(connection, b"x", b"x")
+        assert [one["event"] for one in first.log("connections") if one["tunnel"] == more.tunnel].count("reached") == 2
+    for _ in range(2):
+        async with running_site(tmp_path / "b", LOOPBACK) as second:
+            left = await eventually(
+                lambda: [one for one in second.log("connections") if one["event"] == "left"], "what was left"
+            )
+            await second.opened(echo)
+        assert [(one["tunnel"], one["target"], "not known" in one["detail"]) for one in left] == [
+            (grant.tunnel, str(echo), True)
+        ]
+
+
+async def test_a_log_that_cannot_say_where_a_tunnel_leads_means_no_connection(site: Site, echo: Target) -> None:
+    """Nothing passes; the next connection is carried when the log can be written again."""
+    grant = await site.opened(echo)
+    (site.data / "tunnels").rename(site.data / "elsewhere")
+    (site.data / "tunnels").write_text("in the way")
+    ticket = site.ticket(grant, echo)
+    site.ask(ticket)
+    report = await site.report(ticket)
+    assert (report.end, "log" in report.detail, site.relay.streams) == (TunnelEnd.NOT_OFFERED, True, 0)
+    (site.data / "tunnels").unlink()
+    async with site.connected(grant, echo) as (connection, _):
+        await say(connection, b"x", b"x")
+
+
 async def test_a_tunnel_of_this_daemon_is_not_taken_for_one_of_a_dead_daemon(
     tmp_path: Path, echo: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Offers wait until the log has been looked through, however long that takes; then there is one end."""
     looking, go_on = threading.Event(), threading.Event()
 
-    def look_slowly(data: Path) -> list[dict[str, Any]]:
+    def look_slowly(data: Path) -> LeftBehind:
         looking.set()
         assert go_on.wait(PATIENCE_S)
-        return unended(data)
+        return left_behind(data)
 
-    monkeypatch.setattr(serving_module, "unended", look_slowly)
+    monkeypatch.setattr(left_behind_module, "left_behind", look_slowly)
     async with running_site(tmp_path, LOOPBACK) as site:
         await eventually(looking.is_set, "a look into the log")
         grant = site.grant(echo)

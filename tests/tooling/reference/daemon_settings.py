@@ -159,8 +159,12 @@ consent. So a name that leads to such an address needs `consent` as well. Consen
 alone: its addresses may be reached without, where another entry allows them.
 
 What happened is in the folder `tunnels` of the data folder: `tunnels.jsonl` (who, why, where to) and `connections.jsonl`
-(each connection, with its bytes), at most five files of 4 MiB each; `tenantry-daemon tunnels log` prints them. A recording
-begins with a line of JSON; then come direction (`>` to the target, `<` from it), milliseconds since its begin (8 bytes),
+(each connection, with its bytes), at most five files of 4 MiB each; `tenantry-daemon tunnels log` prints them. A connection is
+written down when it ends; before the first byte of a tunnel to a target goes through there is a line `reached`, and where that
+cannot be written there is no connection. After a daemon that was killed the next one ends its tunnels in the log, and writes a
+line `left` for each target that they had reached: which connections were open there, and their bytes, is not known.
+
+A recording begins with a line of JSON; then come direction (`>` to the target, `<` from it), milliseconds since its begin (8 bytes),
 length (4 bytes, big-endian both) and the bytes. A connection whose recording fails, or finds no room, is ended.
 """
 _PROBES = """

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -41,15 +41,21 @@ class Connecting:
         self._recordings: dict[str, Recordings] = {}
 
     async def carry(
-        self, held: Held, connection: Connection, policy: TunnelPolicy, joined: Callable[[Connection], None]
+        self,
+        held: Held,
+        connection: Connection,
+        policy: TunnelPolicy,
+        reached: Callable[[Held, Connection], Awaitable[None]],
+        joined: Callable[[Connection], None],
     ) -> EndReport:
         """Dial, join and copy until both directions are over. Raises DialFailed where it does not come to copying.
 
-        ``joined`` is called between the two.
+        ``reached`` is called when the target is there, and may raise DialFailed; ``joined`` when the operator is there too.
         """
         target = await self._dial(held, connection, policy)
         try:
             async with contextlib.AsyncExitStack() as stack:
+                await reached(held, connection)
                 recording = await self._record(held, connection, policy, stack)
                 try:
                     stream = self._relay.stream(held.relay_port, connection.nonce, FIRST_WINDOW)

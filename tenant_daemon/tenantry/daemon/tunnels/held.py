@@ -39,7 +39,10 @@ class Connection:
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A tunnel. ``until_ms``: Unix milliseconds; ``active_at`` and ``unlinked_at``: seconds of the monotonic clock."""
+    """A tunnel. ``until_ms``: Unix milliseconds; ``active_at`` and ``unlinked_at``: seconds of the monotonic clock.
+
+    ``reached``: targets of which the log says already that it led there.
+    """
 
     grant: Grant
     relay_port: int
@@ -54,6 +57,7 @@ class Held:
     console_path: str = field(default="", repr=False)
     unlinked_at: float | None = None
     connections: dict[bytes, Connection] = field(default_factory=dict)
+    reached: set[Target] = field(default_factory=set)
     total: int = 0
     past_up: int = 0
     past_down: int = 0

@@ -141,17 +141,6 @@ def read_log(data: Path, name: str) -> Iterator[dict[str, Any]]:
             continue
 
 
-def unended(data: Path) -> list[dict[str, Any]]:
-    """Tunnels that were open when the daemon stopped without a word: their first lines. Blocks; raises OSError."""
-    begun: dict[str, dict[str, Any]] = {}
-    for fact in read_log(data, TUNNELS):
-        if fact.get("event") == "asked":
-            begun[str(fact.get("tunnel"))] = fact
-        elif fact.get("event") in ("ended", "refused"):
-            begun.pop(str(fact.get("tunnel")), None)
-    return list(begun.values())
-
-
 def _append(place: Place, lines: bytes, file_bytes: int) -> None:
     if not lines:
         return

@@ -28,7 +28,8 @@ from tenantry.daemon.tunnels.claims import claimed_grant
 from tenantry.daemon.tunnels.connecting import Connecting
 from tenantry.daemon.tunnels.consent import Consents, ConsentWithdrawn
 from tenantry.daemon.tunnels.held import Connection, End, Held, describe_grant
-from tenantry.daemon.tunnels.log import CONNECTIONS, TUNNELS, TunnelLog, unended
+from tenantry.daemon.tunnels.left_behind import write_ends
+from tenantry.daemon.tunnels.log import CONNECTIONS, TUNNELS, TunnelLog
 from tenantry.daemon.tunnels.proving import Proving
 from tenantry.daemon.tunnels.surroundings import STATES, ConsoleDoor, Relay, Surroundings
 from tenantry.daemon.tunnels.telling import Telling
@@ -99,7 +100,8 @@ class Tunnels:
         async with asyncio.TaskGroup() as logs:
             writing = [logs.create_task(one.run()) for one in (self._log, self._connection_log)]
             try:
-                await self._look_back()  # before there are others in the log that have no end yet
+                await self._watched.look()
+                await write_ends(self._around.data, self._log, self._connection_log)
                 async with asyncio.TaskGroup() as tasks:
                     self._tasks, self._ran = tasks, True
                     while self._early:
@@ -402,18 +404,6 @@ class Tunnels:
             if self._around.state() not in STATES:
                 for held in list(self._held.values()):
                     held.finish(TunnelEnd.STATE)
-
-    async def _look_back(self) -> None:
-        """Tunnels that a daemon before this one left in the log without an end get it now."""
-        await self._watched.look()
-        try:
-            left = await asyncio.to_thread(unended, self._around.data)
-        except OSError:
-            return
-        for facts in left:
-            known = {name: value for name, value in facts.items() if name not in ("time_ms", "event")}
-            ended = {"end": TunnelEnd.LINK_LOST.value, "detail": "the daemon was started anew; bytes are not known"}
-            self._log.note("ended", now_ms(), **{**known, **ended})
 
 
 def _may_go_on(policy: TunnelPolicy, connection: Connection, *, consented: bool) -> bool:

@@ -14,6 +14,7 @@ from tenantry.daemon.tunnels.claims import claimed_ticket
 from tenantry.daemon.tunnels.connecting import Connecting
 from tenantry.daemon.tunnels.dialling import DialFailed
 from tenantry.daemon.tunnels.held import Connection, Held
+from tenantry.daemon.tunnels.left_behind import REACHED
 from tenantry.daemon.tunnels.log import TunnelLog
 from tenantry.daemon.tunnels.proving import Proving
 from tenantry.daemon.tunnels.surroundings import STATES, Surroundings
@@ -29,6 +30,8 @@ _log = structlog.get_logger(__name__)
 MOST_DIALS: Final = 512
 """That are being proven, judged and dialled at a time; what comes beyond is refused at once."""
 MOST_FILES: Final = 16_384
+MOST_REACHED: Final = 1_000
+"""Targets that are remembered for one tunnel; further ones are written down with each connection."""
 _OWN_FILES: Final = 256
 """Of the spool, the probes, the link: no tunnel may take them."""
 _FILES_EACH: Final = 3
@@ -85,7 +88,7 @@ class Tickets:
             raise
         end, detail = TunnelEnd.RESET, ""
         try:
-            report = await self._connecting.carry(held, connection, policy, self._joined)
+            report = await self._connecting.carry(held, connection, policy, self._reached, self._joined)
             end, detail = report.end, report.detail
         except DialFailed as failed:
             end, detail = failed.end, failed.detail
@@ -95,6 +98,21 @@ class Tickets:
                 self._dialling -= 1
             held.settle(connection)
             self._note(held.id, held.grant.operator, connection, end, detail)
+
+    async def _reached(self, held: Held, connection: Connection) -> None:
+        """Have the log say where a tunnel leads before anything goes there: a daemon that is killed says nothing later.
+
+        Once for a target. Raises DialFailed.
+        """
+        if connection.target in held.reached:
+            return
+        facts = {"tunnel": held.id, "operator": held.grant.operator, "target": str(connection.target)}
+        try:
+            await self._log.write(REACHED, now_ms(), **facts)
+        except OSError:
+            raise DialFailed(TunnelEnd.NOT_OFFERED, "the Tenant cannot keep its log of tunnels") from None
+        if len(held.reached) < MOST_REACHED:
+            held.reached.add(connection.target)
 
     def _joined(self, connection: Connection) -> None:
         connection.joined = True
