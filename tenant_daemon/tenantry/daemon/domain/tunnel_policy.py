@@ -216,6 +216,15 @@ def leads_to_consent(policy: TunnelPolicy, target: Target, addresses: Collection
     )
 
 
+def may_go_on(policy: TunnelPolicy, target: Target, reached: Address | None, *, consented: bool) -> bool:
+    """Whether a connection that is open would still be allowed, as far as that can be said without resolving anything.
+
+    ``reached``: the address to which it was opened. ``consented``: somebody has said yes to its tunnel.
+    """
+    addresses = () if reached is None else (reached,)
+    return may_be_asked(policy, target) and (consented or not leads_to_consent(policy, target, addresses))
+
+
 def _is_about(entry: Allowed, target: Target) -> bool:
     host = None if target.is_console else read_host(target.host)
     if host is None or not entry.covers_port(target.port):

@@ -92,6 +92,21 @@ class Held:
         self.until_ms = min(self.until_ms, self.asked_ms + longest_ms)
         self.idle_ms = min(self.idle_ms, idle_ms)
 
+    def over_by_time(self, now_ms: int, now_s: float, unlinked_s: float) -> End | None:
+        """Why it is over by the passing of time alone. ``now_s``: of the monotonic clock; ``unlinked_s``: it outlives the link."""
+        if now_ms >= self.until_ms:
+            return End(TunnelEnd.LONGEST)
+        if now_s - self.active_at >= self.idle_ms / 1000:
+            return End(TunnelEnd.IDLE)
+        if self.unlinked_at is not None and now_s - self.unlinked_at >= unlinked_s:
+            return End(TunnelEnd.LINK_LOST, "the link was away for too long")
+        return None
+
+    def left_s(self, now_ms: int, now_s: float, unlinked_s: float) -> float:
+        """Until that can be so at the earliest."""
+        left = min((self.until_ms - now_ms) / 1000, self.active_at + self.idle_ms / 1000 - now_s)
+        return left if self.unlinked_at is None else min(left, self.unlinked_at + unlinked_s - now_s)
+
     def begin(self, connection: Connection) -> None:
         """A connection is asked for."""
         self.connections[connection.nonce] = connection

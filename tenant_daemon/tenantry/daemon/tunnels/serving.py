@@ -15,19 +15,11 @@ from typing import Any, Final
 import structlog
 
 from tenantry.daemon.domain.failures import TunnelNotHeld
-from tenantry.daemon.domain.tunnel_policy import (
-    Admission,
-    Rate,
-    Refusal,
-    TunnelPolicy,
-    judge_tunnel,
-    leads_to_consent,
-    may_be_asked,
-)
+from tenantry.daemon.domain.tunnel_policy import Admission, Rate, Refusal, judge_tunnel, may_go_on
 from tenantry.daemon.tunnels.claims import claimed_grant
 from tenantry.daemon.tunnels.connecting import Connecting
 from tenantry.daemon.tunnels.consent import Consents, ConsentWithdrawn
-from tenantry.daemon.tunnels.held import Connection, End, Held, describe_grant
+from tenantry.daemon.tunnels.held import End, Held, describe_grant
 from tenantry.daemon.tunnels.left_behind import write_ends
 from tenantry.daemon.tunnels.log import CONNECTIONS, TUNNELS, TunnelLog
 from tenantry.daemon.tunnels.proving import Proving
@@ -154,7 +146,7 @@ class Tunnels:
 
     def answer(self, tunnel: str, *, yes: bool, who: str) -> str:
         """Answer a question for consent; the tunnel's id. Raises ConsentNotAsked."""
-        found = self._consents.answer(tunnel, who=who if yes else None)
+        found = self._consents.answer(tunnel, who=(who or "somebody") if yes else None)
         _log.info("consent answered", tunnel=found, yes=yes, who=who)
         return found
 
@@ -261,7 +253,8 @@ class Tunnels:
                     held.finish(again.end, again.detail)
                 self._look(held)
                 if not held.over.done():
-                    await asyncio.wait([held.over], timeout=_next_look_s(held))
+                    left_s = held.left_s(now_ms(), time.monotonic(), UNLINKED_S)
+                    await asyncio.wait([held.over], timeout=max(_LEAST_S, min(_LOOK_S, left_s)))
         finally:
             held.finish(TunnelEnd.LINK_LOST, "the daemon stops", told=False)
             await self._end(held, held.over.result())
@@ -311,7 +304,8 @@ class Tunnels:
         """
         policy = await self._watched.look()
         for connection in held.connections.values():
-            if connection.task is not None and not _may_go_on(policy, connection, consented=bool(held.consented_by)):
+            stays = may_go_on(policy, connection.target, connection.address, consented=bool(held.consented_by))
+            if connection.task is not None and not stays:
                 connection.task.cancel()
         if self._around.state() not in STATES:
             return End(TunnelEnd.STATE)
@@ -330,12 +324,9 @@ class Tunnels:
             held.unlinked_at = None
         elif held.unlinked_at is None:
             held.unlinked_at = now
-        if now_ms() >= held.until_ms:
-            held.finish(TunnelEnd.LONGEST)
-        elif now - held.active_at >= held.idle_ms / 1000:
-            held.finish(TunnelEnd.IDLE)
-        elif held.unlinked_at is not None and now - held.unlinked_at >= UNLINKED_S:
-            held.finish(TunnelEnd.LINK_LOST, "the link was away for too long")
+        over = held.over_by_time(now_ms(), now, UNLINKED_S)
+        if over is not None:
+            held.finish(over.end, over.detail)
 
     async def _end(self, held: Held, end: End) -> None:
         tasks = [one.task for one in held.connections.values() if one.task is not None]
@@ -404,17 +395,3 @@ class Tunnels:
             if self._around.state() not in STATES:
                 for held in list(self._held.values()):
                     held.finish(TunnelEnd.STATE)
-
-
-def _may_go_on(policy: TunnelPolicy, connection: Connection, *, consented: bool) -> bool:
-    target, reached = connection.target, () if connection.address is None else (connection.address,)
-    return may_be_asked(policy, target) and (consented or not leads_to_consent(policy, target, reached))
-
-
-def _next_look_s(held: Held) -> float:
-    """Until something can be over by the passing of time alone, and until the policy has to be looked at at the latest."""
-    now = time.monotonic()
-    ends = [held.until_ms / 1000 - time.time(), held.active_at + held.idle_ms / 1000 - now]
-    if held.unlinked_at is not None:
-        ends.append(held.unlinked_at + UNLINKED_S - now)
-    return max(_LEAST_S, min(_LOOK_S, *ends))
