@@ -29,7 +29,7 @@ from tenantry.v1 import (
     tunnel_service_pb2,
     user_service_pb2,
 )
-from tests.servers.deadlines import eventually, within
+from tests.servers.deadlines import PATIENCE_S, eventually, within
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.operating import call, delete, rekey
 from tests.servers.people import Person, call_as, grant, make_person, revoke
@@ -329,3 +329,19 @@ async def test_no_tunnel_outlives_its_master(tmp_path_factory: pytest.TempPathFa
         assert (found.connections, found.bytes_up) == (1, 5)
         listing = tenant_service_pb2.GetTenantRequest(guid=tenant.guid)
         assert (await call(master, "TenantService", "GetTenant", listing)).tenant.guid == tenant.guid
+
+
+async def test_a_daemon_whose_policy_becomes_stricter_takes_time_away_and_gives_none(master: MasterProcess) -> None:
+    """The operator is shown the earlier end, and the tunnel ends then."""
+    async with (
+        tunnel_tenant(master, f"stricter {secrets.token_hex(4)}") as tenant,
+        opened_tunnel(master, tenant.guid) as tunnel,
+    ):
+        shown_ms = tunnel.answers[-1].tunnel.end_time.ToMilliseconds()
+        await tenant.report(tunnel.id, TunnelState.OPEN, until_ms=shown_ms + 60_000)
+        await tenant.report(tunnel.id, TunnelState.OPEN, until_ms=shown_ms - 60_000)
+        async with within(PATIENCE_S):
+            while (await tunnel.call.read()).tunnel.end_time.ToMilliseconds() != shown_ms - 60_000:
+                pass
+        await tenant.report(tunnel.id, TunnelState.OPEN, until_ms=1)
+        check_refusal(await tunnel.over(), TunnelClosed, end="longest")

@@ -142,7 +142,7 @@ What a changed policy ends, within five seconds:
 - a tunnel, where its targets, the hour or its missing reason are not allowed any more, where `tunnels` is 0, and where consent
   is asked for now (for all, for one of its targets, or, if it names no targets, for any entry) and nobody gave it to this tunnel;
 - a tunnel that is open for longer than `longest`, or without a byte for longer than `idle`: shorter times count from its
-  asking and from its last byte, longer ones for new tunnels. Operators and the Master go on showing the old time;
+  asking and from its last byte, longer ones for new tunnels. Of an earlier end by `longest` the Master is told;
 - a connection, where its target is not allowed any more as it was asked for (`within` and the addresses of its name are not
   judged again), and where the address that it reached is listed with consent now and nobody gave it to its tunnel.
 

@@ -87,10 +87,11 @@ class Held:
         if not self.over.done():
             self.over.set_result(End(end, detail[:LONGEST_DETAIL], told))
 
-    def shorten(self, longest_ms: int, idle_ms: int) -> None:
-        """The policy says so now; what it allows beyond what was allowed before changes nothing."""
-        self.until_ms = min(self.until_ms, self.asked_ms + longest_ms)
+    def shorten(self, longest_ms: int, idle_ms: int) -> bool:
+        """The policy says so now; what it allows beyond what was allowed before changes nothing. Whether it ends earlier now."""
+        before_ms, self.until_ms = self.until_ms, min(self.until_ms, self.asked_ms + longest_ms)
         self.idle_ms = min(self.idle_ms, idle_ms)
+        return self.until_ms < before_ms
 
     def over_by_time(self, now_ms: int, now_s: float, unlinked_s: float) -> End | None:
         """Why it is over by the passing of time alone. ``now_s``: of the monotonic clock; ``unlinked_s``: it outlives the link."""

@@ -312,7 +312,8 @@ class Tunnels:
         judged = judge_tunnel(policy, held.grant.targets, held.grant.reason, wall_clock(policy), 0)
         if isinstance(judged, Refusal):
             return End(_REFUSALS[judged])
-        held.shorten(judged.longest_ms, judged.idle_ms)
+        if held.shorten(judged.longest_ms, judged.idle_ms) and held.is_open:
+            self._telling.standing(held)
         if judged.consent and not held.consented_by:
             return End(TunnelEnd.POLICY, "the Tenant's policy asks for consent now, and nobody gave it to this tunnel")
         return None

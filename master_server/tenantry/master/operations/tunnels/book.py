@@ -194,6 +194,8 @@ class TunnelBook:
             case TunnelState.OPEN:
                 if not tunnel.is_open:
                     self._open(tunnel, report)
+                elif (until_ms := self._until_ms(tunnel, report)) < tunnel.facts.until_ms:
+                    tunnel.change(replace(tunnel.facts, until_ms=until_ms))  # its policy has become stricter
             case TunnelState.CLOSED:
                 by = Actor("tenant", tunnel.guid)
                 self.end(tunnel, report.end or TunnelEnd.BY_TENANT, report.detail, by=by, told=False)
@@ -201,12 +203,16 @@ class TunnelBook:
                 return
 
     def _open(self, tunnel: LiveTunnel, report: TunnelReport) -> None:
-        facts, now_ms = tunnel.facts, self._clocks.wall_ms()
-        until_ms = facts.until_ms if report.until_ms is None else min(facts.until_ms, max(now_ms, report.until_ms))
+        facts, now_ms, until_ms = tunnel.facts, self._clocks.wall_ms(), self._until_ms(tunnel, report)
         tunnel.console_path = report.console_path
         tunnel.active_ms = self._clocks.steady_ms()
         tunnel.change(replace(facts, state=TunnelState.OPEN, opened_ms=now_ms, until_ms=until_ms))
         self._observer.tunnel_opened()
+
+    def _until_ms(self, tunnel: LiveTunnel, report: TunnelReport) -> int:
+        """The daemon may allow less time than there would be, and never more."""
+        until_ms = tunnel.facts.until_ms
+        return until_ms if report.until_ms is None else min(until_ms, max(self._clocks.wall_ms(), report.until_ms))
 
     # --- what happens by itself -------------------------------------------------------------------------------------------
 
