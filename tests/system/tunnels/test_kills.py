@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tenantry.daemon.tunnels.log import CONNECTIONS, read_log
 from tests.servers.habits import Target, running_target
 from tests.servers.master import running_master
 from tests.servers.tunnelling import ROOM, TunnelledTenant, tunnelled_tenant
@@ -103,7 +104,7 @@ def test_nothing_is_left_of_an_operator_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_daemon_that_was_killed(tmp_path: Path) -> None:
-    """The operator's connections end, and the Master holds what it held before."""
+    """The operator's connections end, and the Master holds what it held before; its own log says where they led."""
     with setting(tmp_path) as (tenant, target):
         with tenant.forward(target.port) as (_, (port,)):
             warm_up(port)
@@ -115,6 +116,9 @@ def test_nothing_is_left_of_a_daemon_that_was_killed(tmp_path: Path) -> None:
             tenant.daemon.kill()
             for connection in connections:
                 assert ends(connection)
+            reached = [line for line in read_log(tenant.data, CONNECTIONS) if line["event"] == "reached"]
+            assert {line["target"] for line in reached} == {f"127.0.0.1:{target.port}"}
+            assert len({line["tunnel"] for line in reached}) == 2
         until_released(master, before, "Master")
 
 
