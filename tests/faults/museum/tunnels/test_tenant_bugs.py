@@ -4,24 +4,37 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tenantry.daemon.console import answering
 from tenantry.daemon.domain import tunnel_policy
 from tenantry.daemon.domain.addresses import Address, read_address
-from tenantry.daemon.tunnels import dialling
+from tenantry.daemon.domain.tunnel_policy import Admission, Refusal
+from tenantry.daemon.tunnels import dialling, serving
 from tenantry.daemon.tunnels.dialling import Dialler
+from tenantry.daemon.tunnels.tickets import Tickets
 from tenantry.protocol.tunnels.papers import UsedOnce
 from tenantry.protocol.tunnels.targets import Target
 from tests.daemon.console.test_local_console import test_who_comes_through_a_tunnel_is_not_at_the_machine as visit
 from tests.daemon.tunnels.serving import running_site
 from tests.daemon.tunnels.test_dialling import test_a_name_is_resolved_once as rebind
 from tests.daemon.tunnels.test_dialling import test_a_name_that_is_not_listed_is_not_resolved as ask_for_names
+from tests.daemon.tunnels.test_dialling import (
+    test_an_address_with_consent_is_dialled_for_a_tunnel_that_has_it_only as rename,
+)
 from tests.daemon.tunnels.test_dialling import test_no_canary_is_reached_by_any_spelling_or_disguise as disguise
 from tests.daemon.tunnels.test_serving import LOOPBACK
+from tests.daemon.tunnels.test_serving import (
+    test_a_policy_that_becomes_stricter_counts_for_what_is_open as tighten,
+)
 from tests.daemon.tunnels.test_serving import test_papers_count_once_here_and_now as replay
+from tests.daemon.tunnels.test_serving import (
+    test_the_log_says_where_a_tunnel_led_before_anything_goes_there as follow,
+)
 
 FOUND = (AssertionError, TimeoutError, pytest.fail.Exception)
 """How a check says that it has found something."""
@@ -42,6 +55,18 @@ async def _echo():  # type: ignore[no-untyped-def]
 async def _replay(folder: Path) -> None:
     async with running_site(folder, LOOPBACK) as site, _echo() as echo, asyncio.timeout(6):
         await replay(site, echo)
+
+
+async def _tighten(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        async with running_site(folder, LOOPBACK) as site, _echo() as echo, asyncio.timeout(6):
+            await tighten(site, echo, patch)
+
+
+async def _follow(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        async with _echo() as echo, asyncio.timeout(10):
+            await follow(folder, echo, patch)
 
 
 def _without_folder(check: Callable[[], Awaitable[None]]) -> Callable[[Path], Awaitable[None]]:
@@ -101,6 +126,32 @@ def _oracle(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dialling, "may_be_asked", lambda *_: True)
 
 
+def _consent_by_spelling(patch: pytest.MonkeyPatch) -> None:
+    """Whether consent is needed is seen from what was asked for, and not from where that leads."""
+    judge = tunnel_policy.leads_to_consent
+    patch.setattr(dialling, "leads_to_consent", lambda policy, target, _addresses: judge(policy, target, ()))
+
+
+def _consent_once(patch: pytest.MonkeyPatch) -> None:
+    """A tunnel that is open is not asked for consent, whatever the policy says by now."""
+    judge = tunnel_policy.judge_tunnel
+
+    def forget(*arguments: Any) -> Admission | Refusal:
+        judged = judge(*arguments)
+        return replace(judged, consent=False) if isinstance(judged, Admission) else judged
+
+    patch.setattr(serving, "judge_tunnel", forget)
+
+
+def _log_at_the_end_alone(patch: pytest.MonkeyPatch) -> None:
+    """A connection is written down when it is over, and never when the daemon is killed first."""
+
+    async def say_nothing(*_: object) -> None:
+        pass
+
+    patch.setattr(Tickets, "_reached", say_nothing)
+
+
 def _ticket_reusable(patch: pytest.MonkeyPatch) -> None:
     """Nobody remembers what was used."""
     patch.setattr(UsedOnce, "take", lambda *_: None)
@@ -124,6 +175,9 @@ def _one_door(patch: pytest.MonkeyPatch) -> None:
         (_any_spelling, _without_folder(disguise)),
         (_everything_is_everything, _without_folder(disguise)),
         (_oracle, _without_folder(ask_for_names)),
+        (_consent_by_spelling, _without_folder(rename)),
+        (_consent_once, _tighten),
+        (_log_at_the_end_alone, _follow),
         (_ticket_reusable, _replay),
         (_one_door, _without_folder(visit)),
     ],
