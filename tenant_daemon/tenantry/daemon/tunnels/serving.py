@@ -23,7 +23,7 @@ from tenantry.daemon.tunnels.held import End, Held, describe_grant
 from tenantry.daemon.tunnels.left_behind import write_ends
 from tenantry.daemon.tunnels.log import CONNECTIONS, TUNNELS, TunnelLog
 from tenantry.daemon.tunnels.proving import Proving
-from tenantry.daemon.tunnels.surroundings import STATES, ConsoleDoor, Relay, Surroundings
+from tenantry.daemon.tunnels.surroundings import ConsoleDoor, Relay, Surroundings
 from tenantry.daemon.tunnels.telling import Telling
 from tenantry.daemon.tunnels.tickets import Tickets
 from tenantry.daemon.tunnels.watched_policy import WatchedPolicy, now_ms, wall_clock
@@ -217,7 +217,7 @@ class Tunnels:
 
     async def _judge(self, grant: Grant) -> Admission | End:
         policy = await self._watched.look()
-        if self._around.state() not in STATES:
+        if not self._around.state().takes_tunnels:
             return End(TunnelEnd.STATE)
         judged = judge_tunnel(policy, grant.targets, grant.reason, wall_clock(policy), len(self._held))
         if isinstance(judged, Refusal):
@@ -307,7 +307,7 @@ class Tunnels:
             stays = may_go_on(policy, connection.target, connection.address, consented=bool(held.consented_by))
             if connection.task is not None and not stays:
                 connection.task.cancel()
-        if self._around.state() not in STATES:
+        if not self._around.state().takes_tunnels:
             return End(TunnelEnd.STATE)
         judged = judge_tunnel(policy, held.grant.targets, held.grant.reason, wall_clock(policy), 0)
         if isinstance(judged, Refusal):
@@ -393,6 +393,6 @@ class Tunnels:
     async def _watch_state(self) -> None:
         while True:
             await self._around.state_changed()
-            if self._around.state() not in STATES:
+            if not self._around.state().takes_tunnels:
                 for held in list(self._held.values()):
                     held.finish(TunnelEnd.STATE)

@@ -7,16 +7,13 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tenantry.daemon.domain.addresses import Address
 from tenantry.protocol.messages import FromDaemon, TenantState
 
 if TYPE_CHECKING:
     from tenantry.transport.tunnel_ends import StreamPort  # a MiB to read into, which only connections need
-
-STATES: Final = frozenset({TenantState.MAINTENANCE, TenantState.ACTIVE, TenantState.ALERT})
-"""Of a Tenant, in which there are tunnels."""
 
 
 class RelayLost(Exception):

@@ -17,7 +17,7 @@ from tenantry.daemon.tunnels.held import Connection, Held
 from tenantry.daemon.tunnels.left_behind import REACHED
 from tenantry.daemon.tunnels.log import TunnelLog
 from tenantry.daemon.tunnels.proving import Proving
-from tenantry.daemon.tunnels.surroundings import STATES, Surroundings
+from tenantry.daemon.tunnels.surroundings import Surroundings
 from tenantry.daemon.tunnels.watched_policy import WatchedPolicy, now_ms, wall_clock
 from tenantry.process.open_files import allow_open_files
 from tenantry.protocol.failures import TunnelTicketRefused
@@ -133,7 +133,7 @@ class Tickets:
         policy = await self._watched.look(looking)
         if not held.is_open:
             raise DialFailed(TunnelEnd.TICKET, "its tunnel is not open at the Tenant")
-        if self._around.state() not in STATES:
+        if not self._around.state().takes_tunnels:
             raise DialFailed(TunnelEnd.STATE)
         if not policy.hours.include(wall_clock(policy)):
             raise DialFailed(TunnelEnd.HOURS)
