@@ -114,14 +114,14 @@ def test_a_new_person_introduces_himself(administrator: Person, master: MasterPr
         token = administrator.data("token", "create", "t", "--user", name)["secret"]
         return sign_in(Person(tmp_path / f"{name}.yaml"), master, token)
 
-    chief, dora = person("chief"), person("dora")
+    chief, flora = person("chief"), person("flora")
     administrator.done("role", "grant", "tenant-administrator", "site", "--user", "chief")
-    words = ("role", "grant", "junior-analyst", "site", "--user", "dora")
+    words = ("role", "grant", "junior-analyst", "site", "--user", "flora")
     assert chief.error(*words)["reason"] == "USER_NOT_FOUND"
-    introduction = dora.done("role", "introduce")
+    introduction = flora.done("role", "introduce")
     assert chief.error(*words, "--introduced", stdin="tni_something-else\n")["reason"] == "USER_NOT_FOUND"
-    assert "dora is now junior-analyst" in chief.done(*words, "--introduced", stdin=introduction)
-    assert [one["tenant_name"] for one in dora.data("tenant", "list")] == ["site"]
+    assert "flora is now junior-analyst" in chief.done(*words, "--introduced", stdin=introduction)
+    assert [one["tenant_name"] for one in flora.data("tenant", "list")] == ["site"]
 
 
 @pytest.mark.slow

@@ -57,10 +57,10 @@ class WatchedSpool(Spool):
 
     history: HistoryFile
 
-    async def acknowledge(self, stream: Stream, seq: int, now_ms: int) -> None:
+    async def acknowledge(self, stream: Stream, seq: int, now_ms: int, *, epoch: bytes | None = None) -> None:
         """An acknowledgement has come."""
-        self.history.write("ack", stream.value, self.epoch.hex(), seq)
-        await super().acknowledge(stream, seq, now_ms)
+        self.history.write("ack", stream.value, (epoch or self.epoch).hex(), seq)
+        await super().acknowledge(stream, seq, now_ms, epoch=epoch)
 
     async def resume(self, incarnation: int, stored: Mapping[Stream, tuple[int, bytes]]) -> None:
         """The Master has said where it stands."""

@@ -126,6 +126,19 @@ async def test_alerts_are_refused_when_nothing_may_give_way(tmp_path: Path) -> N
         await spool.accept(Deposit([Entry(Stream.ALERTS, bytes(4_000), 1)]))
 
 
+async def test_an_acknowledgement_of_a_replaced_spool_is_none_of_the_new_one(tmp_path: Path) -> None:
+    """The new spool's records have the same numbers; they were never sent."""
+    async with Spool(tmp_path, GUID, SMALL).opened() as spool:
+        await spool.accept(deposit(b"one", b"two"))
+        epoch = spool.epoch
+        await spool.begin_epoch(LossReason.SPOOL_DAMAGED, "broken")
+        await spool.accept(deposit(b"other", b"records"))
+        await spool.acknowledge(Stream.METRICS, 2, 0, epoch=epoch)
+        assert (await spool.status()).unacknowledged_records == 2
+        await spool.acknowledge(Stream.METRICS, 2, 0, epoch=spool.epoch)
+        assert (await spool.status()).unacknowledged_records == 0
+
+
 async def test_the_replay_tail_is_kept_and_then_erased(tmp_path: Path) -> None:
     """Acknowledged records stay for a Master restored from a backup, until they are too old; then their loss is REPLAY_GONE."""
     async with Spool(tmp_path, GUID, SMALL).opened() as spool:

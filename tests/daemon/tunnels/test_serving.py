@@ -25,6 +25,8 @@ from tests.servers.deadlines import PATIENCE_S, eventually
 
 LOOPBACK = '[[allow]]\nhost = "127.0.0.1"\nports = "all"\n'
 CONSOLE = Target("console", 0)
+MUCH = 32 << 20
+"""More than is under way and waits to be recorded when a recording has come to its end."""
 
 
 @pytest.fixture
@@ -492,8 +494,8 @@ async def test_recordings(site: Site, echo: Target, tmp_path: Path) -> None:
     assert (head["operator"], head["target"], parts) == (OPERATOR, str(echo), [(">", b"hello"), ("<", b"hello")])
     assert stat.S_IMODE(files[0].stat().st_mode) == 0o600 and grant.tunnel in files[0].name
     async with site.connected(grant, echo) as (connection, end):
-        pumping = asyncio.get_running_loop().sock_sendall(connection, b"x" * (2 << 20))
+        pumping = asyncio.get_running_loop().sock_sendall(connection, b"x" * MUCH)
         with pytest.raises(ConnectionError):
-            await asyncio.gather(pumping, say(connection, b"", b"x" * (2 << 20)))
+            await asyncio.gather(pumping, say(connection, b"", b"x" * MUCH))
         assert (await end).end is TunnelEnd.POLICY
     assert sum(one.stat().st_size for one in place.glob("*")) <= 1 << 20

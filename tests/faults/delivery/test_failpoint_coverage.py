@@ -34,7 +34,9 @@ async def test_every_failpoint_is_reached(tmp_path: Path, monkeypatch: pytest.Mo
     # Arguments, so that `init` runs here, and is not that of a Master which is copied.
     own = ("--trust-domain", TRUST_DOMAIN)
     with running_master(tmp_path, "heartbeat_interval=1s", "certificate_lifetime=8s", arguments=own) as master:
-        async with running_daemon(master, tmp_path, "one") as daemon:
+        # Likewise for `join`.
+        own_log = {"TENANTRY_FAILPOINTS_LOG": str(log)}
+        async with running_daemon(master, tmp_path, "one", environment=own_log) as daemon:
             await daemon.acknowledged(3)
             await eventually(lambda: daemon.count_logged("certificate renewed"), "a renewal")
             await command("backup", tmp_path / "backup", "--data", master.data)

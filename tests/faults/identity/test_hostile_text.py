@@ -82,7 +82,9 @@ def fill(rpc: Rpc, guid: str, path: FieldPath) -> Message:
         request.guid = guid  # type: ignore[attr-defined]  # it has the field
     if "decision" in fields:
         request.decision = 1  # type: ignore[attr-defined]
-    if "tenant" in fields:
+    if "tenant" in fields and fields["tenant"].message_type is None:
+        request.tenant = guid  # type: ignore[attr-defined]
+    elif "tenant" in fields:
         tenant: tenant_pb2.Tenant = request.tenant  # type: ignore[attr-defined]
         tenant.guid, tenant.tenant_name, tenant.instance_name = guid, f"text {secrets.token_hex(6)}", "main"
     if "update_mask" in fields and len(path) > 1:

@@ -1,5 +1,8 @@
 """Frames written by hand are those of the contract, in both directions, and whatever else comes is refused."""
 
+import unicodedata
+from functools import partial
+
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
@@ -32,7 +35,7 @@ from tenantry.v1.tunnel_relay_service_pb2 import (
 )
 
 _NUMBERS = st.integers(0, (1 << 64) - 1)
-_TEXTS = st.text(st.characters(categories=["L", "N", "P"]), max_size=100)
+_TEXTS = st.text(st.characters(categories=["L", "N", "P"]), max_size=100).map(partial(unicodedata.normalize, "NFC"))
 _FRAMES: st.SearchStrategy[Frame] = st.one_of(
     st.binary(min_size=1, max_size=300).map(lambda payload: Data(memoryview(payload))),
     st.just(Fin()),

@@ -117,11 +117,11 @@ def test_iperf3_measures_both_ways(
     port = steady_port()
     server = [str(iperf), "--server", "--one-off", "--bind", "127.0.0.1", "--port", str(port)]
     with packages.serving(server, port, tmp_path / "iperf.log", connect=False), tenant.forward(port) as (_, (near,)):
-        amount = (1024 if LONG else 32) << 20
+        amount = (1024 if LONG else 128) << 20
         command = [str(iperf), "--client", "127.0.0.1", "--port", str(near), "--parallel", "4", "--json", *direction]
         found = json.loads(run([*command, "--bytes", str(amount)], dict(os.environ)))
         assert "error" not in found
-        assert found["end"]["sum_received"]["bytes"] >= amount / 2
+        assert found["end"]["sum_received"]["bytes"] >= amount / 4
 
 
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])

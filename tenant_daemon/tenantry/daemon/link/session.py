@@ -297,7 +297,8 @@ class Session:
         match event:
             case Acknowledged():
                 failpoint("link.after_ack_before_delete")
-                await self._outbox.acknowledge(event.stream, event.last_seq, time.time_ns() // 1_000_000)
+                now_ms = time.time_ns() // 1_000_000
+                await self._outbox.acknowledge(event.stream, event.last_seq, now_ms, epoch=self._epoch)
                 self._hooks.acknowledged()
             case Resumed():
                 await self._resume(event.resume)

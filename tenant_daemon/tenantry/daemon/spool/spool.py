@@ -158,10 +158,12 @@ class Spool:
 
         await self._call(write)
 
-    async def acknowledge(self, stream: Stream, seq: int, now_ms: int) -> None:
-        """The Master has everything up to ``seq``; what the replay tail need not hold is erased."""
+    async def acknowledge(self, stream: Stream, seq: int, now_ms: int, *, epoch: bytes | None = None) -> None:
+        """The Master has all of ``epoch`` (None: the one in use) up to ``seq``; what the replay tail need not hold is erased."""
 
         def write(file: SpoolFile) -> None:
+            if epoch is not None and epoch != file.book.epoch:
+                return  # of a spool that was replaced meanwhile: the new one's records have the same numbers
             file.acknowledge(stream, seq, now_ms)
             if not 0 <= now_ms - self._trimmed_ms < _TRIM_EVERY_MS:
                 self._trimmed_ms = now_ms
