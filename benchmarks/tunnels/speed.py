@@ -67,7 +67,7 @@ def _times(seconds: dict[str, float], other: str) -> float | None:
 
 def _throughput(stage: Stage, ways: Sequence[Way], transfer: Callable[[int, int], float]) -> dict[str, float]:
     """MiB/s of one connection, and beside it of several at once with what a GiB costs."""
-    amount = (8 if stage.short else 512) << 20
+    amount = (8 if stage.short else 128) << 20
     rounds = 1 if stage.short else 5
     stage.report.row(f"{transfer.__name__}, MiB/s", *(f"{count} at once" for count in SEVERAL), "CPU s a GiB")
     speeds: dict[str, dict[int, list[float]]] = {way.name: {count: [] for count in SEVERAL} for way in ways}
