@@ -22,7 +22,7 @@ PYTEST_ARGS ?=
 # Bytecode is kept, whatever the environment says: else each of the hundreds of programs that tests start compiles what is new.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup test lint lint-style lint-types lint-imports lint-contract browser console demo faults bench proto proto-baseline reference lock clean
+.PHONY: setup test lint lint-style lint-types lint-imports lint-contract programs console demo faults bench proto proto-baseline reference lock clean
 
 setup: .venv/.stamp-installed
 
@@ -68,16 +68,14 @@ lint-contract: setup
 console: setup
 	$(BIN)/python -m tests.tooling.console
 
-# The console's tests need a browser. Where nobody may install one they are skipped, loudly.
-browser:
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome-stable >/dev/null \
-	|| { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium >/dev/null; } \
-	|| echo 'browser: no Chromium here, and none can be installed: tests of the console will be skipped' >&2
+# A browser and what else tests run of other people's programs. Where nobody may install them tests are skipped, loudly.
+programs: setup
+	$(BIN)/python -m tests.tooling.programs
 
-# The types take one core as long as all other checks, the console's build and the browser take another.
+# The types take one core as long as all other checks, the console's build and the programs take another.
 # Most tests wait for real processes: four files at a time keep two cores busy.
 test: setup
-	$(MAKE) --no-print-directory --jobs=2 lint browser
+	$(MAKE) --no-print-directory --jobs=2 lint programs
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: setup

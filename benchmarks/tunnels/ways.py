@@ -58,7 +58,7 @@ def ssh_way(port: int, folder: Path, cipher: str | None = None) -> Iterator[Way]
     """The Tenant's side forwards the target to a server (`ssh -R`), the operator's side fetches it from there (`ssh -L`)."""
     program = find_program("sshd")
     if program is None:
-        raise WayMissing(f"sshd is not installed; it is in Debian's package {sshd.PACKAGES[0]}")
+        raise WayMissing("sshd is not installed; `make programs` does")
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(sshd.running_sshd(program, folder))
         middle, near = steady_port(), steady_port()

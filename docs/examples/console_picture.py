@@ -31,7 +31,7 @@ def main() -> int:
     """Take the picture; the exit code."""
     program = find_chromium()
     if program is None or not BUILT_CONSOLE.exists():
-        say("No picture: it needs Chromium (`make browser`) and the built console (`make console`)")
+        say("No picture: it needs Chromium (`make programs`) and the built console (`make console`)")
         return 1
     try:
         with only_demo(), contextlib.ExitStack() as running:

@@ -1,4 +1,4 @@
-"""Programs of other people that tests and benchmarks run, from Debian's packages."""
+"""Programs of other people that tests and benchmarks run; `make programs` installs them."""
 
 import os
 import shutil
@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
 """Where programs are looked for: those of administrators too."""
@@ -27,17 +29,12 @@ def find_program(name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
-def install(*packages: str) -> str:
-    """Install packages without starting their services; why that did not succeed, or nothing."""
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        return "only root can install it, on Debian"
-    # RUNLEVEL=1 keeps the packages' own services from starting.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (("update",), ("install", "--yes", "--no-install-recommends", *packages)):
-        done = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return f"apt-get {command[0]} ended with {done.returncode}: {done.stderr[-400:]}"
-    return ""
+def required(name: str) -> Path:
+    """A program that a test needs; without it the test is skipped, which CI counts as a failure."""
+    found = find_program(name)
+    if found is None:
+        pytest.skip(f"{name} is missing, and `make programs` could not install it")
+    return found
 
 
 def wait_for_port(

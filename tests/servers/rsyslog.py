@@ -1,6 +1,6 @@
 """A private rsyslog for tests: UDP, TCP and TLS on free ports, and what it understood of each message as a line of JSON.
 
-It comes from the system; `install` gets it from Debian's packages.
+It comes from the system; `make programs` installs it.
 """
 
 import json
@@ -104,11 +104,6 @@ def find_program() -> Path | None:
     program = packages.find_program("rsyslogd")
     modules = {path.stem for folder in _FOLDERS for path in folder.glob("**/rsyslog/*.so")}
     return program if program is not None and modules.issuperset(_MODULES) else None
-
-
-def install() -> str:
-    """Install it; why that did not succeed, or nothing."""
-    return packages.install(*PACKAGES)
 
 
 @contextmanager

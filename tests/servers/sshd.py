@@ -12,7 +12,6 @@ from typing import Final
 from tests.servers import packages
 from tests.servers.ports import steady_port
 
-PACKAGES: Final = ("openssh-server", "openssh-client")
 _START_S: Final = 20.0
 _SEPARATED: Final = Path("/run/sshd")
 _CONFIGURATION: Final = """

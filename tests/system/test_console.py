@@ -72,7 +72,7 @@ async def browser() -> AsyncIterator[Browser]:
     """The machine's Chromium."""
     program = find_chromium()
     if program is None:
-        pytest.skip("there is no Chromium, and `make browser` could not install one")
+        pytest.skip("there is no Chromium, and `make programs` could not install one")
     async with running_chromium(program) as running:
         yield running
 

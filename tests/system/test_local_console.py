@@ -122,7 +122,7 @@ async def test_the_link_opens_the_page_once_and_it_lives(alone: Alone) -> None:
     """A person opens the link: the page shows the machine, follows it without a reload, and shows hostile names as text."""
     program = find_chromium()
     if program is None:
-        pytest.skip("there is no Chromium, and `make browser` could not install one")
+        pytest.skip("there is no Chromium, and `make programs` could not install one")
     link = await asyncio.to_thread(alone.link)
     async with running_chromium(program) as browser:
         page = await browser.new_page()

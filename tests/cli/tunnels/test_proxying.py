@@ -1,6 +1,5 @@
 """`tunnel socks`: a proxy into a Tenant's network."""
 
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from tests.cli.fake_master import FakeMaster
 from tests.cli.tunnels import targets
 from tests.cli.tunnels.running import Running, running
 from tests.cli.tunnels.targets import read_all, serving
+from tests.servers import packages
 
 WORDS = ("tunnel", "socks", "acme", "--listen", "0")
 FAILURES: dict[str, tuple[Callable[[str], Failure], Reply]] = {
@@ -83,9 +83,9 @@ def test_what_is_no_socks_is_closed(operator: Person, master: FakeMaster) -> Non
         assert proxy.end() == 130
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_curl_goes_through_it(operator: Person, master: FakeMaster) -> None:
     """A program of others, with the name resolved at the other side."""
+    packages.required("curl")
     master.add("acme", "main")
 
     def web(here: socket.socket) -> None:

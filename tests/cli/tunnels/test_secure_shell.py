@@ -71,10 +71,8 @@ def test_each_target_of_each_tenant_has_its_own_known_host() -> None:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Sshd]:
     """An OpenSSH server."""
-    program = packages.find_program("sshd")
-    if program is None or packages.find_program("ssh") is None:
-        pytest.skip("OpenSSH is missing: install Debian's packages openssh-server and openssh-client")
-    with running_sshd(program, tmp_path / "sshd") as running:
+    packages.required("ssh")
+    with running_sshd(packages.required("sshd"), tmp_path / "sshd") as running:
         yield running
 
 

@@ -1,12 +1,10 @@
-"""A Master and a Tenant with tunnels, shared by the files of this folder; programs of other people; a target of many habits."""
+"""A Master and a Tenant with tunnels, shared by the files of this folder; a target of many habits."""
 
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import packages
 from tests.servers.habits import Target, running_target
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.tunnelling import ROOM, TunnelledTenant, tunnelled_tenant
@@ -26,21 +24,6 @@ def tenant(master: MasterProcess, tmp_path_factory: pytest.TempPathFactory) -> I
     """A Tenant whose policy allows loopback."""
     with tunnelled_tenant(master, tmp_path_factory.mktemp("tunnelled") / "tenant") as running:
         yield running
-
-
-@pytest.fixture
-def program() -> Callable[..., Path]:
-    """Finds a program, or installs the package that has it; skips, loudly, where neither is possible."""
-
-    def find(name: str, package: str) -> Path:
-        found = packages.find_program(name)
-        why = "" if found is not None else packages.install(package)
-        found = found or packages.find_program(name)
-        if found is None:
-            pytest.skip(f"{name} is missing, and Debian's package {package} could not be installed: {why}")
-        return found
-
-    return find
 
 
 @pytest.fixture(scope="module")

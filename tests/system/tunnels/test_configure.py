@@ -55,7 +55,7 @@ def chromium() -> str:
     """The browser's program."""
     program = find_chromium()
     if program is None:
-        pytest.skip("there is no Chromium, and `make browser` could not install one")
+        pytest.skip("there is no Chromium, and `make programs` could not install one")
     return program
 
 

@@ -71,7 +71,7 @@ async def test_somebody_answers_in_the_local_console(tenant: TunnelledTenant, ta
     """The question stands on the page with who, where to and why; the button answers this one and no other."""
     program = find_chromium()
     if program is None:
-        pytest.skip("there is no Chromium, and `make browser` could not install one")
+        pytest.skip("there is no Chromium, and `make programs` could not install one")
     done = await asyncio.to_thread(subprocess.run, tenant.at_the_machine("console"), capture_output=True, check=True)
     with asking(tenant, target, "--reason", REASON) as first, asking(tenant, target, "--reason", "tea") as second:
         await questions(tenant, 2)

@@ -5,7 +5,7 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 1_200.0 if LONG else 90.0
 TREE_BYTES = 1 << 30 if LONG else 24 << 20
 FILES = 200 if LONG else 24
-Find = Callable[[str, str], Path]
 
 
 def run(command: list[str], environment: dict[str, str], **more: object) -> str:
@@ -50,17 +49,15 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def server(program: Find, tmp_path: Path) -> Iterator[sshd.Sshd]:
+def server(tmp_path: Path) -> Iterator[sshd.Sshd]:
     """An OpenSSH server that listens at the Tenant only."""
-    with sshd.running_sshd(program("sshd", sshd.PACKAGES[0]), tmp_path / "sshd") as running:
+    with sshd.running_sshd(packages.required("sshd"), tmp_path / "sshd") as running:
         yield running
 
 
-def test_ssh_scp_and_rsync_move_a_tree_both_ways(
-    tenant: TunnelledTenant, server: sshd.Sshd, program: Find, tmp_path: Path
-) -> None:
+def test_ssh_scp_and_rsync_move_a_tree_both_ways(tenant: TunnelledTenant, server: sshd.Sshd, tmp_path: Path) -> None:
     """Through `tunnel stdio` as ProxyCommand; every file comes over as it was, there and back."""
-    rsync = program("rsync", "rsync")
+    rsync = packages.required("rsync")
     environment = tenant.environment()
     options = [*server.options(), *tenant.proxy_command(server.port)]
     there = f"{server.user}@tenant"
@@ -96,9 +93,9 @@ def test_psql_reads_and_writes_a_database_of_the_tenant(tenant: TunnelledTenant,
         assert run([str(psql), reach, "-Atc", "copy rows to stdout csv"], dict(os.environ)) == table.read_text()
 
 
-def test_redis_cli_talks_to_a_store_of_the_tenant(tenant: TunnelledTenant, program: Find, tmp_path: Path) -> None:
+def test_redis_cli_talks_to_a_store_of_the_tenant(tenant: TunnelledTenant, tmp_path: Path) -> None:
     """A long pipeline of commands, and every answer."""
-    serving, client = program("redis-server", "redis-server"), program("redis-cli", "redis-tools")
+    serving, client = packages.required("redis-server"), packages.required("redis-cli")
     port = steady_port()
     command = [str(serving), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     with packages.serving(command, port, tmp_path / "redis.log"), tenant.forward(port) as (_, (near,)):
@@ -109,11 +106,9 @@ def test_redis_cli_talks_to_a_store_of_the_tenant(tenant: TunnelledTenant, progr
 
 
 @pytest.mark.parametrize("direction", [(), ("--reverse",)])
-def test_iperf3_measures_both_ways(
-    tenant: TunnelledTenant, program: Find, tmp_path: Path, direction: tuple[str, ...]
-) -> None:
+def test_iperf3_measures_both_ways(tenant: TunnelledTenant, tmp_path: Path, direction: tuple[str, ...]) -> None:
     """Several streams at once beside a control connection of its own. What is on its way when a sender ends is not counted."""
-    iperf = program("iperf3", "iperf3")
+    iperf = packages.required("iperf3")
     port = steady_port()
     server = [str(iperf), "--server", "--one-off", "--bind", "127.0.0.1", "--port", str(port)]
     with packages.serving(server, port, tmp_path / "iperf.log", connect=False), tenant.forward(port) as (_, (near,)):
@@ -125,11 +120,9 @@ def test_iperf3_measures_both_ways(
 
 
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])
-def test_curl_fetches_over_each_version_of_http(
-    tenant: TunnelledTenant, program: Find, tmp_path: Path, version: str
-) -> None:
+def test_curl_fetches_over_each_version_of_http(tenant: TunnelledTenant, tmp_path: Path, version: str) -> None:
     """A large file down with its checksum, a large body up, over TLS of the Tenant's own server."""
-    curl = program("curl", "curl")
+    curl = packages.required("curl")
     with running_web_target(tmp_path / "web") as web, tenant.forward(web.port) as (_, (near,)):
         address = f"https://localhost:{near}"
         common = [str(curl), "--silent", "--show-error", "--fail", version, "--cacert", str(web.root)]
