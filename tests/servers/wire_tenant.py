@@ -40,6 +40,7 @@ from tenantry.v1 import (
     tenant_service_pb2,
     tenant_service_pb2_grpc,
 )
+from tests.servers.deadlines import PATIENCE_S, TooLate, within
 from tests.servers.master import MasterProcess
 
 LAYOUT = make_layout(
@@ -182,6 +183,8 @@ class WireLink:
 
     def __init__(self, call: Any) -> None:
         self.call = call
+        self._passed: list[FromMaster] = []
+        """What came while something else was waited for: an acknowledgement and a new state overtake each other."""
 
     async def send(self, message: FromDaemon) -> None:
         """Send a message."""
@@ -207,11 +210,18 @@ class WireLink:
         return decode_from_master(response)
 
     async def read_until(self, kind: type) -> Any:
-        """The next message of a kind; others are dropped."""
-        while True:
-            message = await self.read()
+        """The oldest message of a kind that nobody has been given; others are kept for who waits for them. Raises TooLate."""
+        for place, message in enumerate(self._passed):
             if isinstance(message, kind):
+                return self._passed.pop(place)
+        try:
+            async with within(PATIENCE_S):
+                while not isinstance(message := await self.read(), kind):
+                    self._passed.append(message)
                 return message
+        except TimeoutError:
+            came = ", ".join(type(passed).__name__ for passed in self._passed[-9:])
+            raise TooLate(f"no {kind.__name__} came in {PATIENCE_S:g} s; what came last: {came or 'nothing'}") from None
 
     async def open(self, tenant: WireTenant, **changes: Any) -> Resume:
         """Hello, Resume, Begin, and the layout."""
