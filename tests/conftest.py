@@ -1,12 +1,15 @@
 """Fixtures and rules of the whole test suite: PostgreSQL, Hypothesis profiles, and what a skip means."""
 
+import asyncio
+import functools
+import inspect
 import itertools
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 
 import hypothesis
 import psycopg
@@ -29,6 +32,8 @@ _OF_A_TERMINAL = (
     "VISUAL",
     "PAGER",
 )
+_OF_THE_LIMIT = 0.9
+"""A coroutine that hangs is ended a little before pytest-timeout would: its own traceback then says what it waited for."""
 _database_numbers = itertools.count(1)
 
 # `default` and `ci` try the same examples on every run; `long` explores, and prints what reproduces a failure.
@@ -68,9 +73,27 @@ def _clean_environment() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no worker is left alone with one at the end."""
+    """Coroutines get their deadline. Files with slow tests come first, so that no worker is left alone with one at the end."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _ended_in_time(item.obj, _OF_THE_LIMIT * _limit_of(item))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def _limit_of(item: pytest.Item) -> float:
+    """Seconds that pytest-timeout gives a test."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0] if marker is not None else item.config.getini("timeout"))
+
+
+def _ended_in_time(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def run(*arguments: object, **fixtures: object) -> None:
+        async with asyncio.timeout(seconds):
+            await test(*arguments, **fixtures)
+
+    return run
 
 
 def pytest_report_header() -> str:
