@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tenantry.daemon.domain.addresses import Address
 from tenantry.daemon.tunnels.connecting import Connecting
 from tenantry.daemon.tunnels.dialling import Dialler
 from tenantry.daemon.tunnels.log import read_log
@@ -26,6 +25,7 @@ from tenantry.daemon.tunnels.watched_policy import WatchedPolicy
 from tenantry.master.pki.authority import Authority, AuthorityFolder
 from tenantry.master.pki.tunnel_key import TunnelSigner, load_tunnel_key
 from tenantry.process.files import private_directory, write_private
+from tenantry.protocol.addresses import Address
 from tenantry.protocol.messages import FromDaemon, TenantState, TunnelReport
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, Budget
 from tenantry.protocol.tunnels.connection import EndLimits

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.daemon.domain.addresses import Address, read_address
 from tenantry.daemon.domain.tunnel_policy import Allowed, TunnelPolicy
 from tenantry.daemon.tunnels import dialling
 from tenantry.daemon.tunnels.dialling import MOST_RESOLVING, DialFailed, Dialler, MasterAddresses, resolve_by_system
+from tenantry.protocol.addresses import Address, read_address
 from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.targets import Target
 from tests.daemon.tunnels.test_tunnel_policy import DISGUISED, EVERYWHERE, NEAR, SPELLINGS, policy

@@ -7,14 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.daemon.domain.addresses import (
-    SPECIAL,
-    Address,
-    hidden_addresses,
-    read_address,
-    read_host,
-    special_network,
-)
 from tenantry.daemon.domain.hours import ALWAYS, LocalMinute, read_hours
 from tenantry.daemon.domain.tunnel_policy import (
     NOTHING,
@@ -29,6 +21,14 @@ from tenantry.daemon.domain.tunnel_policy import (
     needs_consent,
 )
 from tenantry.daemon.tunnels.policy_settings import read_policy
+from tenantry.protocol.addresses import (
+    SPECIAL,
+    Address,
+    hidden_addresses,
+    read_address,
+    read_host,
+    special_network,
+)
 from tenantry.protocol.tunnels.targets import Target
 
 NOON = LocalMinute(0, 720)

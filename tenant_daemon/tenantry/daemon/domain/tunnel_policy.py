@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from tenantry.daemon.domain.addresses import (
+from tenantry.daemon.domain.hours import ALWAYS, LocalMinute, WeeklyHours
+from tenantry.protocol.addresses import (
     Address,
     Network,
     contains,
     hidden_addresses,
     is_within,
+    is_written_out,
     read_host,
     special_network,
 )
-from tenantry.daemon.domain.hours import ALWAYS, LocalMinute, WeeklyHours
 from tenantry.protocol.tunnels.targets import Target
 
 
@@ -181,17 +182,8 @@ def _is_listed(entries: Iterable[Allowed], address: Address, port: int) -> bool:
 
 
 def _is_written_out(entries: Iterable[Allowed], address: Address, port: int) -> bool:
-    """Whether an entry is this very address, or a part of the special network in which it lies."""
-    special = special_network(address)
     return any(
-        entry.name is None
-        and entry.covers_port(port)
-        and any(
-            contains(network, address)
-            and (network.num_addresses == 1 or (special is not None and is_within(network, special)))
-            for network in entry.networks
-        )
-        for entry in entries
+        entry.name is None and entry.covers_port(port) and is_written_out(address, entry.networks) for entry in entries
     )
 
 

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tenantry.daemon.domain.addresses import read_address
 from tenantry.daemon.domain.tunnel_policy import TunnelPolicy, needs_consent
 from tenantry.daemon.tunnels.dialling import DialFailed, Dialler
 from tenantry.daemon.tunnels.held import Connection, Held, describe_grant
 from tenantry.daemon.tunnels.surroundings import ConsoleDoor, Relay, RelayLost, Surroundings
+from tenantry.protocol.addresses import read_address
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, Budget
 from tenantry.protocol.tunnels.connection import EndLimits
 from tenantry.protocol.tunnels.ends import TunnelEnd

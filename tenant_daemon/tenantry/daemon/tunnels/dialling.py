@@ -14,8 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
-from tenantry.daemon.domain.addresses import Address, read_address, read_host
 from tenantry.daemon.domain.tunnel_policy import TunnelPolicy, leads_to_consent, may_be_asked, may_be_dialled
+from tenantry.protocol.addresses import Address, read_address, read_host
 from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.targets import Target
 

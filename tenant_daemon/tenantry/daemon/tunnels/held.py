@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tenantry.daemon.domain.addresses import Address
+from tenantry.protocol.addresses import Address
 from tenantry.protocol.tunnels.ends import TunnelEnd, TunnelState
 from tenantry.protocol.tunnels.papers import Grant
 from tenantry.protocol.tunnels.targets import Target

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tenantry.daemon.domain.addresses import Network, read_host
 from tenantry.daemon.domain.hours import read_hours
 from tenantry.daemon.domain.tunnel_policy import Allowed, TunnelPolicy
 from tenantry.process.durations import parse_milliseconds
+from tenantry.protocol.addresses import Network, read_host
 
 _T = TypeVar("_T")
 MOST_ENTRIES: Final = 500

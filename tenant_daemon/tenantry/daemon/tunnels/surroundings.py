@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tenantry.daemon.domain.addresses import Address
+from tenantry.protocol.addresses import Address
 from tenantry.protocol.messages import FromDaemon, TenantState
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import pytest
 
 from tenantry.daemon.console import answering
 from tenantry.daemon.domain import tunnel_policy
-from tenantry.daemon.domain.addresses import Address, read_address
 from tenantry.daemon.domain.tunnel_policy import Admission, Refusal
 from tenantry.daemon.tunnels import dialling, serving
 from tenantry.daemon.tunnels.dialling import Dialler
 from tenantry.daemon.tunnels.tickets import Tickets
+from tenantry.protocol.addresses import Address, read_address
 from tenantry.protocol.tunnels.papers import UsedOnce
 from tenantry.protocol.tunnels.targets import Target
 from tests.daemon.console.test_local_console import test_who_comes_through_a_tunnel_is_not_at_the_machine as visit

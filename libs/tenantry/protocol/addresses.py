@@ -1,8 +1,9 @@
-"""Addresses as targets of tunnels: which lead to this machine or into its neighbourhood, and which stand for another address."""
+"""Addresses that somebody else names as targets: which lead to this machine or into its neighbourhood, and which stand for another."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Final
 
 from tenantry.protocol.failures import FieldInvalid
@@ -111,3 +112,13 @@ def is_within(inner: Network, outer: Network) -> bool:
     if isinstance(inner, ipaddress.IPv6Network) and isinstance(outer, ipaddress.IPv6Network):
         return inner.subnet_of(outer)
     return False
+
+
+def is_written_out(address: Address, networks: Iterable[Network]) -> bool:
+    """Whether one of the networks is this very address, or a part of the special network in which it lies."""
+    special = special_network(address)
+    return any(
+        contains(network, address)
+        and (network.num_addresses == 1 or (special is not None and is_within(network, special)))
+        for network in networks
+    )
