@@ -92,6 +92,7 @@ class Desk:
         self.database = database
         self.clocks = clocks
         self.hashing = PasswordHashing(WEAK)
+        self.counted: list[tuple[str, str, str]] = []
         limits = SignInLimits()
         self.lots = Lots(below=random.Random(1).randrange, later=clocks.later)
         self.desk = SignInDesk(
@@ -104,6 +105,7 @@ class Desk:
             clocks.clocks,
             sign_in_proofs(bytes(32)),
             self.lots,
+            lambda actor, action, refusal: self.counted.append((actor.address, action, refusal.reason)),
         )
 
     async def _read(self, function: Callable[[Transaction], Any]) -> Any:
@@ -285,12 +287,13 @@ async def test_refusals_are_written_down_without_what_was_typed(database: Databa
             written = [str(record) for record in stored]
         assert len(written) == 3
         assert sum("user:ada" in text for text in written) == 2
-        for n in range(200):
-            await desk.reason("ada", f"{canaries[0]} {n}", host=AWAY)
+        told = [await desk.reason("ada", f"{canaries[0]} {n}", host=AWAY) for n in range(200)]
         with database.read() as transaction:
             stored = transaction.records.page(StreamName.AUDIT_MESSAGES, EVERYTHING, None, None, True, None, 1_000)
             written = [str(record) for record in stored]
         assert sum(TooManyAttempts.reason in text for text in written) == AUDITED_PER_MINUTE
+        assert len(desk.counted) == told.count(TooManyAttempts.reason) - AUDITED_PER_MINUTE, "no refusal is left out"
+        assert set(desk.counted) == {(f"{AWAY}:1", "session.open", TooManyAttempts.reason)}
         assert not [text for text in written if any(word in text for word in [*canaries, PASSWORD])]
 
 

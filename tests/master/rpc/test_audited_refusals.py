@@ -12,10 +12,25 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from tenantry.master.operations.audit_calls import REFUSALS_PER_MINUTE
+from tenantry.master.operations.signing_in import AUDITED_PER_MINUTE
 from tenantry.master.rpc.refusal_lines import LINES_PER_MINUTE
 from tenantry.master.sql.database import Database
-from tenantry.protocol.failures import NotAllowed, NotSignedIn, RuleNotFound, TenantNotFound
-from tenantry.v1 import link_service_pb2, link_service_pb2_grpc, rule_service_pb2, stream_service_pb2, tenant_pb2
+from tenantry.protocol.failures import (
+    NotAllowed,
+    NotSignedIn,
+    RuleNotFound,
+    SignInRefused,
+    TenantNotFound,
+    TooManyAttempts,
+)
+from tenantry.v1 import (
+    link_service_pb2,
+    link_service_pb2_grpc,
+    rule_service_pb2,
+    session_service_pb2,
+    stream_service_pb2,
+    tenant_pb2,
+)
 from tenantry.v1 import tenant_service_pb2 as tenants
 from tests.master.rpc.test_rule_service import busy_rule
 from tests.servers.deadlines import eventually
@@ -221,16 +236,24 @@ async def test_a_flood_of_refusals_is_counted_and_nothing_of_it_is_lost(tmp_path
             for _ in range(FLOOD):
                 with pytest.raises(grpc.aio.AioRpcError):
                     await STUBS["TenantService"](channel).DeleteTenant(tenants.DeleteTenantRequest(guid=other))
+            guess = session_service_pb2.SignInRequest(name=stranger.name, password="x")
+            for _ in range(FLOOD):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await STUBS["SessionService"](channel).SignIn(guess)
         lines = [json.loads(line) for line in master.log.splitlines() if '"call refused"' in line]
         assert master.stop() == 0
         store = f"sqlite:///{master.data / 'master.db'}"
-    kinds = [(one["method"], one["reason"]) for one in lines]
-    assert len(kinds) == 2 * LINES_PER_MINUTE
+    kinds = [(one["method"], one["reason"]) for one in lines if one["reason"] != SignInRefused.reason]
+    assert len(kinds) == 3 * LINES_PER_MINUTE
     with Database.open(store) as database, database.read() as transaction:
         records = transaction.audit.read(0, transaction.audit.state().tip.sequence, 10_000).records
     said = [json.loads(record) for record in records]
+    refusals = [one for one in said if one["fields"]["outcome"] == "refused"]
+    guesses = [one["fields"] for one in refusals if one["fields"]["action"] == "session.open"]
+    assert sum(one.get("calls", 1) for one in guesses) == FLOOD
+    assert len([one for one in guesses if one["failure"] == TooManyAttempts.reason]) <= AUDITED_PER_MINUTE + 20
     for at, actor in ((guid, actor_of(stranger)), (other, "anybody:")):
-        about = [one for one in said if one["fields"]["actor"] == actor and one["fields"]["outcome"] == "refused"]
+        about = [one for one in refusals if one["fields"]["actor"] == actor and one["fields"] not in guesses]
         assert {one["tenant"] for one in about} == {at}
         assert sum(one["fields"].get("calls", 1) for one in about) == FLOOD
         assert len([one for one in about if "calls" not in one["fields"]]) <= REFUSALS_PER_MINUTE + 20

@@ -199,6 +199,7 @@ def _people(core: Core, listeners: Listeners) -> PeopleServices:
         core.terms,
         core.clocks,
         flows,
+        core.calls,
         seal_key=config.second_factor_key,
         trust_domain=config.trust_domain,
         master_name=config.public_hosts[0],

@@ -12,14 +12,14 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
 from tenantry.master.domain.records import JsonValue, NewRecord
 from tenantry.master.operations.actors import Actor
-from tenantry.master.operations.audit_tallies import Call, Tallies, caller_of
+from tenantry.master.operations.audit_tallies import STRANGERS, Call, Tallies, caller_of
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.register import TenantRegister
@@ -117,6 +117,11 @@ class CallLedger:
             await self._committer.run(write)
         except Failure as error:
             log.error("refusal not audited", reason=error.reason, request_id=actor.request_id)
+
+    def count_stranger(self, actor: Actor, action: str, failure: Failure) -> None:
+        """Somebody was refused who has not said yet who it is: counted by address, not by what was claimed. Returns at once."""
+        stranger = replace(STRANGERS, address=actor.address)
+        self._tallies.count(Call(stranger, action, None, failure), self._clocks.wall_ms())
 
     async def run(self) -> None:
         """Write what came, for as long as the Master runs."""

@@ -31,7 +31,7 @@ from tenantry.protocol.failures import Failure, SecondFactorRequired, SignInRefu
 Read = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
 MAX_NAME: Final = 256
 AUDITED_PER_MINUTE: Final = 30
-"""Of refusals that cost no work: the others are as many as the limits let through."""
+"""Records of refusals that cost no work; more of them are counted. Other refusals are as many as the limits let through."""
 
 log = structlog.get_logger()
 
@@ -63,8 +63,9 @@ class SignInDesk:
         clocks: Clocks,
         proofs: UserProofs,
         lots: Lots,
+        count: Callable[[Actor, str, Failure], None],
     ) -> None:
-        """``read`` runs a function with a read transaction, off the event loop."""
+        """``read`` runs a function with a read transaction, off the event loop; ``count`` takes note of refusals without a record."""
         self._committer = committer
         self._read = read
         self._hashing = hashing
@@ -73,6 +74,7 @@ class SignInDesk:
         self._clocks = clocks
         self._proofs = proofs
         self._lots = lots
+        self._count = count
         self.terms = terms
         self._written = TokenBuckets(AUDITED_PER_MINUTE, per_minute=AUDITED_PER_MINUTE, keys=1)
 
@@ -242,11 +244,13 @@ class SignInDesk:
         raise SignInRefused
 
     async def _write_down_some(self, actor: Actor, refusal: TooManyAttempts) -> None:
-        """Of those who are told to wait, who can come as often as they like, so many a minute."""
+        """Of those who are told to wait, who can come as often as they like, so many a minute each; the others in one number."""
         now_ms = self._clocks.steady_ms()
         if self._written.wait_ms("", now_ms) == 0:
             self._written.take("", now_ms)
             await self._write_down(actor, "session.open", refusal)
+        else:
+            self._count(actor, "session.open", refusal)
 
     async def _write_down(self, actor: Actor, action: str, refusal: Failure) -> None:
         record = journal.audit(actor, action, self._clocks.wall_ms(), None, refusal)

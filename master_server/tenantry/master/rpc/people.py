@@ -6,6 +6,7 @@ from pathlib import Path
 import grpc.aio
 
 from tenantry.master.domain.access import EVERYTHING
+from tenantry.master.operations.audit_calls import CallLedger
 from tenantry.master.operations.authorities import TrustKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -51,6 +52,7 @@ class PeopleServices:
         terms: SessionTerms,
         clocks: Clocks,
         openid: OpenIdFlows,
+        calls: CallLedger,
         *,
         seal_key: Path,
         trust_domain: str,
@@ -69,6 +71,7 @@ class PeopleServices:
             clocks,
             sign_in_proofs(secret),
             Lots(),
+            calls.count_stranger,
         )
         self._sessions = SessionServicer(desk, committer, clocks)
         self._openid = OpenIdServicer(openid)
