@@ -225,7 +225,7 @@ async def test_a_sample_moves_a_tenant_and_the_watchers_see_it(tmp_path: Path) -
             await sensor.link.open(tenant)
             await move(master, guid, "Activate")
             await sensor.link.read_until(StatePush)
-            watch = tenant_service_pb2_grpc.TenantServiceStub(channel).WatchTenants(
+            watch: Any = tenant_service_pb2_grpc.TenantServiceStub(channel).WatchTenants(
                 tenant_service_pb2.WatchTenantsRequest(), metadata=master.metadata
             )
             for value in (0.95, 0.95):
