@@ -7,6 +7,16 @@ the metadata of its ``ErrorInfo`` and fill the placeholders of its message and h
 They lie in rooms by what is wrong and are imported from here: the catalogue is complete as soon as one of them is.
 """
 
+from tenantry.protocol.failures.alerts import (
+    AlertChanged,
+    AlertCommentsTooMany,
+    AlertInWrongStatus,
+    AlertNotFound,
+    WindowChanged,
+    WindowNameTaken,
+    WindowNotFound,
+    WindowsTooMany,
+)
 from tenantry.protocol.failures.callers import (
     CertificateExpired,
     CertificateRevoked,
@@ -80,10 +90,12 @@ from tenantry.protocol.failures.requests import (
     LinkProtocolViolated,
     MessageUnreadable,
     PageTokenInvalid,
+    QueryInvalid,
 )
 from tenantry.protocol.failures.states import (
     AuthorityInWrongState,
     AuthorityStillNeeded,
+    BoardChanged,
     LastAdministrator,
     LastCredential,
     NotAMachine,
@@ -128,10 +140,15 @@ __all__ = [
     "EXIT_UNREACHABLE",
     "EXIT_USAGE",
     "EXIT_WRONG_STATE",
+    "AlertChanged",
+    "AlertCommentsTooMany",
+    "AlertInWrongStatus",
+    "AlertNotFound",
     "AuditErased",
     "AuthorityInWrongState",
     "AuthorityNotFound",
     "AuthorityStillNeeded",
+    "BoardChanged",
     "CertificateExpired",
     "CertificateRequestRejected",
     "CertificateRevoked",
@@ -167,6 +184,7 @@ __all__ = [
     "OpenIdSignInFailed",
     "PageTokenInvalid",
     "PeerCertificateInvalid",
+    "QueryInvalid",
     "RightsChanged",
     "RuleBuiltIn",
     "RuleChanged",
@@ -207,4 +225,8 @@ __all__ = [
     "UserNameTaken",
     "UserNotFound",
     "WatcherTooSlow",
+    "WindowChanged",
+    "WindowNameTaken",
+    "WindowNotFound",
+    "WindowsTooMany",
 ]

@@ -25,6 +25,20 @@ class FilterInvalid(Failure):
     exit_code = EXIT_USAGE
 
 
+class QueryInvalid(Failure):
+    """A query cannot be understood. Metadata: ``problem``, ``line`` and ``column`` (from 1), ``expected``, ``source_line``, ``caret``.
+
+    ``source_line`` is the line with the mistake and ``caret`` as many spaces as stand before it, then ``^``: shown below each
+    other they point at it. ``expected`` says what could have stood there, with a suggestion where a name was nearly right.
+    """
+
+    reason = "QUERY_INVALID"
+    code = "INVALID_ARGUMENT"
+    message = "line {line}, column {column}: {problem}"
+    hint = "{expected}"
+    exit_code = EXIT_USAGE
+
+
 class PageTokenInvalid(Failure):
     """A page token is not one of ours, or belongs to another filter or order."""
 
