@@ -60,6 +60,9 @@ async def test_a_tenant_from_registration_to_deletion(stranger: Person, tmp_path
             stale = await _apart(stranger.error, "tenant", "edit", "acme", "--tag", "x", "--etag", "stale")
             assert stale["reason"] == "TENANT_CHANGED"
             await _apart(stranger.done, "tenant", "edit", "acme", "--tag", "x", "--probe-interval", "cpu=30s")
+            changed = await _apart(stranger.data, "board", "edit", "--lost-after", "5m", "--display", "compact")
+            assert (changed["lost_after"], changed["display_mode"]) == ("300s", "COMPACT")
+            assert "5 min" in await _apart(stranger.done, "board", "show")
             listed = await _apart(stranger.data, "tenant", "list", "--tag", "x", "--connectivity", "connected")
             assert listed[0]["configuration"]["probe_intervals"] == {"cpu": "30s"}
             await _apart(stranger.done, "tenant", "delete", "acme", "--yes")

@@ -6,6 +6,7 @@ import grpc.aio
 
 from tenantry.v1 import (
     authority_service_pb2_grpc,
+    board_service_pb2_grpc,
     enrolment_service_pb2_grpc,
     group_service_pb2_grpc,
     licence_service_pb2_grpc,
@@ -26,6 +27,7 @@ from tests.servers.master import MasterProcess
 
 STUBS: dict[str, Any] = {
     "EnrolmentService": enrolment_service_pb2_grpc.EnrolmentServiceStub,
+    "BoardService": board_service_pb2_grpc.BoardServiceStub,
     "TenantService": tenant_service_pb2_grpc.TenantServiceStub,
     "StreamService": stream_service_pb2_grpc.StreamServiceStub,
     "AuthorityService": authority_service_pb2_grpc.AuthorityServiceStub,

@@ -40,6 +40,7 @@ from tenantry.v1 import role_service_pb2 as role_pb
 from tenantry.v1 import user_service_pb2 as user_pb
 from tenantry.v1.audit_service_pb2_grpc import AuditServiceStub
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
+from tenantry.v1.board_service_pb2_grpc import BoardServiceStub
 from tenantry.v1.group_service_pb2_grpc import GroupServiceStub
 from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
 from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
@@ -111,6 +112,11 @@ class Master:
     def tenants(self) -> TenantServiceStub:
         """The register of Tenants."""
         return TenantServiceStub(self._channel)
+
+    @cached_property
+    def boards(self) -> BoardServiceStub:
+        """The settings of the board."""
+        return BoardServiceStub(self._channel)
 
     @cached_property
     def streams(self) -> StreamServiceStub:

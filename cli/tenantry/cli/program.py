@@ -12,6 +12,7 @@ import click
 
 from tenantry.cli.commands.audit import audit
 from tenantry.cli.commands.authority import ca
+from tenantry.cli.commands.board import board
 from tenantry.cli.commands.group import group
 from tenantry.cli.commands.guidance import PROGRAM, completion, topics
 from tenantry.cli.commands.licence_issuing import license_
@@ -116,6 +117,7 @@ commands: tuple[click.Command, ...] = (
     logout,
     profile,
     status,
+    board,
     tenant,
     rule,
     stream,

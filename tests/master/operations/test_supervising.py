@@ -41,7 +41,7 @@ class Watched:
         self.session.heard_ms = self.time.steady
         if linked:
             self.links.open(self.session)
-        self.supervisor = Supervisor(self.register, self.links, Thresholds(), self.time.steady)
+        self.supervisor = Supervisor(self.register, self.links, Thresholds, self.time.steady)
 
     def due(self) -> LinkEvent | None:
         """What is due now for the one Tenant."""

@@ -1,4 +1,4 @@
-"""Deeds about Tenants and about what judges, signs and licenses them: rules, authorities, licences."""
+"""Deeds about Tenants and about what judges, signs and licenses them: rules, the board, authorities, licences."""
 
 import copy
 import uuid
@@ -7,6 +7,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from tenantry.protocol.failures import TenantQuarantined
 from tenantry.v1 import authority_service_pb2 as authorities
+from tenantry.v1 import board_service_pb2 as boards
 from tenantry.v1 import licence_service_pb2 as licences
 from tenantry.v1 import rule_service_pb2 as rules
 from tenantry.v1 import tenant_pb2
@@ -174,6 +175,14 @@ async def _prepared(master: MasterProcess) -> str:
     await _settle(master)
     answer = await call(master, "AuthorityService", "PrepareAuthority", authorities.PrepareAuthorityRequest())
     return str(answer.authority.id)
+
+
+@DEEDS.of("UpdateBoard")
+async def _update_board(_: MasterProcess) -> Deed:
+    name = fresh_name()
+    wanted, mask = boards.Board(details_template=name), FieldMask(paths=["details_template"])
+    request = boards.UpdateBoardRequest(board=wanted, update_mask=mask)
+    return Deed(request, "board.update", facts={"details_template": name})
 
 
 @DEEDS.of("PrepareAuthority")

@@ -85,7 +85,7 @@ def reason_option(command: Decorated) -> Decorated:
 def etag_option(command: Decorated) -> Decorated:
     """The option --etag."""
     return click.option(
-        "--etag", default="", metavar="ETAG", help="Refuse when the Tenant's etag is another one by now."
+        "--etag", default="", metavar="ETAG", help="Refuse when the etag is another one by now."
     )(command)
 
 

@@ -35,6 +35,16 @@ class RuleChanged(Failure):
     exit_code = EXIT_CONFLICT
 
 
+class BoardChanged(Failure):
+    """The etag of the board's settings is not the current one. Metadata: ``etag``."""
+
+    reason = "BOARD_CHANGED"
+    code = "ABORTED"
+    message = "somebody else has changed the settings of the board in the meantime"
+    hint = "Read them again (their etag is now {etag}) and repeat what you want to change."
+    exit_code = EXIT_CONFLICT
+
+
 class RuleBuiltIn(Failure):
     """The rule comes with the program. Metadata: ``rule``."""
 

@@ -15,6 +15,7 @@ from tenantry.master.monitoring.figures import CertificateRole, MasterMetrics
 from tenantry.master.operations.audit_calls import CallLedger
 from tenantry.master.operations.audit_heads import AuditSealer, History
 from tenantry.master.operations.authorities import TrustKeeper, standings
+from tenantry.master.operations.boards import BoardKeeper, load_board
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.deliveries import Decoders, LayoutDirectory
@@ -78,13 +79,9 @@ class Core:
     terms: SessionTerms
     uses: TokenUses
     tunnels: Tunnels
+    boards: BoardKeeper
     hub: StreamHub = field(default_factory=StreamHub)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """When a silent Tenant is stale and lost."""
-        return Thresholds(self.config.stale_after, self.config.lost_after)
 
 
 def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listeners: Callable[[], None]) -> Core:
@@ -102,6 +99,7 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
         known = transaction.layouts.load(list(numbers.values()))
         newest_received_ms = max(transaction.segments.newest_received_ms(), transaction.chunks.newest_received_ms())
         authorities = standings(transaction)
+        board = load_board(transaction)
     folder = AuthorityFolder(config.pki_dir)
     trust = load_trust(folder, authorities)
     restored_ms = int(restored) if restored else None
@@ -154,6 +152,7 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
         terms=terms,
         uses=TokenUses(terms),
         tunnels=tunnels,
+        boards=BoardKeeper(board, Thresholds(config.stale_after, config.lost_after), config.heartbeat_interval),
     )
 
 

@@ -125,7 +125,7 @@ async def _serving(config: MasterConfig, clocks: Clocks, store: Opened) -> Async
 
 def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Coroutine[Any, Any, None]]:
     config, committer, clocks, store = core.config, core.committer, core.clocks, core.store
-    supervisor = supervising.Supervisor(core.register, core.links, core.thresholds, clocks.steady_ms())
+    supervisor = supervising.Supervisor(core.register, core.links, lambda: core.boards.thresholds, clocks.steady_ms())
     yield background.follow_changes(store.changes, core.reader, core.register, store.viewers, core.hub)
     yield background.expire_callers(store.viewers, clocks)
     yield background.supervise(supervisor, committer, core.links, clocks)

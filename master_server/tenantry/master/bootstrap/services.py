@@ -14,6 +14,7 @@ from tenantry.master.operations.tunnels.opening import TunnelDesk
 from tenantry.master.operations.veiling import Veil
 from tenantry.master.rpc.audit_service import AuditServicer
 from tenantry.master.rpc.authority_service import AuthorityServicer
+from tenantry.master.rpc.board_service import BoardServicer
 from tenantry.master.rpc.endpoints import JoinEndpoint
 from tenantry.master.rpc.enrolment_service import EnrolmentServicer
 from tenantry.master.rpc.licence_service import LicenceServicer
@@ -32,6 +33,7 @@ from tenantry.protocol.names import listener_name
 from tenantry.v1 import (
     audit_service_pb2_grpc,
     authority_service_pb2_grpc,
+    board_service_pb2_grpc,
     enrolment_service_pb2_grpc,
     licence_service_pb2_grpc,
     master_service_pb2_grpc,
@@ -209,11 +211,12 @@ def _people(core: Core, listeners: Listeners) -> PeopleServices:
 def _add_others(core: Core, server: grpc.aio.Server) -> None:
     config, keeper, reader, committer, clocks = core.config, core.keeper, core.reader, core.committer, core.clocks
     kind = core.store.database.kind
-    facts = MasterFacts(core.version, core.instance_id, clocks.wall_ms(), config.trust_domain, kind, core.thresholds)
+    facts = MasterFacts(core.version, core.instance_id, clocks.wall_ms(), config.trust_domain, kind)
     authority_service_pb2_grpc.add_AuthorityServiceServicer_to_server(AuthorityServicer(keeper), server)
     master_service_pb2_grpc.add_MasterServiceServicer_to_server(
-        MasterServicer(facts, keeper, reader, core.links, core.visibility, clocks), server
+        MasterServicer(facts, keeper, reader, core.links, core.boards, core.visibility, clocks), server
     )
+    board_service_pb2_grpc.add_BoardServiceServicer_to_server(BoardServicer(core.boards, committer, clocks), server)
     rule_service_pb2_grpc.add_RuleServiceServicer_to_server(
         RuleServicer(committer, reader, core.visibility, clocks), server
     )

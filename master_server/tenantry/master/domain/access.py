@@ -49,6 +49,8 @@ class Permission(StrEnum):
     AUTHORITY_READ = "authority.read"
     AUTHORITY_WRITE = "authority.write"
     MASTER_READ = "master.read"
+    MASTER_WRITE = "master.write"
+    """Settings of the Master itself, such as those of the board."""
     DESCRIBE = "describe"
     """Reflection, and channelz for local callers."""
 

@@ -1,5 +1,6 @@
 """Connectivity: what the links and their silence say, written down and told."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from tenantry.master.domain.connectivity import CONNECTIVITY, Connectivity, Leave, LinkEvent, Thresholds, silence_event
@@ -19,9 +20,13 @@ class Supervisor:
     """Finds Tenants that have been silent for too long. Lives on the event loop; `due` is called about once a second."""
 
     def __init__(
-        self, register: TenantRegister, links: LinkDirectory, thresholds: Thresholds, started_steady_ms: int
+        self,
+        register: TenantRegister,
+        links: LinkDirectory,
+        thresholds: Callable[[], Thresholds],
+        started_steady_ms: int,
     ) -> None:
-        """``started_steady_ms`` is when this Master began to listen: before it, nobody could be heard."""
+        """``thresholds`` are asked for at each look; ``started_steady_ms`` is when this Master began to listen: before it, nobody could be heard."""
         self._register = register
         self._links = links
         self._thresholds = thresholds
@@ -32,7 +37,8 @@ class Supervisor:
     def due(self, steady_ms: int, wall_ms: int) -> list[tuple[int, LinkEvent]]:
         """The Tenants whose connectivity changes now by the mere passing of time."""
         due: list[tuple[int, LinkEvent]] = []
-        since, heard, quickest = self._supervised_since, self._heard, self._thresholds.stale_after_ms
+        thresholds = self._thresholds()
+        since, heard, quickest = self._supervised_since, self._heard, thresholds.stale_after_ms
         for tenant in self._register:
             tenant_id = tenant.id
             link = self._links.get(tenant_id)
@@ -54,7 +60,7 @@ class Supervisor:
                 silent_ms=min(steady_ms - begin, self._silence(tenant_id, steady_ms)),
                 leave=tenant.leave,
                 now_ms=wall_ms,
-                thresholds=self._thresholds.stretched(tenant.configuration.heartbeat_interval_ms),
+                thresholds=thresholds.stretched(tenant.configuration.heartbeat_interval_ms),
             )
             if event is not None:
                 due.append((tenant_id, event))

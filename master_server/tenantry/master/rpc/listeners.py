@@ -28,6 +28,7 @@ API_SERVICES = (
     "tenantry.v1.TenantService",
     "tenantry.v1.StreamService",
     "tenantry.v1.RuleService",
+    "tenantry.v1.BoardService",
     "tenantry.v1.AuthorityService",
     "tenantry.v1.MasterService",
     "tenantry.v1.SessionService",

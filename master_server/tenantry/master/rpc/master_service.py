@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from tenantry.master.domain.access import Permission
-from tenantry.master.domain.connectivity import Thresholds
 from tenantry.master.operations.authorities import TrustKeeper
+from tenantry.master.operations.boards import BoardKeeper
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.visibility import Visibility
@@ -25,7 +25,6 @@ class MasterFacts:
     started_ms: int
     trust_domain: str
     store: str
-    thresholds: Thresholds
 
 
 class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
@@ -37,6 +36,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
         keeper: TrustKeeper,
         reader: StoreReader,
         links: LinkDirectory,
+        boards: BoardKeeper,
         visibility: Visibility,
         clocks: Clocks,
     ) -> None:
@@ -44,6 +44,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
         self._keeper = keeper
         self._reader = reader
         self._links = links
+        self._boards = boards
         self._visibility = visibility
         self._clocks = clocks
 
@@ -67,7 +68,7 @@ class MasterServicer(master_service_pb2_grpc.MasterServiceServicer):
                 for state, connectivity, count in counts
             ],
             open_links=len(self._links) if ids is None else sum(self._links.get(one) is not None for one in ids),
-            stale_after=to_duration(facts.thresholds.stale_after_ms),
-            lost_after=to_duration(facts.thresholds.lost_after_ms),
+            stale_after=to_duration(self._boards.thresholds.stale_after_ms),
+            lost_after=to_duration(self._boards.thresholds.lost_after_ms),
             caller=ACTOR.get().name,
         )

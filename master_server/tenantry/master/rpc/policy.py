@@ -146,6 +146,7 @@ WRITES: Final = frozenset(
         _P.LICENCE_WRITE,
         _P.SHARED_WRITE,
         _P.AUTHORITY_WRITE,
+        _P.MASTER_WRITE,
     }
 )
 """Rights to change something, or to take something out."""
@@ -187,6 +188,8 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.AuthorityService/ActivateAuthority": at_main(_P.AUTHORITY_WRITE),
     "/tenantry.v1.AuthorityService/RetireAuthority": at_main(_P.AUTHORITY_WRITE),
     "/tenantry.v1.MasterService/GetMaster": view(_P.MASTER_READ),
+    "/tenantry.v1.BoardService/GetBoard": view(_P.MASTER_READ),
+    "/tenantry.v1.BoardService/UpdateBoard": at_main(_P.MASTER_WRITE),
     "/tenantry.v1.LicenceService/GetLicence": at_main(_P.LICENCE_READ),
     "/tenantry.v1.LicenceService/InstallLicence": at_main(_P.LICENCE_WRITE),
     "/tenantry.v1.LicenceService/RemoveLicence": at_main(_P.LICENCE_WRITE),

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, Final
 
 from tenantry.detection.levels import Level, LevelStates
 from tenantry.detection.thresholds import read_state
 from tenantry.master.domain.access import Role
+from tenantry.master.domain.board import Board, DisplayMode
 from tenantry.master.domain.connectivity import Leave
 from tenantry.master.domain.privacy import OPEN, Deed, Privacy, PrivacyKind
 from tenantry.master.domain.records import JsonValue, StreamName
@@ -39,6 +41,17 @@ def read_fields(text: str) -> Mapping[str, JsonValue]:
 def write_fields(fields: Mapping[str, JsonValue]) -> str:
     """The inverse of `read_fields`."""
     return _encode(fields if isinstance(fields, dict) else dict(fields))
+
+
+def write_board(board: Board) -> str:
+    """The settings of the board."""
+    return _encode({**asdict(board), "display_mode": board.display_mode.value})
+
+
+def read_board(text: str) -> Board:
+    """The inverse of `write_board`."""
+    found: dict[str, Any] = json.loads(text)
+    return Board(**{**found, "display_mode": DisplayMode(found["display_mode"])})
 
 
 def write_configuration(configuration: Configuration) -> str:

@@ -103,6 +103,10 @@ class _RuleActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RuleAc
     """Moves the Tenant from Alert to Active when a series comes to one of the levels, if a rule had put the Tenant into Alert and no series
     holds it there any more. With CLEARED: when it is over. A rule of its own with the opposite threshold may do this as well.
     """
+    RULE_ACTION_KIND_NOTIFY: _RuleActionKind.ValueType  # 4
+    """Tells a receiver when a series comes to one of the levels; with CLEARED: when it is over. What was found late, and what a
+    maintenance window mutes, is told to nobody.
+    """
 
 class RuleActionKind(_RuleActionKind, metaclass=_RuleActionKindEnumTypeWrapper):
     """What a rule does."""
@@ -116,6 +120,10 @@ RULE_ACTION_KIND_TO_ALERT: RuleActionKind.ValueType  # 2
 RULE_ACTION_KIND_TO_ACTIVE: RuleActionKind.ValueType  # 3
 """Moves the Tenant from Alert to Active when a series comes to one of the levels, if a rule had put the Tenant into Alert and no series
 holds it there any more. With CLEARED: when it is over. A rule of its own with the opposite threshold may do this as well.
+"""
+RULE_ACTION_KIND_NOTIFY: RuleActionKind.ValueType  # 4
+"""Tells a receiver when a series comes to one of the levels; with CLEARED: when it is over. What was found late, and what a
+maintenance window mutes, is told to nobody.
 """
 Global___RuleActionKind: _TypeAlias = RuleActionKind  # noqa: Y015
 
@@ -223,21 +231,33 @@ class RuleAction(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     LEVELS_FIELD_NUMBER: _builtins.int
+    RECEIVER_FIELD_NUMBER: _builtins.int
+    RECEIVER_NAME_FIELD_NUMBER: _builtins.int
     kind: Global___RuleActionKind.ValueType
-    """Required. Each kind at most once in a rule."""
+    """Required. Each kind at most once in a rule; NOTIFY once for each receiver, at most 16 times."""
+    receiver: _builtins.str
+    """Required for NOTIFY, empty for the others: whom to tell. The id of a receiver that the caller sees, or the name of one; of the rule's
+    owner, or of the shared tenant. In an answer it is the id.
+    """
+    receiver_name: _builtins.str
+    """The receiver's name. Output only."""
     @_builtins.property
     def levels(self) -> _containers.RepeatedScalarFieldContainer[Global___RuleLevel.ValueType]:
-        """Required. Levels for which the rule has a threshold; CLEARED as well for TO_ACTIVE."""
+        """Required. Levels for which the rule has a threshold; CLEARED as well for TO_ACTIVE and NOTIFY. NOTIFY tells of an alert: the rule must
+        raise one at each of its levels but CLEARED.
+        """
 
     def __init__(
         self,
         *,
         kind: Global___RuleActionKind.ValueType = ...,
         levels: _abc.Iterable[Global___RuleLevel.ValueType] | None = ...,
+        receiver: _builtins.str = ...,
+        receiver_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "levels", b"levels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "levels", b"levels", "receiver", b"receiver", "receiver_name", b"receiver_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
