@@ -26,6 +26,11 @@ class TunnelStream:
         self.cut = False
         """Whether it was cancelled, or its channel closed."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended already."""
+        return bool(self._call.done())
+
     async def read(self) -> bytes | None:
         """The next message; None at the end of the stream, whatever ended it."""
         try:

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from tenantry.daemon.link.identity import Credential, IdentityFolder
-from tenantry.daemon.link.relay import RelayStreams
+from tenantry.daemon.link.relay import MOST_EARLY, RelayStreams
 from tenantry.daemon.tunnels.surroundings import RelayLost
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.pki.issuing import issue_server_certificate
@@ -28,7 +28,7 @@ from tenantry.v1.tunnel_relay_service_pb2_grpc import (
 )
 from tests.daemon.fake_master import DOMAIN, FakeMaster, make_master, serve
 from tests.daemon.in_process import joined
-from tests.servers.deadlines import within
+from tests.servers.deadlines import eventually, within
 
 NONCE = bytes(range(16))
 
@@ -165,3 +165,34 @@ async def test_what_is_refused_or_not_trusted_is_lost_with_words(
         with pytest.raises(RelayLost, match="no link"):
             async with unlinked.stream(site.port, NONCE, 1):
                 pass
+
+
+async def test_a_stream_that_was_begun_early_is_used_once_and_only_while_it_is_as_good_as_a_new_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One stream for one nonce; another where it was silent for too long; no more than some at a time."""
+    async with within(60), contextlib.AsyncExitStack() as stack:
+        async with site.streams.expecting(NONCE), site.streams.stream(site.port, NONCE, 1) as (first, _):
+            await say(first, b"without a channel there is nothing to begin on")
+        async with site.streams.expecting(NONCE):
+            await eventually(lambda: len(site.relay.peers) == 2, "a stream that says nothing")
+            async with site.streams.stream(site.port, NONCE, 5) as (early, window):
+                assert (window, len(site.relay.peers)) == (6, 2)
+                await say(early, b"early")
+            async with site.streams.stream(site.port, NONCE, 5) as (another, _):
+                await say(another, b"another")
+            assert len(site.relay.peers) == 3
+        async with site.streams.expecting(bytes(16)):
+            await eventually(lambda: len(site.relay.peers) == 4, "one that is not used")
+        monkeypatch.setattr("tenantry.daemon.link.relay.EARLY_S", 0.0)
+        async with site.streams.expecting(NONCE):
+            begun = site.streams._early[NONCE]
+            await eventually(lambda: begun.stream.is_over, "an end of patience")
+            async with site.streams.stream(site.port, NONCE, 5) as (fresh, _):
+                await say(fresh, b"fresh")
+        monkeypatch.undo()
+        for number in range(10):
+            await stack.enter_async_context(site.streams.expecting(bytes([number])))
+        assert len(site.streams._early) == MOST_EARLY
+        await stack.aclose()
+        assert not site.streams._early and site.streams._current is not None and site.streams._current.streams == 0

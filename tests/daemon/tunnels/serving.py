@@ -72,6 +72,11 @@ class FakeRelay:
     streams: int = 0
 
     @contextlib.asynccontextmanager
+    async def expecting(self, _nonce: bytes) -> AsyncIterator[None]:
+        """There is nothing to make ready."""
+        yield
+
+    @contextlib.asynccontextmanager
     async def stream(self, _port: int, nonce: bytes, _window: int) -> AsyncIterator[tuple[StreamPort, int]]:
         """A stream that somebody waits for."""
         if self.away:

@@ -12,6 +12,7 @@ import pytest
 from tenantry.daemon.tunnels.proving import Proving
 from tenantry.daemon.tunnels.proving_work import Prover
 from tenantry.protocol.failures import TunnelTicketRefused
+from tenantry.protocol.tunnels.targets import Target
 from tests.daemon.tunnels.serving import DOMAIN, Site, running_site
 from tests.servers.deadlines import eventually
 
@@ -29,22 +30,38 @@ async def test_it_starts_when_needed_and_anew_when_it_was_killed(site: Site) -> 
     grant = site.grant()
     token = site.signer.sign_grant(grant, site.authority)
     assert await proving.prove_grant(token) == grant
-    process = proving._process
+    process = proving._prover
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
-    await eventually(lambda: process.returncode is not None, "its end")
+    await eventually(process.ended.done, "its end")
     assert await proving.prove_grant(token) == grant
-    assert proving._process is not None
-    os.kill(proving._process.pid, signal.SIGSTOP)
+    assert proving._prover is not None
+    os.kill(proving._prover.pid, signal.SIGSTOP)
     async with asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(_refusal(proving, token))
         await asyncio.sleep(0)
-        os.kill(proving._process.pid, signal.SIGKILL)
+        os.kill(proving._prover.pid, signal.SIGKILL)
         assert await asking == "the Tenant could not prove it"
     many = await asyncio.gather(*(proving.prove_grant(token) for _ in range(20)))
     assert many == [grant] * 20
     await proving.close()
-    assert proving._process is None
+    assert proving._prover is None
+
+
+async def test_whoever_gives_up_leaves_the_others_their_own_answers(site: Site) -> None:
+    """Questions are asked without waiting for the answers before them; one of them is cancelled."""
+    proving = Proving(site.data, DOMAIN)
+    grants = [site.grant(Target(f"host-{number}", 1)) for number in range(8)]
+    await proving.prove_grant(site.signer.sign_grant(site.grant(), site.authority))
+    tokens = [site.signer.sign_grant(grant, site.authority) for grant in grants]
+    async with asyncio.TaskGroup() as tasks:
+        asking = [tasks.create_task(proving.prove_grant(token)) for token in tokens]
+        await asyncio.sleep(0)
+        asking[2].cancel()
+        asking[5].cancel()
+    expected = [grant for number, grant in enumerate(grants) if number not in (2, 5)]
+    assert [one.result() for one in asking if not one.cancelled()] == expected
+    await proving.close()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Final
 
 import grpc.aio
@@ -22,6 +23,10 @@ from tenantry.v1.tunnel_relay_service_pb2 import AnswerBegin, AnswerRequest
 JOIN_S: Final = 10.0
 ROOTS_S: Final = 5.0
 """After so long the roots are read again: connections that follow each other need not wait for the disk."""
+MOST_EARLY: Final = 4
+"""Streams at a time that say nothing yet. The Master reads eight of these at once: there is room for one that speaks."""
+EARLY_S: Final = 5.0
+"""So long a stream may say nothing; the Master would end it after ten seconds."""
 _Raise = Callable[[str], Exception]
 
 
@@ -46,6 +51,26 @@ class RelayStreams:
         self._read_at = -ROOTS_S
         self._current: _Channel | None = None
         self._old: set[_Channel] = set()
+        self._early: dict[bytes, _Early] = {}
+
+    @contextlib.asynccontextmanager
+    async def expecting(self, nonce: bytes) -> AsyncIterator[None]:
+        """A connection may come of this nonce: begin its stream now, so that `stream` need not wait for that.
+
+        Nothing is said on it, and where it is not used it is given up. Begins nothing while there is no channel, or too much is begun.
+        """
+        channel = self._current
+        early: _Early | None = None
+        if channel is not None and nonce not in self._early and len(self._early) < MOST_EARLY:
+            channel.streams += 1
+            stream = TunnelStream(channel.channel, "Answer")
+            patience = asyncio.get_running_loop().call_later(EARLY_S, stream.cancel)
+            early = self._early[nonce] = _Early(channel, stream, patience)
+        try:
+            yield
+        finally:
+            if early is not None and self._early.get(nonce) is early:
+                await self._drop(self._early.pop(nonce))
 
     @contextlib.asynccontextmanager
     async def stream(self, port: int, nonce: bytes, window: int) -> AsyncIterator[tuple[TunnelStream, int]]:
@@ -53,7 +78,7 @@ class RelayStreams:
         channel = await self._take(port)
         stream: TunnelStream | None = None
         try:
-            stream = TunnelStream(channel.channel, "Answer")
+            stream = await self._begun(nonce, channel) or TunnelStream(channel.channel, "Answer")
             try:
                 async with asyncio.timeout(JOIN_S):
                     other = await self._join(stream, nonce, window)
@@ -71,6 +96,23 @@ class RelayStreams:
         if current is not None and current.streams == 0:
             self._current = None
             await current.channel.close()
+
+    async def _begun(self, nonce: bytes, channel: _Channel) -> TunnelStream | None:
+        """The stream that was begun for this nonce, where it is still as good as a new one."""
+        early = self._early.pop(nonce, None)
+        if early is None:
+            return None
+        early.patience.cancel()
+        if early.channel is channel and not early.stream.is_over:
+            channel.streams -= 1  # counted twice
+            return early.stream
+        await self._drop(early)
+        return None
+
+    async def _drop(self, early: _Early) -> None:
+        early.patience.cancel()
+        early.stream.cancel()
+        await self._give_back(early.channel)
 
     async def _join(self, stream: TunnelStream, nonce: bytes, window: int) -> int:
         await stream.write(AnswerRequest(begin=AnswerBegin(nonce=nonce, window=window)).SerializeToString())
@@ -112,6 +154,15 @@ class RelayStreams:
         for one in [old for old in self._old if old.streams == 0]:
             self._old.discard(one)
             await one.channel.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """A stream that nothing was said on yet. ``patience`` gives it up."""
+
+    channel: _Channel
+    stream: TunnelStream
+    patience: asyncio.TimerHandle
 
 
 class _Channel:

@@ -75,7 +75,7 @@ class Tunnels:
         self._held: dict[str, Held] = {}
         self._used = UsedOnce()
         self._tickets = Tickets(
-            around, self._watched, proving, connecting, self._held, self._connection_log, self._used
+            around, self._watched, proving, connecting, relay, self._held, self._connection_log, self._used
         )
         self._offers = Rate(time.monotonic)
         self._offering = 0

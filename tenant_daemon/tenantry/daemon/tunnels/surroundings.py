@@ -23,6 +23,10 @@ class RelayLost(Exception):
 class Relay(Protocol):
     """Streams to the Master's listener `relay`."""
 
+    def expecting(self, nonce: bytes) -> AbstractAsyncContextManager[None]:
+        """A connection may come of this nonce: what can be made ready for its stream is, as long as this lasts."""
+        ...
+
     def stream(self, port: int, nonce: bytes, window: int) -> AbstractAsyncContextManager[tuple[StreamPort, int]]:
         """A stream for a connection, joined with the operator's, and the window that the operator's end allows. Raises RelayLost."""
         ...

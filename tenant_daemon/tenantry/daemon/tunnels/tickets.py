@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -17,7 +17,7 @@ from tenantry.daemon.tunnels.held import Connection, Held
 from tenantry.daemon.tunnels.left_behind import REACHED
 from tenantry.daemon.tunnels.log import TunnelLog
 from tenantry.daemon.tunnels.proving import Proving
-from tenantry.daemon.tunnels.surroundings import Surroundings
+from tenantry.daemon.tunnels.surroundings import Relay, Surroundings
 from tenantry.daemon.tunnels.watched_policy import WatchedPolicy, now_ms, wall_clock
 from tenantry.process.open_files import allow_open_files
 from tenantry.protocol.failures import TunnelTicketRefused
@@ -47,6 +47,7 @@ class Tickets:
         watched: WatchedPolicy,
         proving: Proving,
         connecting: Connecting,
+        relay: Relay,
         held: Mapping[str, Held],
         log: TunnelLog,
         used: UsedOnce,
@@ -55,6 +56,7 @@ class Tickets:
         self._watched = watched
         self._proving = proving
         self._connecting = connecting
+        self._relay = relay
         self._held = held
         self._log = log
         self._used = used
@@ -69,13 +71,23 @@ class Tickets:
 
     async def take(self, token: str) -> None:
         """Carry the connection of a ticket from its dial to its end."""
-        claimed = claimed_ticket(token)
         if self._dialling >= MOST_DIALS:
-            self._report(claimed, DialFailed(TunnelEnd.LIMIT, "too many connections are being opened"))
+            self._report(claimed_ticket(token), DialFailed(TunnelEnd.LIMIT, "too many connections are being opened"))
             return
+        # The question first: what follows is done while another process answers it.
+        proof = self._proving.prove_ticket(token)
+        claimed = claimed_ticket(token)
+        expected = self._held.get(claimed.tunnel) if claimed is not None else None
+        if claimed is None or expected is None or not expected.is_open:
+            await self._carry(proof, claimed)
+            return
+        async with self._relay.expecting(claimed.nonce):
+            await self._carry(proof, claimed)
+
+    async def _carry(self, proof: Awaitable[Ticket], claimed: Ticket | None) -> None:
         self._dialling += 1
         try:
-            held, connection, policy = await self._admit(token)
+            held, connection, policy = await self._admit(proof)
         except DialFailed as failed:
             self._dialling -= 1
             self._report(claimed, failed)
@@ -118,11 +130,11 @@ class Tickets:
         connection.joined = True
         self._dialling -= 1
 
-    async def _admit(self, token: str) -> tuple[Held, Connection, TunnelPolicy]:
+    async def _admit(self, proof: Awaitable[Ticket]) -> tuple[Held, Connection, TunnelPolicy]:
         """Prove a ticket, and take a place for its connection. Raises DialFailed."""
         looking = self._watched.begin_look()
         try:
-            ticket = await self._proving.prove_ticket(token)
+            ticket = await proof
             held = self._held.get(ticket.tunnel)
             if held is None or not held.is_open:
                 raise TunnelTicketRefused(cause="its tunnel is not open at the Tenant")
