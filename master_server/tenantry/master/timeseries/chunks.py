@@ -6,11 +6,12 @@ as integers, see `decimals`). What remains after prediction (see `residuals`) is
 how many bytes they need; rows that were predicted exactly cost nothing but their model.
 """
 
+import itertools
 import struct
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,20 +113,37 @@ def decode_received_at(data: Octets) -> Int64s | None:
         raise ChunkCorrupt(str(error)) from error
 
 
+class Head(NamedTuple):
+    """The shape of a chunk; ``times`` is 2 where it holds times of receipt beside the timestamps, else 1."""
+
+    ticks: int
+    series: int
+    times: int
+
+
+def open_chunk(data: memoryview) -> tuple[Head, list[memoryview]]:
+    """The shape of a chunk and its compressed parts: rows, absences, low planes, high planes.
+
+    Raises:
+        TimeseriesCorrupt: any byte is damaged.
+    """
+    body = unseal(_MAGIC, data)
+    if len(body) < _HEAD.size:
+        raise TimeseriesCorrupt("too short to hold a head")
+    ticks, series, times, *sizes = _HEAD.unpack_from(body)
+    if not (0 < ticks * series <= MAX_CHUNK_SAMPLES and 1 <= times <= 2):
+        raise TimeseriesCorrupt("the head states an impossible shape")
+    if _HEAD.size + sum(sizes) != len(body):
+        raise TimeseriesCorrupt("the length differs from what the head states")
+    ends = [*itertools.accumulate(sizes, initial=_HEAD.size)]
+    return Head(ticks, series, times), [body[first:end] for first, end in itertools.pairwise(ends)]
+
+
 class _Chunk:
     """A chunk whose head and rows have been read and found consistent."""
 
     def __init__(self, data: memoryview) -> None:
-        body = unseal(_MAGIC, data)
-        if len(body) < _HEAD.size:
-            raise TimeseriesCorrupt("too short to hold a head")
-        self.ticks, self.series, self.times, *sizes = _HEAD.unpack_from(body)
-        if not (0 < self.ticks * self.series <= MAX_CHUNK_SAMPLES and 1 <= self.times <= 2):
-            raise TimeseriesCorrupt("the head states an impossible shape")
-        if _HEAD.size + sum(sizes) != len(body):
-            raise TimeseriesCorrupt("the length differs from what the head states")
-        ends = np.cumsum([_HEAD.size, *sizes]).tolist()
-        packed, *self._parts = [body[ends[n] : ends[n + 1]] for n in range(len(sizes))]
+        (self.ticks, self.series, self.times), (packed, *self._parts) = open_chunk(data)
         self._rows = self._read_rows(packed)
 
     def _read_rows(self, packed: memoryview) -> _Rows:
