@@ -227,6 +227,33 @@ async def test_narrowed_to_nothing_is_told_from_not_narrowed(master: MasterProce
             await nothing.call("UserService.ListUsers", pb.ListUsersRequest())
 
 
+async def test_a_narrowed_token_does_not_become_its_user(master: MasterProcess) -> None:
+    """It sets no first password and no second factor, ends nothing that is wider, and makes nothing that outlives it."""
+    admin = administrator(master)
+    name = await new_user(master, password="")
+    await grant(master, name, "GENERAL_ADMINISTRATOR", "main")
+    whole = await token_of(admin, user=name)
+    scopes = (token_pb.TokenScope(permissions=["tenant.read", "user.write"]), token_pb.TokenScope(owners=["main"]))
+    for scope in scopes:
+        narrow = await token_of(whole, scope=scope, lifetime=Duration(seconds=3_600))
+        calls: Calls = (
+            ("UserService.SetPassword", pb.SetPasswordRequest(password="a way to become all of it")),
+            ("UserService.SetPassword", pb.SetPasswordRequest(name=name, password="a way to become all of it")),
+            ("UserService.EnrolSecondFactor", pb.EnrolSecondFactorRequest()),
+        )
+        await all_refused(narrow, calls, NotAllowed)
+        first = (await narrow.call("TokenService.ListTokens", token_pb.ListTokensRequest())).tokens[0]
+        with refused(NotAllowed):
+            await narrow.call("TokenService.RevokeToken", token_pb.RevokeTokenRequest(id=first.id, lock_out=True))
+        made = await narrow.call("TokenService.CreateToken", token_pb.CreateTokenRequest(name="heir"))
+        own = (await narrow.call("TokenService.ListTokens", token_pb.ListTokensRequest())).tokens[-2]
+        assert made.token.expire_time == own.expire_time
+        await narrow.call("TokenService.RevokeToken", token_pb.RevokeTokenRequest(id=made.token.id))
+        await narrow.call("TokenService.RevokeToken", token_pb.RevokeTokenRequest(id=own.id))
+    await whole.call("UserService.SetPassword", pb.SetPasswordRequest(password="a first one, by all of it"))
+    await admin.call("UserService.DeleteUser", pb.DeleteUserRequest(name=name))
+
+
 async def test_tokens_end_by_their_time_and_by_revocation(master: MasterProcess) -> None:
     """A lifetime has bounds; a revoked token is refused at the next call, and shown as such."""
     person = await sign_in(master, await new_user(master))

@@ -8,6 +8,7 @@ from tenantry.master.domain.people import (
     MAX_TOKEN_LIFETIME_MS,
     MIN_TOKEN_LIFETIME_MS,
     Token,
+    TokenKind,
     User,
     check_lifetime,
     fold_user_name,
@@ -42,7 +43,10 @@ class TokenDraft:
 def create_token(
     transaction: Transaction, actor: Actor, viewer: Viewer, draft: TokenDraft, secret: Secret, now_ms: int
 ) -> tuple[Token, User]:
-    """A new API token, narrowed at least as the caller's own. Raises FieldInvalid, UserNotFound, NotAllowed."""
+    """A new API token, narrowed at least as the caller's own, and ending no later than a token by which it is made.
+
+    Raises FieldInvalid, UserNotFound, NotAllowed.
+    """
     name = check_name(draft.name, "name")
     check_lifetime(draft.lifetime_ms, MIN_TOKEN_LIFETIME_MS, MAX_TOKEN_LIFETIME_MS)
     wanted = fold_user_name(draft.user) or viewer.user_name
@@ -53,6 +57,9 @@ def create_token(
     living = transaction.tokens.page((0, ""), MAX_TOKENS, user_id=user.id, living_at_ms=now_ms)
     if len(living) >= MAX_TOKENS:
         raise FieldInvalid(field="user", problem="has too many tokens", expected=f"fewer than {MAX_TOKENS}")
+    expires_ms = now_ms + draft.lifetime_ms
+    if viewer.kind is TokenKind.API and viewer.expires_ms is not None:
+        expires_ms = min(expires_ms, viewer.expires_ms)
     token = Token(
         secret.id,
         secret.hash,
@@ -61,7 +68,7 @@ def create_token(
         user_id=user.id,
         permissions=_within(draft.permissions, viewer.permissions, "scope.permissions"),
         owners=_within(draft.owners, viewer.owners, "scope.owners"),
-        expires_ms=now_ms + draft.lifetime_ms,
+        expires_ms=expires_ms,
     )
     transaction.tokens.insert(token)
     transaction.records.append(
@@ -84,7 +91,7 @@ def create_token(
 def revoke_token(
     transaction: Transaction, actor: Actor, viewer: Viewer, token_id: str, now_ms: int, *, lock_out: bool = False
 ) -> tuple[Token, User]:
-    """End a token or a session: the caller's own, or with user.write anybody's.
+    """End a token or a session: the caller's own, or with user.write anybody's; by a narrowed token none that is wider.
 
     ``lock_out``: also when no general administrator can sign in after it. Raises TokenNotFound, NotAllowed, LastCredential.
     """
@@ -96,6 +103,8 @@ def revoke_token(
         if not viewer.access.allows(Permission.USER_WRITE, MAIN_OWNER):
             raise TokenNotFound(token=token_id[:40])
         guarded_user(transaction, viewer, user.name)
+    if viewer.narrowed and not _is_within(token, viewer):
+        raise NotAllowed(permission="to do all that the token may do")
     facts = {"id": token.id, "name": token.name, "user": user.name, **journal.if_unchanged(token.revoked_ms is None)}
     transaction.records.append([journal.audit(actor, "token.revoke", now_ms, None, None, **facts)])
     if token.revoked_ms is None:
@@ -103,6 +112,14 @@ def revoke_token(
             transaction.tokens.revoke(token_id, now_ms)
         token = transaction.tokens.by_id(token_id) or token
     return token, user
+
+
+def _is_within(token: Token, viewer: Viewer) -> bool:
+    """Whether a token is narrowed at least as the caller's own."""
+    by_permissions = viewer.permissions is None or (
+        token.permissions is not None and token.permissions <= viewer.permissions
+    )
+    return by_permissions and (viewer.owners is None or (token.owners is not None and token.owners <= viewer.owners))
 
 
 def _within(wanted: frozenset[T] | None, own: frozenset[T] | None, field: str) -> frozenset[T] | None:

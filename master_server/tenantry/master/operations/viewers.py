@@ -57,6 +57,11 @@ class Viewer:
         return Role.GENERAL_ADMINISTRATOR in self.roles.get(MAIN_OWNER, frozenset())
 
     @property
+    def narrowed(self) -> bool:
+        """Whether this is a token that was made to allow less than its user may do."""
+        return self.kind is TokenKind.API and (self.permissions is not None or self.owners is not None)
+
+    @property
     def actor_name(self) -> str:
         """How the caller is called in records: the user, and the token where it is not a session's."""
         return self.user_name if self.kind is TokenKind.SESSION else f"{self.user_name}/{self.token_name}"

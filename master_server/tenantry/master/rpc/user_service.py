@@ -255,6 +255,9 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def _whom(self, viewer: Viewer, name: str) -> User:
         """The caller, or with user.write somebody else. Raises NotAllowed, UserNotFound."""
         wanted = fold_user_name(name) or viewer.user_name
+        if wanted == viewer.user_name and viewer.narrowed:
+            # Who sets a first password signs in with it, and is not narrowed any more.
+            raise NotAllowed(permission="of a whole sign-in")
         if wanted != viewer.user_name and not viewer.access.allows(Permission.USER_WRITE, MAIN_OWNER):
             raise NotAllowed(permission=Permission.USER_WRITE)
         return await self._reader.run(lambda transaction: users.guarded_user(transaction, viewer, wanted), EVERYTHING)
