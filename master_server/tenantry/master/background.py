@@ -24,6 +24,7 @@ from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.retaining import Retainer
 from tenantry.master.operations.sessions import TokenUses
 from tenantry.master.operations.trusting import LOCAL_FILES, Trust
+from tenantry.master.operations.usage_history import note_sizes
 from tenantry.master.operations.viewers import SignedIn, ViewerDirectory, load_signed_in
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.changes import Changes
@@ -40,6 +41,7 @@ TOUCH_S = 30.0
 USES_S = 60.0
 CERTIFICATE_CHECK_S = 60.0
 RETENTION_S = 60.0
+SIZES_S = 600.0
 STORM_LINKS = 100
 STORM_OVER_S = 2.0
 ROUNDS_AFTER_STORM = 10
@@ -265,6 +267,14 @@ async def retain(config: MasterConfig, database: Database, clocks: Clocks) -> No
     """Erase what is older than its stream's retention, a small step at a time."""
     retainer = Retainer({stream: kept for stream, kept in config.retention.items() if kept is not None})
     await _repeat("retention", RETENTION_S, lambda: retainer.step(database, clocks.wall_ms()))
+
+
+async def note_stream_sizes(committer: Committer, clocks: Clocks) -> None:
+    """Write down a few times a day how large the streams are."""
+    while True:
+        with contextlib.suppress(Failure):  # said by the committer already
+            await committer.run(partial(note_sizes, now_ms=clocks.wall_ms()), patient=True)
+        await asyncio.sleep(SIZES_S)
 
 
 async def _repeat(name: str, interval_s: float, step: Callable[[], bool]) -> None:

@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from tenantry.master.domain.access import Access, Permission
 from tenantry.master.domain.people import Token
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
+from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.following import StreamHub
 from tenantry.master.operations.places import write_position
 from tenantry.master.operations.register import TenantRegister
@@ -94,7 +95,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         hub = StreamHub()
         visibility = Visibility(TenantRegister())
         retention = {StreamName.ALERTS: 86_400_000, StreamName.NETFLOW: None}
-        servicer = StreamServicer(database, hub, visibility, VEIL, retention)
+        servicer = StreamServicer(database, hub, visibility, VEIL, retention, Clocks(), database.free_bytes)
         server = grpc.aio.server(interceptors=[FailuresAsStatuses()])
         stream_service_pb2_grpc.add_StreamServiceServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -123,6 +124,18 @@ async def test_streams_are_listed(served: Served) -> None:
     assert (alerts.records, alerts.retention.seconds, alerts.oldest.ToMilliseconds()) == (3, 86_400, 1_500)
     empty = next(one for one in answer.streams if one.name == "netflow")
     assert not empty.HasField("retention") and not empty.HasField("oldest") and empty.description
+
+
+async def test_growth_is_told_with_what_the_disk_has_left(served: Served) -> None:
+    """A stream that has grown for long says how much a day, and where that leads; an empty one says nothing."""
+    append(served.database, 3, "x" * 100)
+    answer = await served.stub.ListStreams(pb.ListStreamsRequest())
+    alerts, empty = (next(one for one in answer.streams if one.name == name) for name in ("alerts", "netflow"))
+    assert answer.free_bytes > 0
+    assert alerts.HasField("bytes_per_day") and alerts.bytes_ahead == alerts.bytes, (
+        "the oldest has reached the retention"
+    )
+    assert not empty.HasField("bytes_per_day") and not empty.HasField("bytes_ahead")
 
 
 async def test_a_record_on_the_wire(served: Served) -> None:

@@ -44,17 +44,36 @@ def list_streams(invocation: Invocation) -> None:
     def retention(one: pb.Stream) -> str:
         return length(duration_ms(one.retention)) if one.HasField("retention") else "for ever"
 
+    def growth(one: pb.Stream) -> str:
+        if not one.HasField("bytes_per_day"):
+            return "-"
+        return ("-" if one.bytes_per_day < 0 else "+") + size(abs(one.bytes_per_day))
+
     columns: list[Column[pb.Stream]] = [
         Column("NAME", lambda one: one.name),
         Column("RECORDS", lambda one: f"{one.records:,}", right=True),
         Column("SIZE", lambda one: size(one.bytes), right=True),
         Column("KEPT", retention, right=True),
+        Column("A DAY", growth, right=True),
+        Column("IN 30 DAYS", lambda one: size(one.bytes_ahead) if one.HasField("bytes_ahead") else "-", right=True),
         Column("NEWEST", newest),
         Column("DESCRIPTION", lambda one: one.description, flexible=True),
     ]
     with invocation.connect() as master:
-        streams = master.call(master.streams.ListStreams, stream_service_pb2.ListStreamsRequest()).streams
-    invocation.printer().listing(streams, columns, to_plain, "No streams.")
+        answer = master.call(master.streams.ListStreams, stream_service_pb2.ListStreamsRequest())
+    printer = invocation.printer()
+    printer.listing(answer.streams, columns, to_plain, "No streams.")
+    if answer.HasField("free_bytes") and printer.for_people:
+        click.echo(_outlook(answer), err=True)
+
+
+def _outlook(answer: pb.ListStreamsResponse) -> str:
+    """How long the disk will do."""
+    from tenantry.cli.tenant_view import size
+
+    free, growth = answer.free_bytes, sum(one.bytes_per_day for one in answer.streams)
+    lasting = f", enough for {free // growth:,} days as it grows now" if growth > 0 else ""
+    return f"{size(free)} are free on the disk of the store{lasting}."
 
 
 @stream.command("read")

@@ -135,6 +135,7 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.renew_certificates(config, clocks, certificates.renew)
     yield background.compact(config, store.database, clocks, core.metrics)
     yield background.retain(config, store.database, clocks)
+    yield background.note_stream_sizes(committer, clocks)
     yield background.count(core.register, core.metrics)
     yield core.sealer.run()
     yield core.calls.run()

@@ -72,7 +72,15 @@ async def add_services(core: Core, listeners: Listeners) -> Services:
     """Serve everything, each on the listeners where it belongs. Raises what the files of secrets raise that are read here."""
     tenants = _tenants(core, listeners)
     veil = Veil(load_key(core.config.second_factor_key))
-    streams = StreamServicer(core.store.database, core.hub, core.visibility, veil, core.config.retention)
+    streams = StreamServicer(
+        core.store.database,
+        core.hub,
+        core.visibility,
+        veil,
+        core.config.retention,
+        core.clocks,
+        core.store.database.free_bytes,
+    )
     people, links = _people(core, listeners), _links(core, tenants)
     tunnels = _tunnels(core, listeners)
     enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(_enrolment(core, listeners), listeners.api)

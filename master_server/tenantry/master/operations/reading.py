@@ -1,10 +1,11 @@
 """What the Master keeps, as operators read it: streams, pages of their records, pages of the gap ledger."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tenantry.master.domain.access import EVERYTHING, Permission, Sight
+from tenantry.master.domain.forecasts import Forecast, forecast
 from tenantry.master.domain.records import DESCRIPTIONS, Gap, JsonValue, StoredRecord, StreamName, stream_named
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations.metric_reading import MetricQuery, read_samples
@@ -19,6 +20,7 @@ from tenantry.master.operations.metric_ticks import (
 )
 from tenantry.master.operations.paging import Key, decode_page_token, encode_page_token, page_size
 from tenantry.master.operations.places import write_arrival, write_position
+from tenantry.master.operations.usage_history import load_sizes, sizes_of
 from tenantry.master.sql.chunks import ChunkTotals
 from tenantry.master.sql.segments import SegmentTotals
 from tenantry.master.sql.transaction import Transaction
@@ -44,6 +46,8 @@ class StreamDescription:
     bytes: int
     oldest_ms: int | None
     newest_ms: int | None
+    forecast: Forecast | None = None
+    """For who sees all of the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +132,29 @@ def list_streams(
     retention_ms: Mapping[StreamName, int | None],
     sights: Mapping[StreamName, Sight] | None = None,
     layouts: LayoutCache | None = None,
+    now_ms: int | None = None,
 ) -> list[StreamDescription]:
-    """The streams that are in ``sights`` (None: all, and all of them), by name, with what is seen of each."""
+    """The streams that are in ``sights`` (None: all, and all of them), by name, with what is seen of each.
+
+    With ``now_ms`` also how each will go on that is seen as a whole.
+    """
     seen = dict.fromkeys(StreamName, EVERYTHING) if sights is None else sights
     cache = layouts or LayoutCache()
-    return [_describe(transaction, name, retention_ms.get(name), seen[name], cache) for name in sorted(seen, key=str)]
+    described = [
+        _describe(transaction, name, retention_ms.get(name), seen[name], cache) for name in sorted(seen, key=str)
+    ]
+    if now_ms is None:
+        return described
+    history = load_sizes(transaction)
+    return [
+        replace(
+            one,
+            forecast=forecast(sizes_of(history, one.name), one.bytes, one.oldest_ms, one.retention_ms, now_ms)
+            if seen[one.name] == EVERYTHING
+            else None,
+        )
+        for one in described
+    ]
 
 
 def read_records(

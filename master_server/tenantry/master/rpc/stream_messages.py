@@ -40,6 +40,9 @@ def encode_stream(stream: StreamDescription) -> pb.Stream:
         message.oldest.CopyFrom(to_timestamp(stream.oldest_ms))
     if stream.newest_ms is not None:
         message.newest.CopyFrom(to_timestamp(stream.newest_ms))
+    if stream.forecast is not None:
+        message.bytes_per_day = stream.forecast.bytes_per_day
+        message.bytes_ahead = stream.forecast.bytes_ahead
     return message
 
 

@@ -1,14 +1,15 @@
 """`StreamService`: what the Master keeps, on the wire."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial, reduce
 
 import structlog
 
-from tenantry.master.domain.access import NOTHING, Permission, Sight
+from tenantry.master.domain.access import EVERYTHING, NOTHING, Permission, Sight
 from tenantry.master.domain.records import StreamName
+from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.following import StreamHub, follow, open_tail
 from tenantry.master.operations.metric_ticks import LayoutCache
 from tenantry.master.operations.reading import RecordFilter, list_gaps, list_streams, permission_of, read_records
@@ -47,14 +48,21 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
         visibility: Visibility,
         veil: Veil,
         retention_ms: Mapping[StreamName, int | None],
+        clocks: Clocks,
+        free_bytes: Callable[[], int | None],
         threads: int = 4,
     ) -> None:
-        """Reads in ``threads`` of its own: long reads of streams never hold up the register."""
+        """``free_bytes``: what the store may still grow by, where that is known.
+
+        Reads in ``threads`` of its own: long reads of streams never hold up the register.
+        """
         self._reader = StoreReader(database, threads)
         self._hub = hub
         self._visibility = visibility
         self._veil = veil
         self._retention = retention_ms
+        self._clocks = clocks
+        self._free_bytes = free_bytes
         self._layouts = LayoutCache()
 
     def close(self) -> None:
@@ -67,11 +75,16 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
             for name in StreamName
             if VIEWER.get().access.allows_anywhere(permission_of(name))
         }
+        now_ms = self._clocks.wall_ms()
         streams = await self._reader.run(
-            lambda transaction: list_streams(transaction, self._retention, sights, self._layouts),
+            lambda transaction: list_streams(transaction, self._retention, sights, self._layouts, now_ms),
             reduce(Sight.joined, sights.values(), NOTHING),
         )
-        return pb.ListStreamsResponse(streams=map(encode_stream, streams))
+        answer = pb.ListStreamsResponse(streams=map(encode_stream, streams))
+        free = self._free_bytes() if EVERYTHING in sights.values() else None
+        if free is not None:
+            answer.free_bytes = free
+        return answer
 
     async def ReadRecords(self, request: pb.ReadRecordsRequest, context: Context) -> pb.ReadRecordsResponse:
         wanted = self._narrowed(decode_filter(request.filter))

@@ -1,5 +1,6 @@
 """The database of a Master: opened once, read by many threads, written by one transaction at a time."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -104,6 +105,12 @@ class Database:
         """Whether the database itself keeps viewers from what is not theirs, beside the stores' filters. Raises StoreUnavailable."""
         with unavailable_on_trouble(), self._reader.connect() as connection:
             return self.kind == "postgresql" and is_held(connection)
+
+    def free_bytes(self) -> int | None:
+        """What is left on the disk of the store; None for PostgreSQL, whose disk is elsewhere. Raises OSError."""
+        if self.kind == "postgresql":
+            return None
+        return shutil.disk_usage(sqlite_path(self._engine.url).parent).free
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tenantry.v1 import link_service_pb2 as tenantry_dot_v1_dot_link__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tenantry/v1/stream_service.proto\x12\x0btenantry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1etenantry/v1/link_service.proto\"\xd1\x01\n\x06Stream\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12,\n\tretention\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07records\x18\x04 \x01(\x04\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12*\n\x06oldest\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06newest\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe2\x01\n\x06Record\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12-\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breceived_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btenant_guid\x18\x04 \x01(\t\x12\x13\n\x0btenant_name\x18\x05 \x01(\t\x12\x15\n\rinstance_name\x18\x06 \x01(\t\x12\'\n\x06\x66ields\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x14\n\x12ListStreamsRequest\";\n\x13ListStreamsResponse\x12$\n\x07streams\x18\x01 \x03(\x0b\x32\x13.tenantry.v1.Stream\"\xa3\x01\n\x0cRecordFilter\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x14\n\x0ctenant_guids\x18\x02 \x03(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07metrics\x18\x05 \x03(\t\"y\n\x12ReadRecordsRequest\x12)\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.tenantry.v1.RecordFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x11\n\tascending\x18\x04 \x01(\x08\"T\n\x13ReadRecordsResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.tenantry.v1.Record\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x12TailRecordsRequest\x12)\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.tenantry.v1.RecordFilter\x12\x14\n\x0c\x61\x66ter_cursor\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63klog\x18\x03 \x01(\x05\"K\n\x13TailRecordsResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.tenantry.v1.Record\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\x8f\x02\n\x03Gap\x12\x13\n\x0btenant_guid\x18\x01 \x01(\t\x12\x13\n\x0btenant_name\x18\x02 \x01(\t\x12\x15\n\rinstance_name\x18\x03 \x01(\t\x12)\n\x06stream\x18\x04 \x01(\x0e\x32\x19.tenantry.v1.TenantStream\x12\r\n\x05\x65poch\x18\x05 \x01(\t\x12\x11\n\tfirst_seq\x18\x06 \x01(\x04\x12\x10\n\x08last_seq\x18\x07 \x01(\x04\x12\'\n\x06reason\x18\x08 \x01(\x0e\x32\x17.tenantry.v1.LossReason\x12\x0e\n\x06\x64\x65tail\x18\t \x01(\t\x12/\n\x0b\x64\x65\x63lared_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x0fListGapsRequest\x12\x14\n\x0ctenant_guids\x18\x01 \x03(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"K\n\x10ListGapsResponse\x12\x1e\n\x04gaps\x18\x01 \x03(\x0b\x32\x10.tenantry.v1.Gap\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd0\x02\n\rStreamService\x12P\n\x0bListStreams\x12\x1f.tenantry.v1.ListStreamsRequest\x1a .tenantry.v1.ListStreamsResponse\x12P\n\x0bReadRecords\x12\x1f.tenantry.v1.ReadRecordsRequest\x1a .tenantry.v1.ReadRecordsResponse\x12R\n\x0bTailRecords\x12\x1f.tenantry.v1.TailRecordsRequest\x1a .tenantry.v1.TailRecordsResponse0\x01\x12G\n\x08ListGaps\x12\x1c.tenantry.v1.ListGapsRequest\x1a\x1d.tenantry.v1.ListGapsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tenantry/v1/stream_service.proto\x12\x0btenantry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1etenantry/v1/link_service.proto\"\xa9\x02\n\x06Stream\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12,\n\tretention\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07records\x18\x04 \x01(\x04\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12*\n\x06oldest\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06newest\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rbytes_per_day\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x18\n\x0b\x62ytes_ahead\x18\t \x01(\x04H\x01\x88\x01\x01\x42\x10\n\x0e_bytes_per_dayB\x0e\n\x0c_bytes_ahead\"\xe2\x01\n\x06Record\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12-\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breceived_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btenant_guid\x18\x04 \x01(\t\x12\x13\n\x0btenant_name\x18\x05 \x01(\t\x12\x15\n\rinstance_name\x18\x06 \x01(\t\x12\'\n\x06\x66ields\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x14\n\x12ListStreamsRequest\"c\n\x13ListStreamsResponse\x12$\n\x07streams\x18\x01 \x03(\x0b\x32\x13.tenantry.v1.Stream\x12\x17\n\nfree_bytes\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_free_bytes\"\xa3\x01\n\x0cRecordFilter\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x14\n\x0ctenant_guids\x18\x02 \x03(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07metrics\x18\x05 \x03(\t\"y\n\x12ReadRecordsRequest\x12)\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.tenantry.v1.RecordFilter\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x11\n\tascending\x18\x04 \x01(\x08\"T\n\x13ReadRecordsResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.tenantry.v1.Record\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x12TailRecordsRequest\x12)\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x19.tenantry.v1.RecordFilter\x12\x14\n\x0c\x61\x66ter_cursor\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61\x63klog\x18\x03 \x01(\x05\"K\n\x13TailRecordsResponse\x12$\n\x07records\x18\x01 \x03(\x0b\x32\x13.tenantry.v1.Record\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\x8f\x02\n\x03Gap\x12\x13\n\x0btenant_guid\x18\x01 \x01(\t\x12\x13\n\x0btenant_name\x18\x02 \x01(\t\x12\x15\n\rinstance_name\x18\x03 \x01(\t\x12)\n\x06stream\x18\x04 \x01(\x0e\x32\x19.tenantry.v1.TenantStream\x12\r\n\x05\x65poch\x18\x05 \x01(\t\x12\x11\n\tfirst_seq\x18\x06 \x01(\x04\x12\x10\n\x08last_seq\x18\x07 \x01(\x04\x12\'\n\x06reason\x18\x08 \x01(\x0e\x32\x17.tenantry.v1.LossReason\x12\x0e\n\x06\x64\x65tail\x18\t \x01(\t\x12/\n\x0b\x64\x65\x63lared_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x0fListGapsRequest\x12\x14\n\x0ctenant_guids\x18\x01 \x03(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"K\n\x10ListGapsResponse\x12\x1e\n\x04gaps\x18\x01 \x03(\x0b\x32\x10.tenantry.v1.Gap\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd0\x02\n\rStreamService\x12P\n\x0bListStreams\x12\x1f.tenantry.v1.ListStreamsRequest\x1a .tenantry.v1.ListStreamsResponse\x12P\n\x0bReadRecords\x12\x1f.tenantry.v1.ReadRecordsRequest\x1a .tenantry.v1.ReadRecordsResponse\x12R\n\x0bTailRecords\x12\x1f.tenantry.v1.TailRecordsRequest\x1a .tenantry.v1.TailRecordsResponse0\x01\x12G\n\x08ListGaps\x12\x1c.tenantry.v1.ListGapsRequest\x1a\x1d.tenantry.v1.ListGapsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,29 +36,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantry.v1.stream_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STREAM']._serialized_start=177
-  _globals['_STREAM']._serialized_end=386
-  _globals['_RECORD']._serialized_start=389
-  _globals['_RECORD']._serialized_end=615
-  _globals['_LISTSTREAMSREQUEST']._serialized_start=617
-  _globals['_LISTSTREAMSREQUEST']._serialized_end=637
-  _globals['_LISTSTREAMSRESPONSE']._serialized_start=639
-  _globals['_LISTSTREAMSRESPONSE']._serialized_end=698
-  _globals['_RECORDFILTER']._serialized_start=701
-  _globals['_RECORDFILTER']._serialized_end=864
-  _globals['_READRECORDSREQUEST']._serialized_start=866
-  _globals['_READRECORDSREQUEST']._serialized_end=987
-  _globals['_READRECORDSRESPONSE']._serialized_start=989
-  _globals['_READRECORDSRESPONSE']._serialized_end=1073
-  _globals['_TAILRECORDSREQUEST']._serialized_start=1075
-  _globals['_TAILRECORDSREQUEST']._serialized_end=1177
-  _globals['_TAILRECORDSRESPONSE']._serialized_start=1179
-  _globals['_TAILRECORDSRESPONSE']._serialized_end=1254
-  _globals['_GAP']._serialized_start=1257
-  _globals['_GAP']._serialized_end=1528
-  _globals['_LISTGAPSREQUEST']._serialized_start=1530
-  _globals['_LISTGAPSREQUEST']._serialized_end=1608
-  _globals['_LISTGAPSRESPONSE']._serialized_start=1610
-  _globals['_LISTGAPSRESPONSE']._serialized_end=1685
-  _globals['_STREAMSERVICE']._serialized_start=1688
-  _globals['_STREAMSERVICE']._serialized_end=2024
+  _globals['_STREAM']._serialized_end=474
+  _globals['_RECORD']._serialized_start=477
+  _globals['_RECORD']._serialized_end=703
+  _globals['_LISTSTREAMSREQUEST']._serialized_start=705
+  _globals['_LISTSTREAMSREQUEST']._serialized_end=725
+  _globals['_LISTSTREAMSRESPONSE']._serialized_start=727
+  _globals['_LISTSTREAMSRESPONSE']._serialized_end=826
+  _globals['_RECORDFILTER']._serialized_start=829
+  _globals['_RECORDFILTER']._serialized_end=992
+  _globals['_READRECORDSREQUEST']._serialized_start=994
+  _globals['_READRECORDSREQUEST']._serialized_end=1115
+  _globals['_READRECORDSRESPONSE']._serialized_start=1117
+  _globals['_READRECORDSRESPONSE']._serialized_end=1201
+  _globals['_TAILRECORDSREQUEST']._serialized_start=1203
+  _globals['_TAILRECORDSREQUEST']._serialized_end=1305
+  _globals['_TAILRECORDSRESPONSE']._serialized_start=1307
+  _globals['_TAILRECORDSRESPONSE']._serialized_end=1382
+  _globals['_GAP']._serialized_start=1385
+  _globals['_GAP']._serialized_end=1656
+  _globals['_LISTGAPSREQUEST']._serialized_start=1658
+  _globals['_LISTGAPSREQUEST']._serialized_end=1736
+  _globals['_LISTGAPSRESPONSE']._serialized_start=1738
+  _globals['_LISTGAPSRESPONSE']._serialized_end=1813
+  _globals['_STREAMSERVICE']._serialized_start=1816
+  _globals['_STREAMSERVICE']._serialized_end=2152
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,8 @@ class Stream(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     OLDEST_FIELD_NUMBER: _builtins.int
     NEWEST_FIELD_NUMBER: _builtins.int
+    BYTES_PER_DAY_FIELD_NUMBER: _builtins.int
+    BYTES_AHEAD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, for instance "metricsMaster"."""
     description: _builtins.str
@@ -43,6 +45,12 @@ class Stream(_message.Message):
     """Records stored now; for metricsMaster the number of samples."""
     bytes: _builtins.int
     """Bytes on disk, about."""
+    bytes_per_day: _builtins.int
+    """How much larger it became a day, lately; negative where more was erased than came. Absent while the stream is too young to say,
+    and for who does not see all of it.
+    """
+    bytes_ahead: _builtins.int
+    """Bytes in 30 days if that goes on, with what retention erases. Absent as bytes_per_day is."""
     @_builtins.property
     def retention(self) -> _duration_pb2.Duration:
         """How long records are kept. Absent: for ever."""
@@ -65,12 +73,21 @@ class Stream(_message.Message):
         bytes: _builtins.int = ...,
         oldest: _timestamp_pb2.Timestamp | None = ...,
         newest: _timestamp_pb2.Timestamp | None = ...,
+        bytes_per_day: _builtins.int | None = ...,
+        bytes_ahead: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["newest", b"newest", "oldest", b"oldest", "retention", b"retention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_ahead", b"_bytes_ahead", "_bytes_per_day", b"_bytes_per_day", "bytes_ahead", b"bytes_ahead", "bytes_per_day", b"bytes_per_day", "newest", b"newest", "oldest", b"oldest", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "description", b"description", "name", b"name", "newest", b"newest", "oldest", b"oldest", "records", b"records", "retention", b"retention"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_ahead", b"_bytes_ahead", "_bytes_per_day", b"_bytes_per_day", "bytes", b"bytes", "bytes_ahead", b"bytes_ahead", "bytes_per_day", b"bytes_per_day", "description", b"description", "name", b"name", "newest", b"newest", "oldest", b"oldest", "records", b"records", "retention", b"retention"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__bytes_ahead: _TypeAlias = _typing.Literal["bytes_ahead"]  # noqa: Y015
+    _WhichOneofArgType__bytes_ahead: _TypeAlias = _typing.Literal["_bytes_ahead", b"_bytes_ahead"]  # noqa: Y015
+    _WhichOneofReturnType__bytes_per_day: _TypeAlias = _typing.Literal["bytes_per_day"]  # noqa: Y015
+    _WhichOneofArgType__bytes_per_day: _TypeAlias = _typing.Literal["_bytes_per_day", b"_bytes_per_day"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_ahead) -> _WhichOneofReturnType__bytes_ahead | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_per_day) -> _WhichOneofReturnType__bytes_per_day | None: ...
 
 Global___Stream: _TypeAlias = Stream  # noqa: Y015
 
@@ -150,6 +167,9 @@ class ListStreamsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STREAMS_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    free_bytes: _builtins.int
+    """Bytes left on the disk of the store. Absent where the Master does not know (PostgreSQL), and for who does not see all."""
     @_builtins.property
     def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stream]:
         """All of them, ordered by name."""
@@ -158,12 +178,15 @@ class ListStreamsResponse(_message.Message):
         self,
         *,
         streams: _abc.Iterable[Global___Stream] | None = ...,
+        free_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "free_bytes", b"free_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["streams", b"streams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "free_bytes", b"free_bytes", "streams", b"streams"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__free_bytes: _TypeAlias = _typing.Literal["free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__free_bytes: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__free_bytes) -> _WhichOneofReturnType__free_bytes | None: ...
 
 Global___ListStreamsResponse: _TypeAlias = ListStreamsResponse  # noqa: Y015
 
