@@ -81,6 +81,7 @@ from tenantry.protocol.failures.limits import (
     StoreUnavailable,
     WatcherTooSlow,
 )
+from tenantry.protocol.failures.queries import QueriesTooMany, QueryNotFollowable, QueryTimedOut, QueryTooLarge
 from tenantry.protocol.failures.receivers import (
     DeliveryInWrongState,
     DeliveryNotFound,
@@ -196,7 +197,11 @@ __all__ = [
     "OpenIdSignInFailed",
     "PageTokenInvalid",
     "PeerCertificateInvalid",
+    "QueriesTooMany",
     "QueryInvalid",
+    "QueryNotFollowable",
+    "QueryTimedOut",
+    "QueryTooLarge",
     "ReceiverChanged",
     "ReceiverInUse",
     "ReceiverNameTaken",
