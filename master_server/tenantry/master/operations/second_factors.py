@@ -11,7 +11,7 @@ from typing import Final
 import pyotp
 
 from tenantry.master.domain.people import User
-from tenantry.master.operations.sealing import Seal
+from tenantry.master.operations.sealing import Seal, second_factor_of
 
 STEP_S: Final = 30
 DRIFT_STEPS: Final = 1
@@ -68,7 +68,7 @@ def use_code(user: User, seal: Seal, code: str, now_ms: int) -> CodeUse | None:
 def _use_step(user: User, seal: Seal, typed: str, now_ms: int) -> CodeUse | None:
     if user.totp is None:
         return None
-    totp = pyotp.TOTP(seal.open(user.id, user.totp))
+    totp = pyotp.TOTP(seal.open(second_factor_of(user.id), user.totp))
     present = now_ms // 1000 // STEP_S
     found = None
     for step in range(present - DRIFT_STEPS, present + DRIFT_STEPS + 1):

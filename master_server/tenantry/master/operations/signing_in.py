@@ -20,7 +20,7 @@ from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.hashing import PasswordHashing, Verdict
 from tenantry.master.operations.lots import Lots
 from tenantry.master.operations.proofs import UserProofs
-from tenantry.master.operations.sealing import Seal, SealBroken
+from tenantry.master.operations.sealing import Seal, SealBroken, second_factor_of
 from tenantry.master.operations.second_factors import CodeUse, use_code
 from tenantry.master.operations.sessions import OpenedSession, SessionTerms, new_token_secret, open_session
 from tenantry.master.operations.sign_in_limits import SIGNED_IN, Attempt, SignInLimits, source_of, source_of_device
@@ -200,7 +200,7 @@ class SignInDesk:
 
     def seal(self, user_id: int, secret: str) -> str:
         """A second factor's secret as the store keeps it."""
-        return self._seal.seal(user_id, secret)
+        return self._seal.seal(second_factor_of(user_id), secret)
 
     def _begin_with_proof(self, name: str, device: str | None) -> Attempt | None:
         """An attempt of a device; None where there is none, or it has used up what it had: then it is like any other."""
