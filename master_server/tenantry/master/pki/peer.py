@@ -5,6 +5,8 @@ trust domain and nothing else, and that it is valid at this moment, since an ope
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,6 +15,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tenantry.master.pki.certificates import to_datetime, valid_from, valid_until, write_serial
 from tenantry.protocol.failures import CertificateExpired, PeerCertificateInvalid
 from tenantry.protocol.names import parse_machine_identity, parse_tenant_identity
+
+_KEPT: Final = 64
+"""Certificates that were read and are remembered: each connection through a tunnel is a call with the Tenant's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +48,33 @@ def identify(peer_certificate_pem: bytes, trust_domain: str, now: int) -> PeerId
     Raises CertificateExpired, and PeerCertificateInvalid for everything else that is not a Tenant's valid certificate:
     other than exactly one name, a foreign name, other than exactly client authentication, a CA, not valid yet.
     """
-    certificate, identity = _read(peer_certificate_pem)
-    guid = parse_tenant_identity(identity, trust_domain)
-    serial = _check_time(certificate, now)
-    return PeerIdentity(guid, serial, valid_from(certificate), valid_until(certificate))
+    certificate = _read(peer_certificate_pem)
+    guid = parse_tenant_identity(certificate.name, trust_domain)
+    _check_time(certificate, now)
+    return PeerIdentity(guid, certificate.serial, certificate.begin_ms, certificate.end_ms)
 
 
 def identify_machine(peer_certificate_pem: bytes, trust_domain: str, now: int) -> MachineIdentity:
     """Return the machine's user that the certificate names. As strict as `identify`, and raises the same."""
-    certificate, identity = _read(peer_certificate_pem)
-    name = parse_machine_identity(identity, trust_domain)
-    return MachineIdentity(name, _check_time(certificate, now))
+    certificate = _read(peer_certificate_pem)
+    name = parse_machine_identity(certificate.name, trust_domain)
+    _check_time(certificate, now)
+    return MachineIdentity(name, certificate.serial)
 
 
-def _read(peer_certificate_pem: bytes) -> tuple[x509.Certificate, str]:
-    """The certificate, when it is for client authentication alone, and the one name that it has."""
+@dataclass(frozen=True, slots=True)
+class _Certificate:
+    """One for client authentication alone, with the one name that it has."""
+
+    name: str
+    serial: str
+    begin_ms: int
+    end_ms: int
+
+
+@lru_cache(maxsize=_KEPT)
+def _read(peer_certificate_pem: bytes) -> _Certificate:
+    """What a certificate says, which is the same whenever it is read. What is refused is not remembered."""
     try:
         certificate = x509.load_pem_x509_certificate(peer_certificate_pem)
         key = certificate.public_key()
@@ -77,23 +94,20 @@ def _read(peer_certificate_pem: bytes) -> tuple[x509.Certificate, str]:
     name = names[0]
     if not isinstance(name, x509.UniformResourceIdentifier):
         raise PeerCertificateInvalid(cause="its name is not a URI")
-    return certificate, name.value
+    return _Certificate(name.value, write_serial(certificate), valid_from(certificate), valid_until(certificate))
 
 
-def _check_time(certificate: x509.Certificate, now: int) -> str:
-    """The serial, when the certificate is valid now."""
-    serial = write_serial(certificate)
-    if now < valid_from(certificate):
-        begin = certificate.not_valid_before_utc.isoformat()
-        clock = to_datetime(now).isoformat()
+def _check_time(certificate: _Certificate, now: int) -> None:
+    """Whether it is valid now."""
+    if now < certificate.begin_ms:
+        begin, clock = (to_datetime(moment).isoformat() for moment in (certificate.begin_ms, now))
         raise PeerCertificateInvalid(cause=f"it is not valid before {begin}; the Master's clock says {clock}")
-    if now >= valid_until(certificate):
+    if now >= certificate.end_ms:
         raise CertificateExpired(
-            serial=serial,
-            not_after=certificate.not_valid_after_utc.isoformat(),
+            serial=certificate.serial,
+            not_after=to_datetime(certificate.end_ms).isoformat(),
             server_time=to_datetime(now).isoformat(),
         )
-    return serial
 
 
 def _check_purpose(
