@@ -14,7 +14,6 @@ from tenantry.protocol.tunnels.ends import TunnelEnd
 from tenantry.protocol.tunnels.targets import Target
 from tenantry.protocol.tunnels.watch import Side
 from tenantry.transport.tunnel_ends import EndReport, SocketEnd
-from tenantry.transport.tunnel_streams import TunnelStream
 from tenantry.v1 import tunnel_pb2 as pb
 from tenantry.v1 import tunnel_relay_service_pb2 as relay_pb
 
@@ -35,10 +34,11 @@ class Connection:
             target=pb.TunnelTarget(host=target.host, port=target.port),
             window=FIRST_WINDOW,
         )
-        self._stream = TunnelStream(leave.channel, "Dial")
+        self._streams = leave.streams
+        self._stream = leave.streams.take()
         self._guard = asyncio.get_running_loop().call_later(DIAL_S, self._give_up)
         self._window: int | None = None
-        self._late = False
+        self._late = self._answered = False
 
     @property
     def cut(self) -> bool:
@@ -86,8 +86,10 @@ class Connection:
     async def read(self) -> bytes | None:
         """The next message; None when the Master sends no more, whatever ended it."""
         message = await self._stream.read()
-        if message is not None:
+        if message is not None and not self._answered:
+            self._answered = True
             self._guard.cancel()
+            self._streams.prepare()
         return message
 
     async def write(self, message: bytes) -> None:

@@ -16,6 +16,7 @@ from tenantry.cli.escaping import escape
 from tenantry.cli.following import FIRST_PAUSE_S
 from tenantry.cli.moments import local_time, timestamp_ms, to_duration
 from tenantry.cli.troubles import CallRefused, MasterUnreachable, MasterUntrusted, Trouble
+from tenantry.cli.tunnels.streams import DialStreams
 from tenantry.protocol.failures import (
     Failure,
     MasterStopping,
@@ -51,7 +52,7 @@ class Leave:
 
     tunnel_id: str
     key: str = field(repr=False)
-    channel: grpc.aio.Channel = field(repr=False)
+    streams: DialStreams = field(repr=False)
     console_path: str = field(repr=False)
 
 
@@ -136,7 +137,9 @@ class HeldTunnel:
         if self._again:
             self._tell_opened(answer.tunnel)
         self._opened_before = self._open_since_pause = True
-        self._leave.set_result(Leave(answer.tunnel.id, answer.key, relays, check_console_path(answer.console_path)))
+        streams = DialStreams(relays, ahead=self._again)
+        streams.prepare()
+        self._leave.set_result(Leave(answer.tunnel.id, answer.key, streams, check_console_path(answer.console_path)))
 
     def _tell_opened(self, tunnel: pb.Tunnel) -> None:
         again = " again" if self._opened_before else ""

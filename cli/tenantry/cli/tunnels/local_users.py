@@ -9,7 +9,6 @@ import os
 import socket
 import struct
 import sys
-from ipaddress import ip_address
 from typing import Final
 
 _SOCK_DIAG: Final = 4
@@ -45,7 +44,9 @@ def is_own(here: socket.socket) -> bool:
 def _ask(here: socket.socket) -> bytes:
     """What the kernel says about the other end of a connection. Raises OSError."""
     near, far = here.getsockname(), here.getpeername()
-    addresses = b"".join(ip_address(one[0]).packed.ljust(16, b"\0") for one in (far, near))
+    addresses = b"".join(
+        socket.inet_pton(here.family, one[0].partition("%")[0]).ljust(16, b"\0") for one in (far, near)
+    )
     name = _PORTS.pack(far[1], near[1]) + addresses + _ANYWHERE
     asked = _ASKED.pack(here.family, socket.IPPROTO_TCP, 0, _ANY_STATE) + name
     message = _HEADER.pack(_HEADER.size + len(asked), _BY_FAMILY, _REQUEST, 1, 0) + asked
