@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from tenantry.master.sql import wall
 from tenantry.master.sql.refusals import DsnInvalid, DurabilityRefused, StoreUnreachable
+from tenantry.master.sql.shortcut import run_on_sqlite
 
 Kind = Literal["sqlite", "postgresql"]
 
@@ -128,7 +129,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+    run_on_sqlite(connection, "BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
 
 def _set_up_postgres(connection: Any, _record: object) -> None:

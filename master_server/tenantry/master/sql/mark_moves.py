@@ -5,12 +5,13 @@ side where marks have moved to, and the table follows when the log has grown lon
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from tenantry.master.sql.conditions import is_sqlite
+from tenantry.master.sql.shortcut import run_on_sqlite
 from tenantry.master.sql.tables import mark_moves as table
 from tenantry.protocol.messages import CHAIN_BYTES, EPOCH_BYTES, Stream
 
@@ -23,7 +24,6 @@ _MOVE: Final = struct.Struct(f"<qBq{EPOCH_BYTES}s{CHAIN_BYTES}s")
 _STREAMS: Final = (Stream.METRICS, Stream.ALERTS, Stream.NOTIFICATIONS)
 _NUMBERS: Final = {stream: number for number, stream in enumerate(_STREAMS)}
 
-# In each commit of what daemons send: past Core, which works out the same parameters anew each time.
 _APPEND_SQLITE: Final = "INSERT INTO mark_moves (moves, data) VALUES (?, ?)"
 _append: Final = insert(table)
 _in_order: Final = select(table.c.data).order_by(table.c.id)
@@ -31,16 +31,19 @@ _count: Final = select(func.coalesce(func.sum(table.c.moves), 0))
 _clear: Final = delete(table)
 
 
-def append_moves(connection: Connection, moved: Iterable[tuple[MarkKey, Place]], count: int) -> None:
-    """Write down where ``count`` marks are now."""
+def append_moves(connection: Connection, moved: Mapping[MarkKey, Place]) -> None:
+    """Write down where some marks are now."""
     pack, numbers = _MOVE.pack, _NUMBERS
     data = b"".join(
-        [pack(tenant_id, numbers[stream], seq, epoch, chain) for (tenant_id, epoch, stream), (seq, chain) in moved]
+        [
+            pack(tenant_id, numbers[stream], seq, epoch, chain)
+            for (tenant_id, epoch, stream), (seq, chain) in moved.items()
+        ]
     )
     if is_sqlite(connection):
-        connection.exec_driver_sql(_APPEND_SQLITE, (count, data))
+        run_on_sqlite(connection, _APPEND_SQLITE, (len(moved), data))
     else:
-        connection.execute(_append, {"moves": count, "data": data})
+        connection.execute(_append, {"moves": len(moved), "data": data})
 
 
 def read_moves(connection: Connection) -> dict[MarkKey, Place]:

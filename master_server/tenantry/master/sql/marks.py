@@ -7,7 +7,6 @@ memory counts only while all transactions end well: after one that did not, it i
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, update
@@ -137,19 +136,18 @@ class MarkStore:
             return
         book = self._known([move.tenant_id for move in moves])
         places, fence = book.places, book.fences.get
-        keys = [(tenant_id, epoch, stream) for tenant_id, stream, epoch, _, _, _, _ in moves]
-        before = [*map(places.get, keys)]
-        fitting = sum(
-            place is not None and place[0] == move[4] and fence(move[0]) == move[3]
-            for place, move in zip(before, moves, strict=True)
-        )
-        if fitting != len(moves):
-            raise MarksMoved(len(moves), fitting)
-        after = [move[5:] for move in moves]
-        append_moves(self._connection, zip(keys, after, strict=True), len(moves))
-        self._undo += zip(repeat(places), keys, before)
-        places.update(zip(keys, after, strict=True))
-        book.logged += len(moves)
+        moved: dict[MarkKey, Place] = {}
+        for tenant_id, stream, epoch, incarnation, from_seq, to_seq, chain in moves:
+            key = tenant_id, epoch, stream
+            place = places.get(key)
+            if place is not None and place[0] == from_seq and fence(tenant_id) == incarnation:
+                moved[key] = to_seq, chain
+        if len(moved) != len(moves):
+            raise MarksMoved(len(moves), len(moved))
+        append_moves(self._connection, moved)
+        self._undo += [(places, key, places[key]) for key in moved]
+        places.update(moved)
+        book.logged += len(moved)
 
     # --- what the one who writes remembers --------------------------------------------------------------------------------
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
 from sqlalchemy import Connection
 
 from tenantry.master.sql.conditions import is_sqlite
+from tenantry.master.sql.shortcut import is_in_transaction, run_on_sqlite
 from tenantry.protocol.failures import StoreUnavailable
 
 
@@ -17,14 +17,13 @@ def savepoint(connection: Connection) -> AbstractContextManager[object]:
 
 @contextmanager
 def _part(connection: Connection) -> Iterator[None]:
-    connection.exec_driver_sql("SAVEPOINT part")  # of equal names the innermost is meant
+    run_on_sqlite(connection, "SAVEPOINT part")  # of equal names the innermost is meant
     try:
         yield
     except BaseException as error:
-        driver: Any = connection.connection.dbapi_connection
-        if not driver.in_transaction:
+        if not is_in_transaction(connection):
             raise StoreUnavailable(cause="the database has given up the transaction") from error
-        connection.exec_driver_sql("ROLLBACK TO part")
-        connection.exec_driver_sql("RELEASE part")
+        run_on_sqlite(connection, "ROLLBACK TO part")
+        run_on_sqlite(connection, "RELEASE part")
         raise
-    connection.exec_driver_sql("RELEASE part")
+    run_on_sqlite(connection, "RELEASE part")

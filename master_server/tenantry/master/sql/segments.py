@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert
 from tenantry.master.domain.records import StreamName
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.conditions import any_of, is_sqlite
+from tenantry.master.sql.shortcut import run_on_sqlite
 from tenantry.master.sql.tables import segments as table
 
 _columns: Final = (
@@ -23,7 +24,6 @@ _columns: Final = (
 _described: Final = select(*_columns[:-1]).order_by(table.c.received_ms, table.c.id)
 _data: Final = select(table.c.data).where(table.c.id == bindparam("number"))
 _insert: Final = insert(table).returning(table.c.id)
-# It runs in every commit of metrics: past Core, which works out the same parameters anew each time.
 _INSERT_SQLITE: Final = (
     "INSERT INTO segments (received_ms, frames, samples, first_ms, last_ms, bytes, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
@@ -91,7 +91,7 @@ class SegmentStore:
         self._changes.streams.add(StreamName.METRICS_MASTER)
         if is_sqlite(self._connection):
             row = (received_ms, frames, samples, first_ms, last_ms, len(data), data)
-            return int(self._connection.exec_driver_sql(_INSERT_SQLITE, row).lastrowid)
+            return run_on_sqlite(self._connection, _INSERT_SQLITE, row).lastrowid or 0
         result = self._connection.execute(
             _insert,
             {

@@ -1,13 +1,14 @@
 """The one connection that writes. On PostgreSQL it holds the lease as well, so nothing is written without it."""
 
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, Engine
 
 from tenantry.master.sql.engines import check_durability
 from tenantry.master.sql.lease import Session, lease_session
 from tenantry.master.sql.refusals import StoreRefused
+from tenantry.master.sql.shortcut import is_in_transaction, run_on_sqlite
 from tenantry.master.sql.troubles import unavailable_on_trouble
 from tenantry.master.sql.wall import INSIDE
 from tenantry.protocol.failures import StoreUnavailable
@@ -84,10 +85,8 @@ class Writer:
 def _settle_log(connection: Connection) -> None:
     # What another life of this store left in the WAL can be read, but whether it ever got to the disk nobody knows: it
     # is written to the database file and synced there before anything builds on it.
-    driver: Any = connection.connection.dbapi_connection
-    driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    run_on_sqlite(connection, "PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _in_transaction(connection: Connection) -> bool:
-    driver: Any = connection.connection.dbapi_connection
-    return connection.in_transaction() or bool(driver.in_transaction)
+    return connection.in_transaction() or is_in_transaction(connection)

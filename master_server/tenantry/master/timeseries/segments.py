@@ -92,10 +92,7 @@ def encode_segment(frames: FrameTable) -> Segment:
     total = int(sizes.sum())
     if len(frames.timestamps) > MAX_TICKS or total > MAX_VALUE_BYTES:
         raise ValueError(f"a segment holds at most {MAX_TICKS} ticks and {MAX_VALUE_BYTES} bytes of values")
-    begins = np.cumsum(sizes) - sizes
-    # A frame belongs to the block in which its values begin.
-    firsts = np.flatnonzero(np.diff(begins // _BLOCK_BYTES, prepend=-1))
-    starts = [*zip(firsts.tolist(), begins[firsts].tolist(), strict=True), (count, total)]
+    starts = [*_block_starts(sizes, total), (count, total)]
     values = np.frombuffer(frames.values, np.uint8)
     blocks = [
         deflate_fast(_split(values[begin:end], sizes[first:last]))
@@ -103,11 +100,22 @@ def encode_segment(frames: FrameTable) -> Segment:
     ]
     block_sizes, checksums = [*map(len, blocks)], [*map(zlib.crc32, blocks)]
     columns = (frames.tenant_ids, frames.layout_ids, frames.seqs.view(np.int64), frames.received_at, ticks, sizes)
-    index = np.concatenate([*columns, frames.timestamps, firsts, block_sizes, checksums]).astype("<i8", copy=False)
+    index = np.concatenate(
+        [*columns, frames.timestamps, [first for first, _ in starts[:-1]], block_sizes, checksums]
+    ).astype("<i8", copy=False)
     # Bytes of equal weight next to each other: the high ones repeat and compress to nearly nothing.
     packed = deflate(index.view(np.uint8).reshape(-1, SAMPLE_BYTES).T.tobytes())
     head = _HEAD.pack(count, len(frames.timestamps), len(blocks), len(packed))
     return Segment(b"".join((seal(_MAGIC, head + packed), *blocks)), _summary(frames))
+
+
+def _block_starts(sizes: _Int64s, total: int) -> list[tuple[int, int]]:
+    """The first frame of each block, and where its values begin: a frame belongs to the block in which its values begin."""
+    if total <= _BLOCK_BYTES:
+        return [(0, 0)]
+    begins = np.cumsum(sizes) - sizes
+    firsts = np.flatnonzero(np.diff(begins // _BLOCK_BYTES, prepend=-1))
+    return [*zip(firsts.tolist(), begins[firsts].tolist(), strict=True)]
 
 
 def _split(values: NDArray[np.uint8], sizes: _Int64s) -> bytes:
