@@ -173,6 +173,8 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.StreamService/ReadRecords": view(_P.STREAM_READ, _P.AUDIT_READ),
     "/tenantry.v1.StreamService/TailRecords": view(_P.STREAM_READ, _P.AUDIT_READ),
     "/tenantry.v1.StreamService/ListGaps": view(_P.STREAM_READ),
+    "/tenantry.v1.StreamService/Query": view(_P.STREAM_READ, _P.AUDIT_READ),
+    "/tenantry.v1.StreamService/FollowQuery": view(_P.STREAM_READ, _P.AUDIT_READ),
     "/tenantry.v1.RuleService/CreateRule": at_owner(_P.RULE_WRITE, "rule.owner"),
     "/tenantry.v1.RuleService/GetRule": view(_P.RULE_READ),
     "/tenantry.v1.RuleService/ListRules": view(_P.RULE_READ),
