@@ -6,7 +6,7 @@ own Tenant alone where it belongs to one. Rules of the shared tenant judge nothi
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -213,6 +213,16 @@ _SEVERITIES: Final = (Severity.INFO, Severity.LOW, Severity.MEDIUM, Severity.HIG
 def severity_of(score: int) -> Severity:
     """1 and 2 are info, 3 and 4 low, 5 and 6 medium, 7 and 8 high, 9 and 10 critical."""
     return _SEVERITIES[(score - 1) // 2]
+
+
+def scores_of(severities: Collection[Severity]) -> frozenset[int]:
+    """The scores that are of one of these severities."""
+    return frozenset(score for score in range(MIN_SCORE, MAX_SCORE + 1) if severity_of(score) in severities)
+
+
+def score_of(severity: Severity) -> int:
+    """The score of what has a severity and no score of its own: the higher of the two."""
+    return max(scores_of({severity}))
 
 
 def most_rules(owner: int) -> int:

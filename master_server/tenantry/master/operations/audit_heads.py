@@ -10,6 +10,7 @@ from tenantry.master.domain.records import JsonValue
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.alerting import announce, system_firing
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.links import LinkDirectory, LinkSession
@@ -77,10 +78,11 @@ def hear_witness(
             "witnessed_hash": head.hash.hex(),
             "declared": declared,
         }
+        alert = system_firing(tenant, "audit history", severity, message, now_ms, fields=facts)
         transaction.records.append(
             [
                 journal.audit(Actor("tenant", tenant.guid), "audit.contradicted", now_ms, tenant.id, None, **facts),
-                journal.alert(tenant, "audit history", severity, message, now_ms, firing=True, event_ms=None, **facts),
+                *announce(transaction, [alert], now_ms),
             ]
         )
     return False

@@ -4,18 +4,20 @@ A rule moves a Tenant to Alert when a series comes to a worse level, and back to
 series holds it there any more. What an operator decides stands: a finding acts again after it was over, or got worse.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from tenantry.detection.levels import Level
 from tenantry.master.domain.access import MAIN_OWNER
+from tenantry.master.domain.alerts import AlertSource, Firing, RecordCopy
 from tenantry.master.domain.lifecycle import LIFECYCLE, SUPERVISED, LifecycleEvent
-from tenantry.master.domain.records import NewRecord
-from tenantry.master.domain.rules import LATE_AFTER_MS, ActionKind, Labels, Rule, severity_of
-from tenantry.master.domain.tenants import TenantStanding
+from tenantry.master.domain.records import JsonValue
+from tenantry.master.domain.rules import LATE_AFTER_MS, ActionKind, Labels, Rule
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.alerting import News
 from tenantry.master.sql.rule_states import StoredState
 from tenantry.master.sql.transaction import Transaction
 from tenantry.process.durations import format_milliseconds
@@ -72,14 +74,16 @@ def carry_out(
     states = {number: tenant.state for number, tenant in tenants.items() if tenant.state in SUPERVISED}
     by_rules = transaction.rule_states.held(concerned)
     moved: dict[int, tuple[TenantState, str]] = {}
-    records: list[NewRecord] = []
+    news = News()
     for finding in findings:
         number = finding.tenant_id
         before = states.get(number)
         if before is None:
             continue
         tenant = tenants[number]
-        records += _alerts(finding, tenant, received_ms)
+        firing = firing_of(finding, received_ms)
+        if firing is not None:
+            news.firings.append(firing)
         kind = _move(finding)
         if kind is None or (kind is ActionKind.TO_ACTIVE and (number not in by_rules or held(number))):
             continue
@@ -88,14 +92,13 @@ def carry_out(
             continue
         reason = finding.describe()
         actor = Actor("rule", finding.rule.name)
-        records.append(journal.state_changed(tenant, before, after, actor, reason, received_ms))
+        news.records.append(journal.state_changed(tenant, before, after, actor, reason, received_ms))
         states[number], moved[number] = after, (after, reason)
         (by_rules.add if after is TenantState.ALERT else by_rules.discard)(number)
     transaction.tenants.move_each(moved, received_ms)
     transaction.rule_states.hold([number for number in moved if number in by_rules], received_ms)
     transaction.rule_states.release([number for number in moved if number not in by_rules])
-    if records:
-        transaction.records.append(records)
+    news.write(transaction, received_ms)
 
 
 def end_findings(states: Iterable[StoredState], rules: Mapping[int, Rule], why: str, now_ms: int) -> list[Finding]:
@@ -152,30 +155,40 @@ def _move(finding: Finding) -> ActionKind | None:
     return ActionKind.TO_ACTIVE if rule.acts(ActionKind.TO_ACTIVE, after) else None
 
 
-def _alerts(finding: Finding, tenant: TenantStanding, received_ms: int) -> list[NewRecord]:
+def firing_of(finding: Finding, received_ms: int) -> Firing | None:
+    """What a finding is for the alerts; None where its rule raises none for it."""
     rule, condition = finding.rule, finding.rule.draft.condition
     stood, stands = (rule.acts(ActionKind.RAISE_ALERT, level) for level in (finding.before, finding.after))
     if finding.before is finding.after or not (stood or stands):
-        return []
-    limit = condition.limits.get(finding.after)
-    return [
-        journal.alert(
-            tenant,
-            rule.name,
-            severity_of(rule.draft.score),
-            finding.describe(),
-            received_ms,
-            firing=stands,
-            event_ms=finding.timestamp_ms,
-            rule_id=rule.uid,
-            level=finding.after.name.lower(),
-            metric=condition.metric,
-            labels=dict(finding.labels),
-            value=_finite(finding.value),
-            threshold=None if limit is None else limit.value,
-            late=received_ms - finding.timestamp_ms > LATE_AFTER_MS,
-        )
-    ]
+        return None
+    limit, labels = condition.limits.get(finding.after), dict(finding.labels)
+    fields: dict[str, JsonValue] = {
+        "metric": condition.metric,
+        "labels": {**labels},
+        "value": _finite(finding.value),
+        "threshold": None if limit is None else limit.value,
+    }
+    sample = RecordCopy(
+        condition.stream,
+        finding.timestamp_ms,
+        {"metric": condition.metric, "labels": {**labels}, "value": fields["value"]},
+    )
+    return Firing(
+        owner=finding.tenant_id,
+        tenant_id=finding.tenant_id,
+        source=AlertSource.RULE,
+        rule=rule.name,
+        rule_id=rule.uid,
+        score=rule.draft.score,
+        message=finding.describe(),
+        event_ms=finding.timestamp_ms,
+        level=finding.after,
+        series=json.dumps(finding.labels),
+        over=not stands,
+        late=received_ms - finding.timestamp_ms > LATE_AFTER_MS,
+        fields=fields,
+        records=() if finding.value is None else (sample,),
+    )
 
 
 def _finite(value: float | None) -> float | None:

@@ -5,10 +5,14 @@ other: of a batch with an unreadable record the part before it is stored, and a 
 (an older link, a commit with an unknown outcome) is sorted out alone.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from tenantry.master.domain.alerts import AlertSource, Firing, RecordCopy
 from tenantry.master.domain.records import STORED_AS, JsonValue, NewGap, NewRecord
+from tenantry.master.domain.rules import LATE_AFTER_MS, score_of
+from tenantry.master.operations.alerting import raise_alerts
 from tenantry.master.operations.deliveries import (
     SAMPLE_BYTES,
     DataItem,
@@ -29,9 +33,11 @@ from tenantry.protocol.delivery import AlreadyStored, HighWater, Refuse, Store, 
 from tenantry.protocol.failures import Failure
 from tenantry.protocol.messages import (
     Ack,
+    AlertRecord,
     Loss,
     Nack,
     NackCause,
+    NotificationRecord,
     Stream,
 )
 from tenantry.protocol.names import MAX_REASON, tidy_text
@@ -59,6 +65,7 @@ class _Plan:
     received_ms: int
     frames: list[Frame] = field(default_factory=list)
     records: list[NewRecord] = field(default_factory=list)
+    alerts: list[tuple[NewRecord, Firing]] = field(default_factory=list)
     gaps: list[NewGap] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     progress: dict[tuple[int, Stream], _Progress] = field(default_factory=dict)
@@ -164,8 +171,8 @@ class Ingest:
             )
             if self._rules is not None:
                 self._rules.evaluate(transaction, plan.frames, plan.columns, plan.received_ms)
-        if plan.records:
-            transaction.records.append(plan.records)
+        if plan.records or plan.alerts:
+            transaction.records.append(plan.records + _raise_own(transaction, plan))
         if plan.gaps:
             transaction.gaps.append(plan.gaps)
         self._written.append(plan)
@@ -254,42 +261,81 @@ class Ingest:
         """Alerts and notifications of the batch into the plan; how many, and why it stopped."""
         session, stream = own.session, own.stream
         for offset, record in enumerate(verdict.records):
+            alert = None
             try:
-                timestamp_ms, fields = self._fields(stream, record)
+                if stream is Stream.NOTIFICATIONS:
+                    timestamp_ms, fields = _of_notification(self._decoders.notification(record))
+                else:
+                    alert = self._decoders.alert(record)
+                    timestamp_ms, fields = alert.timestamp_ms, _of_alert(alert)
             except Failure as failure:
                 return offset, failure
-            plan.records.append(
-                NewRecord(
-                    STORED_AS[stream],
-                    timestamp_ms,
-                    plan.received_ms,
-                    session.tenant_id,
-                    fields,
-                    session.epoch,
-                    verdict.first_seq + offset,
-                )
+            row = NewRecord(
+                STORED_AS[stream],
+                timestamp_ms,
+                plan.received_ms,
+                session.tenant_id,
+                fields,
+                session.epoch,
+                verdict.first_seq + offset,
             )
+            if alert is None:
+                plan.records.append(row)
+            else:
+                plan.alerts.append((row, _own_firing(row, alert)))
         return len(verdict.records), None
 
-    def _fields(self, stream: Stream, record: bytes) -> tuple[int, dict[str, JsonValue]]:
-        if stream is Stream.NOTIFICATIONS:
-            notification = self._decoders.notification(record)
-            return notification.timestamp_ms, {
-                "level": notification.level.value,
-                "source": notification.source,
-                "text": notification.text,
-            }
-        alert = self._decoders.alert(record)
-        return alert.timestamp_ms, {
-            "rule": alert.rule,
-            "firing": alert.firing,
-            "severity": alert.severity.value,
-            "message": alert.message,
-            "metric": alert.metric,
-            "labels": dict(alert.labels),
-            "value": _finite(alert.value),
-            "threshold": _finite(alert.threshold),
-        }
+
+def _of_notification(notification: NotificationRecord) -> tuple[int, dict[str, JsonValue]]:
+    """The time and the fields of a record of notificationsMaster."""
+    return notification.timestamp_ms, {
+        "level": notification.level.value,
+        "source": notification.source,
+        "text": notification.text,
+    }
+
+
+def _of_alert(alert: AlertRecord) -> dict[str, JsonValue]:
+    """The fields of a record of alertsMaster."""
+    return {
+        "rule": alert.rule,
+        "firing": alert.firing,
+        "severity": alert.severity.value,
+        "message": alert.message,
+        "metric": alert.metric,
+        "labels": dict(alert.labels),
+        "value": _finite(alert.value),
+        "threshold": _finite(alert.threshold),
+    }
+
+
+def _own_firing(row: NewRecord, alert: AlertRecord) -> Firing:
+    """What a Tenant's own rule says, for the alerts of the Master."""
+    assert row.tenant_id is not None  # noqa: S101 - it came over a Tenant's link
+    return Firing(
+        owner=row.tenant_id,
+        tenant_id=row.tenant_id,
+        source=AlertSource.TENANT,
+        rule=alert.rule,
+        rule_id=alert.rule,
+        score=score_of(alert.severity),
+        message=tidy_text(alert.message, MAX_REASON),
+        event_ms=row.timestamp_ms,
+        series=json.dumps(sorted(alert.labels)),
+        over=not alert.firing,
+        late=row.received_ms - row.timestamp_ms > LATE_AFTER_MS,
+        fields={name: row.fields[name] for name in ("metric", "labels", "value", "threshold")},
+        records=(RecordCopy(row.stream, row.timestamp_ms, row.fields),),
+    )
+
+
+def _raise_own(transaction: Transaction, plan: _Plan) -> list[NewRecord]:
+    """Raise the alerts that Tenants have sent; their records, with the ids of what they filled."""
+    raised = raise_alerts(transaction, [firing for _, firing in plan.alerts], plan.received_ms)
+    return [
+        row if one is None else replace(row, fields={**row.fields, "alert": one.alert.uid})
+        for (row, _), one in zip(plan.alerts, raised, strict=True)
+    ]
 
 
 def _begin(session: DataSession, stream: Stream, stored: Mapping[Stream, HighWater] | None) -> _Progress:

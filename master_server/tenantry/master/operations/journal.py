@@ -1,11 +1,13 @@
 """The records that the Master writes about what happens: one function for each kind, so that fields have one home."""
 
+from tenantry.detection.levels import Level
+from tenantry.master.domain.alerts import AlertSource, Firing
 from tenantry.master.domain.connectivity import Connectivity
 from tenantry.master.domain.records import JsonValue, NewRecord, StreamName
 from tenantry.master.domain.tenants import Tenant, TenantStanding
 from tenantry.master.operations.actors import Actor
 from tenantry.protocol.failures import Failure
-from tenantry.protocol.messages import NotificationLevel, Severity, TenantState
+from tenantry.protocol.messages import NotificationLevel, TenantState
 
 
 def state_changed(
@@ -69,31 +71,25 @@ def if_unchanged(changed: bool) -> dict[str, JsonValue]:
     return {} if changed else {"unchanged": True}
 
 
-def alert(
-    tenant: Tenant | TenantStanding,
-    rule: str,
-    severity: Severity,
-    message: str,
-    now_ms: int,
-    *,
-    firing: bool = True,
-    event_ms: int | None = None,
-    **facts: JsonValue,
-) -> NewRecord:
-    """An alert that the Master itself raises or ends; for alerts. ``event_ms`` is when it happened, if that was not now."""
+def alert(firing: Firing, alert: str | None, muted_by: str | None, now_ms: int) -> NewRecord:
+    """What the Master itself finds wrong, or over; for alerts. ``alert`` is the id of the alert that it opened or filled."""
     fields: dict[str, JsonValue] = {
-        "rule": rule,
-        "severity": severity.value,
-        "firing": firing,
-        "message": message,
-        **facts,
+        "rule": firing.rule,
+        "severity": firing.severity.value,
+        "firing": not firing.over,
+        "message": firing.message,
     }
-    return NewRecord(StreamName.ALERTS, now_ms if event_ms is None else event_ms, now_ms, tenant.id, fields)
-
-
-def connection_lost(tenant: Tenant, message: str, now_ms: int, *, firing: bool) -> NewRecord:
-    """The alert about a supervised Tenant that cannot be heard, or the end of it."""
-    return alert(tenant, "connection lost", Severity.HIGH, message, now_ms, firing=firing)
+    if firing.source is AlertSource.RULE:
+        fields["rule_id"] = firing.rule_id
+        fields["level"] = (firing.level or Level.CLEARED).name.lower()
+    fields |= firing.fields
+    if firing.source is AlertSource.RULE:
+        fields["late"] = firing.late
+    if alert is not None:
+        fields["alert"] = alert
+    if muted_by is not None:
+        fields["muted_by"] = muted_by
+    return NewRecord(StreamName.ALERTS, firing.event_ms, now_ms, firing.tenant_id, fields)
 
 
 def notification(

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from tenantry.master.domain.certificates import USABLE, Certificate, CertificateStatus
 from tenantry.master.domain.connectivity import Connectivity
 from tenantry.master.domain.lifecycle import LifecycleEvent, move
-from tenantry.master.domain.records import NewGap, NewRecord
+from tenantry.master.domain.records import NewGap
 from tenantry.master.domain.tenants import Quarantine, Tenant
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.alerting import News, announce, connection_lost, system_firing
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.delivery import Contradiction, HighWater, check_continuity, master_is_behind
 from tenantry.protocol.failures import (
@@ -165,10 +166,10 @@ def open_link(
         refused_peer = f"{caller.address} ({host_name})"
         return _quarantine(transaction, tenant, contradiction, kept_peer, refused_peer, now_ms)
     make_current(transaction, certificate)
-    records: list[NewRecord] = []
+    news = News()
     if behind:
         text = f"{tenant.tenant_name} / {tenant.instance_name} remembers more than this Master, which was restored from a backup"
-        records.append(journal.notification(NotificationLevel.WARNING, "restore", text, now_ms, tenant.id))
+        news.records.append(journal.notification(NotificationLevel.WARNING, "restore", text, now_ms, tenant.id))
     handed = max(tenant.handed_incarnation, hello.incarnation) + 1
     opened = replace(
         tenant,
@@ -186,9 +187,9 @@ def open_link(
         trust_bundle_hash=hello.trust_bundle_hash,
         running_configuration=hello.configuration_version,
     )
-    opened = hear(opened, records, now_ms)
+    opened = hear(opened, news, now_ms)
     transaction.tenants.save(opened, renamed=False)
-    transaction.records.append(records)
+    news.write(transaction, now_ms)
     transaction.marks.open(tenant.id, hello.epoch, handed)
     _declare_lost_epochs(transaction, tenant, hello, now_ms)
     return OpenedLink(opened, certificate.authority, marks)
@@ -201,14 +202,14 @@ def confirm_link(transaction: Transaction, tenant_id: int, incarnation: int, *, 
     transaction.tenants.confirm(tenant_id, incarnation)
 
 
-def hear(tenant: Tenant, records: list[NewRecord], now_ms: int) -> Tenant:
-    """The Tenant as heard now; a change of connectivity, and the end of a lost link's alert, are added to ``records``."""
+def hear(tenant: Tenant, news: News, now_ms: int) -> Tenant:
+    """The Tenant as heard now; a change of connectivity, and the end of a lost link's alert, are added to ``news``."""
     before = tenant.connectivity
     if before is Connectivity.CONNECTED:
         return replace(tenant, last_heard_ms=now_ms)
-    records.append(journal.connectivity_changed(tenant, before, Connectivity.CONNECTED, "heard", now_ms))
+    news.records.append(journal.connectivity_changed(tenant, before, Connectivity.CONNECTED, "heard", now_ms))
     if before is Connectivity.LOST:
-        records.append(journal.connection_lost(tenant, "the Tenant is heard again", now_ms, firing=False))
+        news.firings.append(connection_lost(tenant, "the Tenant is heard again", now_ms, over=True))
     return replace(
         tenant, connectivity=Connectivity.CONNECTED, connectivity_since_ms=now_ms, leave=None, last_heard_ms=now_ms
     )
@@ -248,8 +249,9 @@ def _refuse_clock(
     previous = tenant.clock_offset_ms
     # Once, not at each try: the daemon comes back for as long as its clock is wrong.
     if previous is None or abs(previous) <= tolerance_ms:
-        alert = journal.alert(tenant, "clock skew", Severity.HIGH, failure.describe(), now_ms, offset_ms=offset_ms)
-        transaction.records.append([alert])
+        facts = {"offset_ms": offset_ms}
+        alert = system_firing(tenant, "clock skew", Severity.HIGH, failure.describe(), now_ms, fields=facts)
+        transaction.records.append(announce(transaction, [alert], now_ms))
     transaction.tenants.save(replace(tenant, clock_offset_ms=offset_ms))
     return RefusedLink(failure)
 
@@ -266,18 +268,17 @@ def _quarantine(
     if quarantine is None:
         quarantine = Quarantine(now_ms, contradiction.cause, kept_peer, refused_peer)
         message = f"two machines claim to be this Tenant: {contradiction.detail}"
+        alert = system_firing(
+            tenant,
+            "identity in doubt",
+            Severity.CRITICAL,
+            message,
+            now_ms,
+            fields={"kept_peer": kept_peer, "refused_peer": refused_peer, "cause": contradiction.cause},
+        )
         transaction.records.append(
             [
-                journal.alert(
-                    tenant,
-                    "identity in doubt",
-                    Severity.CRITICAL,
-                    message,
-                    now_ms,
-                    kept_peer=kept_peer,
-                    refused_peer=refused_peer,
-                    cause=contradiction.cause,
-                ),
+                *announce(transaction, [alert], now_ms),
                 journal.audit(
                     Actor("tenant", tenant.guid, refused_peer),
                     "link.open",

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from tenantry.master.domain.connectivity import CONNECTIVITY, Connectivity, Leave, LinkEvent, Thresholds, silence_event
 from tenantry.master.domain.lifecycle import SUPERVISED
-from tenantry.master.domain.records import NewRecord
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations import journal
+from tenantry.master.operations.alerting import News, connection_lost
 from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.opening import hear
 from tenantry.master.operations.register import TenantRegister
@@ -73,17 +73,17 @@ class Supervisor:
 
 def change_connectivity(transaction: Transaction, changes: list[tuple[int, LinkEvent]], now_ms: int) -> None:
     """Write down what `Supervisor.due` found; a change that came too late (the Tenant is back, or deleted) is dropped."""
-    records: list[NewRecord] = []
+    news = News()
     for tenant_id, event in changes:
         tenant = transaction.tenants.by_id(tenant_id)
         if tenant.state is TenantState.DELETED or (event in _SILENT and _just_heard(tenant, now_ms)):
             continue
         if event is LinkEvent.HEARD:
-            transaction.tenants.save(hear(tenant, records, now_ms), renamed=False)
+            transaction.tenants.save(hear(tenant, news, now_ms), renamed=False)
         elif (tenant.state in SUPERVISED) == (event is not LinkEvent.DROPPED):
             leave = Leave(GoodbyeReason.UNANNOUNCED, "", now_ms, None) if event is LinkEvent.DROPPED else None
-            _apply(transaction, tenant, event, str(event), leave, records, now_ms)
-    transaction.records.append(records)
+            _apply(transaction, tenant, event, str(event), leave, news, now_ms)
+    news.write(transaction, now_ms)
 
 
 def _just_heard(tenant: Tenant, now_ms: int) -> bool:
@@ -98,15 +98,15 @@ def end_link(transaction: Transaction, tenant_id: int, goodbye: Goodbye | None, 
     """
     transaction.tenants.touch([(tenant_id, heard_ms)])
     tenant = transaction.tenants.by_id(tenant_id)
-    records: list[NewRecord] = []
+    news = News()
     if goodbye is not None and goodbye.reason is not GoodbyeReason.RENEWED:
         until = goodbye.until_ms if goodbye.until_ms is not None and goodbye.until_ms > now_ms else None
         leave = Leave(goodbye.reason, tidy_text(goodbye.note, MAX_REASON), now_ms, until)
-        _apply(transaction, tenant, LinkEvent.LEFT, f"{goodbye.reason.value}: {leave.note}", leave, records, now_ms)
+        _apply(transaction, tenant, LinkEvent.LEFT, f"{goodbye.reason.value}: {leave.note}", leave, news, now_ms)
     elif goodbye is None and tenant.state not in SUPERVISED:
         leave = Leave(GoodbyeReason.UNANNOUNCED, "", now_ms, None)
-        _apply(transaction, tenant, LinkEvent.DROPPED, str(LinkEvent.DROPPED), leave, records, now_ms)
-    transaction.records.append(records)
+        _apply(transaction, tenant, LinkEvent.DROPPED, str(LinkEvent.DROPPED), leave, news, now_ms)
+    news.write(transaction, now_ms)
 
 
 def _apply(
@@ -115,7 +115,7 @@ def _apply(
     event: LinkEvent,
     reason: str,
     leave: Leave | None,
-    records: list[NewRecord],
+    news: News,
     now_ms: int,
 ) -> None:
     after = CONNECTIVITY.get((tenant.connectivity, event))
@@ -124,12 +124,12 @@ def _apply(
     transaction.tenants.save(
         replace(tenant, connectivity=after, connectivity_since_ms=now_ms, leave=leave), renamed=False
     )
-    records.append(journal.connectivity_changed(tenant, tenant.connectivity, after, reason, now_ms))
+    news.records.append(journal.connectivity_changed(tenant, tenant.connectivity, after, reason, now_ms))
     if event in (LinkEvent.LOST, LinkEvent.OVERDUE):
-        records.append(journal.connection_lost(tenant, f"nothing is heard: {reason}", now_ms, firing=True))
+        news.firings.append(connection_lost(tenant, f"nothing is heard: {reason}", now_ms))
     elif tenant.connectivity is Connectivity.LOST:
         # A goodbye was heard, and what follows comes from "left": nothing later would end the alert.
-        records.append(journal.connection_lost(tenant, f"the Tenant {event}", now_ms, firing=False))
+        news.firings.append(connection_lost(tenant, f"the Tenant {event}", now_ms, over=True))
 
 
 _JUST_MS = 100

@@ -11,7 +11,7 @@ class Changes:
 
     ``rules``: owners of whom a rule was changed. ``rules_reset``: Tenants whose states with the rules were taken away. ``users``:
     users of whom something changed that decides what they may do: their row, a token, a certificate, a role, a membership.
-    ``privacy``: who sees a Tenant was changed.
+    ``privacy``: who sees a Tenant was changed. ``alerts``: an alert was.
     """
 
     tenants: frozenset[int]
@@ -20,6 +20,7 @@ class Changes:
     rules_reset: frozenset[int] = frozenset()
     users: frozenset[int] = frozenset()
     privacy: bool = False
+    alerts: bool = False
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class ChangeLog:
     rules_reset: set[int] = field(default_factory=set)
     users: set[int] = field(default_factory=set)
     privacy: bool = False
+    alerts: bool = False
 
     def take(self) -> Changes | None:
         """What was written down; None when nothing was."""
@@ -42,5 +44,6 @@ class ChangeLog:
             frozenset(self.rules_reset),
             frozenset(self.users),
             self.privacy,
+            self.alerts,
         )
         return None if changed == Changes(frozenset(), frozenset()) else changed

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from tenantry.master.domain.certificates import CertificateStatus
+from tenantry.master.domain.deliveries import DeliveryState
 from tenantry.protocol.messages import TenantState
 
 metadata: Final = MetaData(
@@ -46,6 +47,11 @@ _EXTERNAL: Final = text("external <> ''")
 _NARROWED: Final = text("privacy <> ''")
 _REQUESTED: Final = text("request_id <> ''")
 _UNFINISHED: Final = text("ended_ms IS NULL")
+_WAITING: Final = text(f"state = '{DeliveryState.WAITING.value}'")
+_DEAD: Final = text(f"state = '{DeliveryState.DEAD.value}'")
+_UNRESOLVED: Final = text("resolved_ms IS NULL")
+_RESOLVED: Final = text("resolved_ms IS NOT NULL")
+_MUTED: Final = text("muted_until_ms IS NOT NULL")
 
 tenants: Final = Table(
     "tenants",
@@ -502,4 +508,165 @@ tunnels: Final = Table(
     Index("ix_tunnels_created_ms_id", "created_ms", "id"),
     Index("ix_tunnels_tenant_id_created_ms_id", "tenant_id", "created_ms", "id"),
     Index("ix_tunnels_unfinished", "created_ms", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
+)
+
+# What people work on; the records of the stream `alerts` say when what happened. `owner` as in `role_bindings`.
+alerts: Final = Table(
+    "alerts",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("uid", _Sorted, nullable=False, unique=True),
+    Column("owner", BigInteger, nullable=False),
+    Column("tenant_id", _Number, ForeignKey("tenants.id")),
+    Column("source", String(20), nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("rule_id", Text, nullable=False),
+    Column("search", Text, nullable=False),  # the rule's name and the message in folded case
+    Column("score", Integer, nullable=False),
+    Column("level", Integer),
+    Column("message", Text, nullable=False),
+    Column("fields", Text, nullable=False),  # JSON
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("over_ms", BigInteger),
+    Column("firings", BigInteger, nullable=False),
+    Column("late_firings", BigInteger, nullable=False),
+    Column("copies", BigInteger, nullable=False),
+    Column("noted", BigInteger, nullable=False),
+    Column("comments", BigInteger, nullable=False),
+    Column("standing", Integer, nullable=False),  # how many series
+    Column("series", Text, nullable=False),  # JSON: those that stand, with their levels
+    Column("status", String(20), nullable=False),
+    Column("classification", String(20), nullable=False),
+    Column("assignee", Text, nullable=False),
+    Column("filling_key", Text, unique=True),  # NULL: nothing fills it any more
+    Column("resolved_ms", BigInteger),
+    Column("muted_by", Text, nullable=False),
+    Column("muted_until_ms", BigInteger),
+    Column("version", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False, unique=True),
+    Index("ix_alerts_last_ms_uid", "last_ms", "uid"),
+    Index("ix_alerts_first_ms_uid", "first_ms", "uid"),
+    Index("ix_alerts_score_last_ms_uid", "score", "last_ms", "uid"),
+    Index("ix_alerts_owner_last_ms_uid", "owner", "last_ms", "uid"),
+    Index("ix_alerts_tenant_id", "tenant_id"),
+    Index("ix_alerts_unresolved", "owner", "source", sqlite_where=_UNRESOLVED, postgresql_where=_UNRESOLVED),
+    Index("ix_alerts_resolved", "resolved_ms", sqlite_where=_RESOLVED, postgresql_where=_RESOLVED),
+    Index("ix_alerts_muted", "muted_until_ms", sqlite_where=_MUTED, postgresql_where=_MUTED),
+    sqlite_autoincrement=True,
+)
+
+# `owner` is that of the alert: the second wall asks for it.
+alert_changes: Final = Table(
+    "alert_changes",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("alert_id", _Number, ForeignKey("alerts.id"), nullable=False),
+    Column("owner", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("facts", Text, nullable=False),  # JSON
+    Index("ix_alert_changes_alert_id_id", "alert_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+alert_copies: Final = Table(
+    "alert_copies",
+    metadata,
+    Column("alert_id", _Number, ForeignKey("alerts.id"), nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("number", BigInteger, nullable=False),  # which copy of the alert it is: the newest take turns on the slots
+    Column("owner", BigInteger, nullable=False),
+    Column("stream", String(40), nullable=False),
+    Column("timestamp_ms", BigInteger, nullable=False),
+    Column("fields", Text, nullable=False),  # JSON
+    PrimaryKeyConstraint("alert_id", "slot"),
+    sqlite_with_rowid=False,
+)
+
+windows: Final = Table(
+    "windows",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("uid", _Sorted, nullable=False, unique=True),
+    Column("owner", BigInteger, nullable=False),
+    Column("name", _Sorted, nullable=False),
+    Column("search", _Sorted, nullable=False),  # the name in folded case
+    Column("description", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("definition", Text, nullable=False),  # JSON: when it is, and what it mutes
+    Column("until_ms", BigInteger),  # when it is over for good
+    Column("version", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    UniqueConstraint("owner", "name"),
+    Index("ix_windows_name_uid", "name", "uid"),
+    sqlite_autoincrement=True,
+)
+
+# `owner` as in `role_bindings`.
+receivers: Final = Table(
+    "receivers",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("uid", _Sorted, nullable=False, unique=True),
+    Column("owner", BigInteger, nullable=False),
+    Column("name", _Sorted, nullable=False),
+    Column("search", _Sorted, nullable=False),  # the name in folded case
+    Column("description", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("settings", Text, nullable=False),  # JSON: what kind it is, and how it is reached
+    Column("secrets", Text, nullable=False),  # JSON: sealed, by their names
+    Column("privacy", Text, nullable=False),  # JSON; empty: rights alone decide
+    Column("version", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),  # of the newest attempt
+    Column("outcome_ms", BigInteger),
+    Column("failing", Boolean, nullable=False),
+    UniqueConstraint("owner", "name"),
+    Index("ix_receivers_name_uid", "name", "uid"),
+    Index("ix_receivers_narrowed", "owner", sqlite_where=_NARROWED, postgresql_where=_NARROWED),
+    sqlite_autoincrement=True,
+)
+
+# The outbox. `owner` is that of the rule. Names are those of when it was written. `receiver_id` is NULL once the receiver is deleted.
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("uid", _Sorted, nullable=False, unique=True),
+    Column("owner", BigInteger, nullable=False),
+    Column("receiver_id", _Number, ForeignKey("receivers.id")),
+    Column("receiver_uid", Text, nullable=False),
+    Column("receiver_name", Text, nullable=False),
+    Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
+    Column("alert", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("tenant_guid", Text, nullable=False),
+    Column("tenant_name", Text, nullable=False),
+    Column("instance_name", Text, nullable=False),
+    Column("level", String(20), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("content", Text, nullable=False),  # JSON: what templates see
+    Column("state", String(20), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),  # its lifetime begins
+    Column("next_ms", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("attempted_ms", BigInteger),
+    Column("ended_ms", BigInteger),
+    Column("outcome", Text, nullable=False),
+    Index("ix_deliveries_due", "receiver_id", "next_ms", "id", sqlite_where=_WAITING, postgresql_where=_WAITING),
+    Index("ix_deliveries_oldest", "since_ms", sqlite_where=_WAITING, postgresql_where=_WAITING),
+    Index("ix_deliveries_dead", "receiver_id", sqlite_where=_DEAD, postgresql_where=_DEAD),
+    Index("ix_deliveries_ended_ms", "ended_ms"),
+    Index("ix_deliveries_alert", "alert"),
+    Index("ix_deliveries_created_ms_uid", "created_ms", "uid"),
+    Index("ix_deliveries_owner_created_ms_uid", "owner", "created_ms", "uid"),
+    sqlite_autoincrement=True,
 )

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
+from tenantry.master.sql.alerts import AlertStore
 from tenantry.master.sql.audit_chain import AuditChainStore, ChainEnd
 from tenantry.master.sql.authorities import AuthorityStore
 from tenantry.master.sql.certificates import CertificateStore
@@ -29,6 +30,7 @@ from tenantry.master.sql.tenants import TenantStore
 from tenantry.master.sql.tokens import TokenStore
 from tenantry.master.sql.tunnels import TunnelStore
 from tenantry.master.sql.users import UserStore
+from tenantry.master.sql.windows import WindowStore
 
 
 class Transaction:
@@ -39,6 +41,7 @@ class Transaction:
 
     __slots__ = (
         "_connection",
+        "alerts",
         "audit",
         "authorities",
         "certificates",
@@ -62,6 +65,7 @@ class Transaction:
         "tokens",
         "tunnels",
         "users",
+        "windows",
     )
 
     def __init__(
@@ -87,6 +91,7 @@ class Transaction:
         self.settings = SettingStore(connection)
         self.audit = AuditChainStore(connection, self.settings, audit_end)
         self.records = RecordStore(connection, changes, self.audit)
+        self.alerts = AlertStore(connection, changes)
         self.gaps = GapStore(connection)
         self.marks = MarkStore(connection, marks)
         self.layouts = LayoutStore(connection)
@@ -96,6 +101,7 @@ class Transaction:
         self.segments = SegmentStore(connection, changes)
         self.chunks = ChunkStore(connection)
         self.tunnels = TunnelStore(connection)
+        self.windows = WindowStore(connection)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -12,14 +12,19 @@ _SORTED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 # What says who owns a row; what belongs to no Tenant belongs to the main one, 0. `segments` and `mark_moves` have no owner: each
 # row holds one commit's frames, or moved marks, of all Tenants.
 _OWNERS = {
+    "alert_changes": "owner",
+    "alert_copies": "owner",
+    "alerts": "owner",
     "audit_contradictions": "tenant_id",
     "certificates": "tenant_id",
     "chunks": "tenant_id",
     "contacts": "tenant_id",
+    "deliveries": "owner",
     "enrolment_keys": "tenant_id",
     "gaps": "tenant_id",
     "licences": "coalesce(tenant_id, 0)",
     "marks": "tenant_id",
+    "receivers": "owner",
     "records": "coalesce(tenant_id, 0)",
     "role_bindings": "owner",
     "rules": "owner",
@@ -27,6 +32,7 @@ _OWNERS = {
     "rule_states": "tenant_id",
     "tenants": "id",
     "tunnels": "tenant_id",
+    "windows": "owner",
 }
 # Both are asked once for a statement, not for each row: hence the SELECT around them.
 _ALL_SEEN = "(SELECT coalesce(current_setting('tenantry.tenants', true) = 'all', false))"
@@ -535,6 +541,200 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_ms IS NULL"),
         postgresql_where=sa.text("ended_ms IS NULL"),
     )
+    op.create_table(
+        "alerts",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("uid", _SORTED, nullable=False),
+        sa.Column("owner", sa.BigInteger(), nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=True),
+        sa.Column("source", sa.String(length=20), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("rule_id", sa.Text(), nullable=False),
+        sa.Column("search", sa.Text(), nullable=False),
+        sa.Column("score", sa.Integer(), nullable=False),
+        sa.Column("level", sa.Integer(), nullable=True),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("fields", sa.Text(), nullable=False),
+        sa.Column("first_ms", sa.BigInteger(), nullable=False),
+        sa.Column("last_ms", sa.BigInteger(), nullable=False),
+        sa.Column("opened_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.Column("over_ms", sa.BigInteger(), nullable=True),
+        sa.Column("firings", sa.BigInteger(), nullable=False),
+        sa.Column("late_firings", sa.BigInteger(), nullable=False),
+        sa.Column("copies", sa.BigInteger(), nullable=False),
+        sa.Column("noted", sa.BigInteger(), nullable=False),
+        sa.Column("comments", sa.BigInteger(), nullable=False),
+        sa.Column("standing", sa.Integer(), nullable=False),
+        sa.Column("series", sa.Text(), nullable=False),
+        sa.Column("status", sa.String(length=20), nullable=False),
+        sa.Column("classification", sa.String(length=20), nullable=False),
+        sa.Column("assignee", sa.Text(), nullable=False),
+        sa.Column("filling_key", sa.Text(), nullable=True),
+        sa.Column("resolved_ms", sa.BigInteger(), nullable=True),
+        sa.Column("muted_by", sa.Text(), nullable=False),
+        sa.Column("muted_until_ms", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_alerts_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
+        sa.UniqueConstraint("filling_key", name=op.f("uq_alerts_filling_key")),
+        sa.UniqueConstraint("revision", name=op.f("uq_alerts_revision")),
+        sa.UniqueConstraint("uid", name=op.f("uq_alerts_uid")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_alerts_last_ms_uid", "alerts", ["last_ms", "uid"], unique=False)
+    op.create_index("ix_alerts_first_ms_uid", "alerts", ["first_ms", "uid"], unique=False)
+    op.create_index("ix_alerts_score_last_ms_uid", "alerts", ["score", "last_ms", "uid"], unique=False)
+    op.create_index("ix_alerts_owner_last_ms_uid", "alerts", ["owner", "last_ms", "uid"], unique=False)
+    op.create_index("ix_alerts_tenant_id", "alerts", ["tenant_id"], unique=False)
+    op.create_index(
+        "ix_alerts_unresolved",
+        "alerts",
+        ["owner", "source"],
+        unique=False,
+        sqlite_where=sa.text("resolved_ms IS NULL"),
+        postgresql_where=sa.text("resolved_ms IS NULL"),
+    )
+    op.create_index(
+        "ix_alerts_resolved",
+        "alerts",
+        ["resolved_ms"],
+        unique=False,
+        sqlite_where=sa.text("resolved_ms IS NOT NULL"),
+        postgresql_where=sa.text("resolved_ms IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_alerts_muted",
+        "alerts",
+        ["muted_until_ms"],
+        unique=False,
+        sqlite_where=sa.text("muted_until_ms IS NOT NULL"),
+        postgresql_where=sa.text("muted_until_ms IS NOT NULL"),
+    )
+    op.create_table(
+        "alert_changes",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("alert_id", _NUMBER, nullable=False),
+        sa.Column("owner", sa.BigInteger(), nullable=False),
+        sa.Column("changed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["alert_id"], ["alerts.id"], name=op.f("fk_alert_changes_alert_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alert_changes")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_alert_changes_alert_id_id", "alert_changes", ["alert_id", "id"], unique=False)
+    op.create_table(
+        "alert_copies",
+        sa.Column("alert_id", _NUMBER, nullable=False),
+        sa.Column("slot", sa.Integer(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("owner", sa.BigInteger(), nullable=False),
+        sa.Column("stream", sa.String(length=40), nullable=False),
+        sa.Column("timestamp_ms", sa.BigInteger(), nullable=False),
+        sa.Column("fields", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["alert_id"], ["alerts.id"], name=op.f("fk_alert_copies_alert_id")),
+        sa.PrimaryKeyConstraint("alert_id", "slot", name=op.f("pk_alert_copies")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "windows",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("uid", _SORTED, nullable=False),
+        sa.Column("owner", sa.BigInteger(), nullable=False),
+        sa.Column("name", _SORTED, nullable=False),
+        sa.Column("search", _SORTED, nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("definition", sa.Text(), nullable=False),
+        sa.Column("until_ms", sa.BigInteger(), nullable=True),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_windows")),
+        sa.UniqueConstraint("owner", "name", name=op.f("uq_windows_owner_name")),
+        sa.UniqueConstraint("uid", name=op.f("uq_windows_uid")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_windows_name_uid", "windows", ["name", "uid"], unique=False)
+    op.create_table(
+        "receivers",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("uid", _SORTED, nullable=False),
+        sa.Column("owner", sa.BigInteger(), nullable=False),
+        sa.Column("name", _SORTED, nullable=False),
+        sa.Column("search", _SORTED, nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False),
+        sa.Column("secrets", sa.Text(), nullable=False),
+        sa.Column("privacy", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("updated_ms", sa.BigInteger(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("outcome_ms", sa.BigInteger(), nullable=True),
+        sa.Column("failing", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_receivers")),
+        sa.UniqueConstraint("owner", "name", name=op.f("uq_receivers_owner_name")),
+        sa.UniqueConstraint("uid", name=op.f("uq_receivers_uid")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_receivers_name_uid", "receivers", ["name", "uid"], unique=False)
+    op.create_index(
+        "ix_receivers_narrowed",
+        "receivers",
+        ["owner"],
+        unique=False,
+        sqlite_where=sa.text("privacy <> ''"),
+        postgresql_where=sa.text("privacy <> ''"),
+    )
+    op.create_table(
+        "deliveries",
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("uid", _SORTED, nullable=False),
+        sa.Column("owner", sa.BigInteger(), nullable=False),
+        sa.Column("receiver_id", _NUMBER, nullable=True),
+        sa.Column("receiver_uid", sa.Text(), nullable=False),
+        sa.Column("receiver_name", sa.Text(), nullable=False),
+        sa.Column("tenant_id", _NUMBER, nullable=False),
+        sa.Column("alert", sa.Text(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("tenant_guid", sa.Text(), nullable=False),
+        sa.Column("tenant_name", sa.Text(), nullable=False),
+        sa.Column("instance_name", sa.Text(), nullable=False),
+        sa.Column("level", sa.String(length=20), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("next_ms", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("attempted_ms", sa.BigInteger(), nullable=True),
+        sa.Column("ended_ms", sa.BigInteger(), nullable=True),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["receiver_id"], ["receivers.id"], name=op.f("fk_deliveries_receiver_id")),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_deliveries_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
+        sa.UniqueConstraint("uid", name=op.f("uq_deliveries_uid")),
+        sqlite_autoincrement=True,
+    )
+    for index, columns, where in (
+        ("ix_deliveries_due", ["receiver_id", "next_ms", "id"], "state = 'waiting'"),
+        ("ix_deliveries_oldest", ["since_ms"], "state = 'waiting'"),
+        ("ix_deliveries_dead", ["receiver_id"], "state = 'dead'"),
+    ):
+        op.create_index(
+            index, "deliveries", columns, unique=False, sqlite_where=sa.text(where), postgresql_where=sa.text(where)
+        )
+    op.create_index("ix_deliveries_ended_ms", "deliveries", ["ended_ms"], unique=False)
+    op.create_index("ix_deliveries_alert", "deliveries", ["alert"], unique=False)
+    op.create_index("ix_deliveries_created_ms_uid", "deliveries", ["created_ms", "uid"], unique=False)
+    op.create_index("ix_deliveries_owner_created_ms_uid", "deliveries", ["owner", "created_ms", "uid"], unique=False)
     if op.get_bind().dialect.name == "postgresql":
         for table, owner in _OWNERS.items():
             _wall_in(table, owner)

@@ -1,0 +1,324 @@
+"""Firings become alerts: in the transaction of what was found, so that an alert, what follows from it and its records are one.
+
+All firings of a transaction that come together are taken together: alerts are read once, filled in memory and written once.
+"""
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from tenantry.master.domain.alerts import (
+    MAX_COPIES_A_FIRING,
+    MAX_COPY_BYTES,
+    MAX_NOTED,
+    MAX_OWN_OPEN,
+    Alert,
+    AlertChange,
+    AlertSource,
+    ChangeKind,
+    Firing,
+    RecordCopy,
+    copy_slot,
+    fill,
+    opened,
+)
+from tenantry.master.domain.records import JsonValue, NewRecord
+from tenantry.master.domain.rules import score_of
+from tenantry.master.domain.tenants import Tenant, TenantStanding
+from tenantry.master.domain.windows import Window
+from tenantry.master.operations import journal
+from tenantry.master.sql.alerts import PlacedCopy
+from tenantry.master.sql.transaction import Transaction
+from tenantry.protocol.messages import NotificationLevel, Severity
+
+TOO_MANY: Final = "too many alerts"
+
+
+class RaisedAlert(NamedTuple):
+    """What a firing has become: the alert as it is after all firings that came with it.
+
+    ``opened``: it was not there before. ``muted_by``: the name of the window that mutes the firing. ``acts``: what is to be done about
+    it is due now; it is not where the firing is over, found late or muted.
+    """
+
+    alert: Alert
+    firing: Firing
+    opened: bool
+    muted_by: str | None
+    acts: bool
+
+
+def system_firing(
+    tenant: Tenant | TenantStanding,
+    name: str,
+    severity: Severity,
+    message: str,
+    now_ms: int,
+    *,
+    over: bool = False,
+    fields: Mapping[str, JsonValue] | None = None,
+) -> Firing:
+    """Something that the Master itself finds wrong with a Tenant, or finds over."""
+    return Firing(
+        owner=tenant.id,
+        tenant_id=tenant.id,
+        source=AlertSource.SYSTEM,
+        rule=name,
+        rule_id=name,
+        score=score_of(severity),
+        message=message,
+        event_ms=now_ms,
+        over=over,
+        fields=fields or {},
+    )
+
+
+def connection_lost(tenant: Tenant, message: str, now_ms: int, *, over: bool = False) -> Firing:
+    """That a supervised Tenant cannot be heard, or the end of it."""
+    return system_firing(tenant, "connection lost", Severity.HIGH, message, now_ms, over=over)
+
+
+def raise_alert(transaction: Transaction, firing: Firing, now_ms: int) -> RaisedAlert | None:
+    """As `raise_alerts`, for one firing."""
+    return raise_alerts(transaction, [firing], now_ms)[0]
+
+
+def raise_alerts(transaction: Transaction, firings: Sequence[Firing], now_ms: int) -> list[RaisedAlert | None]:
+    """Fill or open the alert of each firing, in their order; what became of each.
+
+    None for the end of what nobody has an open alert of, and for a firing whose Tenant has too many alerts open: then another alert
+    says so, and a notification when that is opened.
+    """
+    if not firings:
+        return []
+    desk = _Desk(transaction, firings, now_ms)
+    taken = [desk.take(firing) for firing in firings]
+    written = desk.write()
+    return [
+        None if one is None else RaisedAlert(written[one.firing.filling_key], one.firing, one.opened, one.by, one.acts)
+        for one in taken
+    ]
+
+
+def announce(transaction: Transaction, firings: Sequence[Firing], now_ms: int) -> list[NewRecord]:
+    """Raise alerts, and give the records that say so in the stream `alerts`, one a firing."""
+    raised = raise_alerts(transaction, firings, now_ms)
+    return [
+        journal.alert(firing, None if one is None else one.alert.uid, None if one is None else one.muted_by, now_ms)
+        for firing, one in zip(firings, raised, strict=True)
+    ]
+
+
+@dataclass(slots=True)
+class News:
+    """What a transaction has to tell, gathered while it decides: records, and firings that become alerts with records of their own."""
+
+    records: list[NewRecord] = field(default_factory=list)
+    firings: list[Firing] = field(default_factory=list)
+
+    def write(self, transaction: Transaction, now_ms: int) -> None:
+        """Write it all."""
+        records = self.records + announce(transaction, self.firings, now_ms)
+        if records:
+            transaction.records.append(records)
+
+
+def end_standing(
+    transaction: Transaction, tenant_ids: Collection[int], sources: Collection[AlertSource], why: str, now_ms: int
+) -> None:
+    """What alerts of these sources say of these Tenants does not stand any more, for a reason that no firing says."""
+    ended: list[Alert] = []
+    changes: list[AlertChange] = []
+    for alert in transaction.alerts.unresolved_of(tenant_ids):
+        if alert.source in sources and alert.standing:
+            ended.append(replace(alert, standing={}, over_ms=now_ms, updated_ms=now_ms))
+            changes.append(_change(alert, ChangeKind.OVER, "system:master", {"reason": why}, now_ms))
+    transaction.alerts.save(ended)
+    transaction.alerts.note(changes)
+
+
+class _Taken(NamedTuple):
+    firing: Firing
+    opened: bool
+    by: str | None
+    acts: bool
+
+
+@dataclass(slots=True)
+class _Work:
+    """One alert that firings of this transaction open or fill."""
+
+    alert: Alert
+    new: bool
+    touched: bool = False
+    copies: dict[int, tuple[int, RecordCopy]] = field(default_factory=dict)
+    changes: list[tuple[ChangeKind, str, dict[str, JsonValue]]] = field(default_factory=list)
+
+
+class _Desk:
+    """What the firings of one transaction bring about, until it is written."""
+
+    def __init__(self, transaction: Transaction, firings: Sequence[Firing], now_ms: int) -> None:
+        self._transaction = transaction
+        self._now_ms = now_ms
+        known = transaction.alerts.filled_by({firing.filling_key for firing in firings})
+        self._work = {key: _Work(alert, new=False) for key, alert in known.items()}
+        beginnings = [firing.event_ms for firing in firings if not firing.over]
+        self._windows: list[Window] = transaction.windows.in_force(min(beginnings)) if beginnings else []
+        self._open: dict[int, int] = {}
+        self._records: list[NewRecord] = []
+
+    def take(self, firing: Firing) -> _Taken | None:
+        """Fill an alert in memory."""
+        work = self._work.get(firing.filling_key)
+        if work is None:
+            if firing.over:
+                return None
+            if not self._has_room(firing):
+                self._refuse(firing)
+                return None
+            work = _Work(opened(firing, str(uuid.uuid4()), self._now_ms), new=True)
+            self._work[firing.filling_key] = work
+        was_open = work.alert.count > 0
+        filled = fill(work.alert, firing, self._now_ms)
+        if filled.alert is not work.alert:
+            work.alert, work.touched = filled.alert, True
+        muting = None if firing.over else self._muting(firing)
+        self._attach(work, firing)
+        if filled.change is not None:
+            self._note(work, filled.change, firing)
+        if not firing.over:
+            self._mute(work, muting)
+        name = None if muting is None else muting[0]
+        return _Taken(firing, not was_open, name, not (firing.over or firing.late or muting is not None))
+
+    def write(self) -> dict[str, Alert]:
+        """Write what was taken; the alerts by their filling keys."""
+        store = self._transaction.alerts
+        works = [work for work in self._work.values() if work.touched]
+        new, old = [work for work in works if work.new], [work for work in works if not work.new]
+        for part, stored in (
+            (new, store.insert([work.alert for work in new])),
+            (old, store.save([work.alert for work in old])),
+        ):
+            for work, alert in zip(part, stored, strict=True):
+                work.alert = alert
+        store.note(
+            [
+                _change(work.alert, kind, actor, facts, self._now_ms)
+                for work in works
+                for kind, actor, facts in work.changes
+            ]
+        )
+        store.attach(
+            PlacedCopy(work.alert.id, work.alert.owner, slot, number, copy)
+            for work in works
+            for slot, (number, copy) in work.copies.items()
+        )
+        if self._records:
+            self._transaction.records.append(self._records)
+        return {key: work.alert for key, work in self._work.items()}
+
+    def _has_room(self, firing: Firing) -> bool:
+        """Whether the owner may have one more alert. Only a Tenant's own rules can be without number."""
+        if firing.source is not AlertSource.TENANT:
+            return True
+        owner = firing.owner
+        if owner not in self._open:
+            self._open[owner] = self._transaction.alerts.count_open(owner, AlertSource.TENANT)
+        self._open[owner] += 1
+        return self._open[owner] <= MAX_OWN_OPEN
+
+    def _refuse(self, firing: Firing) -> None:
+        message = (
+            f"{MAX_OWN_OPEN} alerts of the Tenant's own rules are open: further ones are opened when some are resolved"
+        )
+        instead = Firing(
+            owner=firing.owner,
+            tenant_id=firing.tenant_id,
+            source=AlertSource.SYSTEM,
+            rule=TOO_MANY,
+            rule_id=TOO_MANY,
+            score=score_of(Severity.HIGH),
+            message=message,
+            event_ms=firing.event_ms,
+            late=firing.late,
+            fields={"rule": firing.rule},
+            records=firing.records,
+        )
+        if instead.filling_key not in self._work:
+            known = self._transaction.alerts.filled_by([instead.filling_key])
+            self._work.update({key: _Work(alert, new=False) for key, alert in known.items()})
+        taken = self.take(instead)
+        if taken is not None and taken.opened:
+            self._records.append(
+                journal.notification(NotificationLevel.WARNING, "alerts", message, self._now_ms, firing.tenant_id)
+            )
+
+    def _muting(self, firing: Firing) -> tuple[str, int] | None:
+        """The window that mutes a firing, by the time at which it happened, and until when."""
+        return muting(self._windows, firing, firing.event_ms)
+
+    def _mute(self, work: _Work, by: tuple[str, int] | None) -> None:
+        alert = work.alert
+        if by is None:
+            if alert.muted_until_ms is not None:
+                work.alert = replace(alert, muted_until_ms=None)
+            return
+        name, until_ms = by
+        if alert.muted_until_ms is None or alert.muted_by != name:
+            facts: dict[str, JsonValue] = {"window": name, "until_ms": until_ms}
+            self._write_down(work, ChangeKind.MUTED, "system:master", facts)
+        # One that was over before the firing came holds nothing back: what is late pages nobody anyway.
+        held = until_ms if until_ms > self._now_ms else None
+        work.alert = replace(work.alert, muted_by=name, muted_until_ms=held)
+
+    def _note(self, work: _Work, kind: ChangeKind, firing: Firing) -> None:
+        alert = work.alert
+        facts: dict[str, JsonValue] = {"message": firing.message, "event_ms": firing.event_ms}
+        if not firing.over:
+            facts["severity"] = alert.severity.value
+            if alert.level is not None:
+                facts["level"] = alert.level.name.lower()
+        if firing.late:
+            facts["late"] = True
+        self._write_down(work, kind, f"{firing.source}:{firing.rule}", facts)
+
+    def _write_down(self, work: _Work, kind: ChangeKind, actor: str, facts: dict[str, JsonValue]) -> None:
+        if work.alert.noted < MAX_NOTED:
+            work.changes.append((kind, actor, facts))
+            work.alert = replace(work.alert, noted=work.alert.noted + 1)
+
+    def _attach(self, work: _Work, firing: Firing) -> None:
+        for copy in firing.records[:MAX_COPIES_A_FIRING]:
+            number = work.alert.copies
+            work.copies[copy_slot(number)] = number, _bounded(copy)
+            work.alert, work.touched = replace(work.alert, copies=number + 1), True
+
+
+def muting(windows: Iterable[Window], what: Firing | Alert, at_ms: int) -> tuple[str, int] | None:
+    """The name of the window that mutes this at that moment, and until when: of several the one that lasts longest."""
+    found: tuple[str, int] | None = None
+    for window in windows:
+        span = window.mutes(what.owner, what.tenant_id, what.rule_id, what.severity, at_ms)
+        if span is not None and (found is None or span.end_ms > found[1]):
+            found = window.name, span.end_ms
+    return found
+
+
+def _change(alert: Alert, kind: ChangeKind, actor: str, facts: dict[str, JsonValue], now_ms: int) -> AlertChange:
+    return AlertChange(alert.id, alert.owner, now_ms, actor, kind, facts)
+
+
+def _bounded(copy: RecordCopy) -> RecordCopy:
+    """The copy with as many of its fields as there is room for; what is left out is named."""
+    room, kept = MAX_COPY_BYTES, {}
+    left: list[JsonValue] = []
+    for name, value in copy.fields.items():
+        room -= len(name) + len(str(value))
+        if room < 0:
+            left.append(name[:64])
+        else:
+            kept[name] = value
+    return copy if not left else replace(copy, fields={**kept, "left_out": left[:16]})
