@@ -152,11 +152,14 @@ def erase(connection: Connection, chance: random.Random, scene: Scene) -> None:
 
 
 def misfile_head(connection: Connection, chance: random.Random, _scene: Scene) -> None:
-    """A head is kept under the number of another record."""
+    """A head is kept under the number of another record, or with another hash or time than it was signed with."""
     numbers = connection.execute(text("SELECT sequence FROM audit_heads")).scalars().all()
     number = chance.choice(numbers)
     free = chance.choice([one for one in range(1, RECORDS) if one not in numbers])
-    connection.execute(text("UPDATE audit_heads SET sequence = :f WHERE sequence = :n"), {"f": free, "n": number})
+    column, value = chance.choice(
+        [("sequence", free), ("hash", os.urandom(32)), ("time_ms", NOW - chance.randint(1, 9))]
+    )
+    connection.execute(text(f"UPDATE audit_heads SET {column} = :v WHERE sequence = :n"), {"v": value, "n": number})
 
 
 def truncate(connection: Connection, chance: random.Random, _scene: Scene) -> None:

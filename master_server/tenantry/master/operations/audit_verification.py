@@ -113,16 +113,21 @@ def _kept_heads(transaction: Transaction) -> Iterable[StoredHead]:
 
 
 def _proven(heads: Iterable[StoredHead], history: History, prove: Prove, unproven: list[str]) -> Iterable[Head]:
-    for sequence, token in heads:
+    for kept in heads:
         try:
-            head = prove(token)
+            head = prove(kept.token)
         except ValueError as error:
             unproven.append(str(error))
             continue
         if head.instance != history.instance:
             unproven.append(f"the head of record {head.sequence} is of another instance, {head.instance}")
             continue
-        if sequence not in (head.sequence, _ANYWHERE):
-            unproven.append(f"the head of record {head.sequence} is kept as one of record {sequence}")
+        if kept.sequence not in (head.sequence, _ANYWHERE):
+            unproven.append(f"the head of record {head.sequence} is kept as one of record {kept.sequence}")
+            continue
+        if kept.hash not in (None, head.hash) or kept.time_ms not in (None, head.time_ms):
+            unproven.append(
+                f"the head of record {head.sequence} is kept with another hash or time than it was signed with"
+            )
             continue
         yield head

@@ -90,7 +90,7 @@ _oldest: Final = (
 _erase: Final = delete(records).where(records.c.chain_sequence <= bindparam("last"))
 _insert_head: Final = insert(audit_heads)
 _heads: Final = (
-    select(audit_heads.c.sequence, audit_heads.c.token)
+    select(audit_heads.c.sequence, audit_heads.c.token, audit_heads.c.hash, audit_heads.c.time_ms)
     .where(audit_heads.c.sequence > bindparam("after"))
     .order_by(audit_heads.c.sequence)
     .limit(bindparam("most"))
@@ -129,10 +129,12 @@ class ChainEnd(NamedTuple):
 
 
 class StoredHead(NamedTuple):
-    """A signed head: the record it stands at, and the compact JWS."""
+    """A signed head: the record it stands at, and the compact JWS. ``hash`` and ``time_ms``: as they are kept beside it."""
 
     sequence: int
     token: str
+    hash: bytes | None = None
+    time_ms: int | None = None
 
 
 class Witnessed(NamedTuple):
