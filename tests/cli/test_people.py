@@ -58,7 +58,9 @@ def test_a_role_is_given_seen_used_and_taken_away(administrator: Person, master:
     refused = ann.run("can-i", "edit", "own")
     assert (refused.stdout, refused.exit_code) == ("no\n", EXIT_DENIED)
     assert ann.run("can-i", "authority.write").exit_code == EXIT_DENIED
-    assert ann.error("can-i", "read", "own")["exit_code"] == EXIT_USAGE
+    assert ann.data("can-i", "read", "own")["permission"] == "tenant.read"
+    assert ann.run("can-i", "read").exit_code == EXIT_DENIED
+    assert ann.error("can-i", "write", "own")["exit_code"] == EXIT_USAGE
     foreign, missing = ann.error("can-i", "move", "other"), ann.error("can-i", "move", "nobody")
     assert foreign["exit_code"] == missing["exit_code"] == EXIT_NOT_FOUND
     assert foreign["message"].replace("other", "nobody") == missing["message"]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 EXIT_NO: Final = 6
 _PAGE: Final = 1_000
+_RIGHTS_ABOUT: Final = {"main": "master", "shared": "shared"}
+"""How the rights about these objects begin, where those about Tenants begin with `tenant`."""
 
 role_argument = click.argument("role", type=click.Choice(ROLE_WORDS), metavar="ROLE")
 owner_argument = click.argument("owner", metavar="OWNER", shell_complete=tenant_references)
@@ -171,14 +173,14 @@ def whoami(invocation: Invocation) -> None:
 def can_i(context: click.Context, invocation: Invocation, verb: str, owner: str) -> None:
     """Whether you may do VERB at OBJECT: a Tenant, `main` (the default) or `shared`. The exit code is 0 for yes, 6 for no.
 
-    VERB is a right such as tenant.move, or its last word where that says enough: move, edit, admit, open, export.
-    `tenantry role definitions` shows them all.
+    VERB is a right such as tenant.move, or its last word where that says enough: move, edit, admit, open, export; read is
+    tenant.read at a Tenant. `tenantry role definitions` shows them all.
     """
     from tenantry.cli.owners import find_owner
     from tenantry.v1 import role_service_pb2
 
     with invocation.connect() as master:
-        permission = _permission(master, verb)
+        permission = _permission(master, verb, owner)
         request = role_service_pb2.CheckAccessRequest(permission=permission, owner=find_owner(master, owner))
         allowed = master.call(master.roles.CheckAccess, request).allowed
     plain: dict[str, Any] = {"permission": permission, "owner": request.owner, "allowed": allowed}
@@ -187,13 +189,17 @@ def can_i(context: click.Context, invocation: Invocation, verb: str, owner: str)
         context.exit(EXIT_NO)
 
 
-def _permission(master: Master, verb: str) -> str:
+def _permission(master: Master, verb: str, owner: str) -> str:
+    """The right that a verb is; of several by its last word the one that is about the object itself."""
     from tenantry.v1 import role_service_pb2
 
     request = role_service_pb2.ListRoleDefinitionsRequest()
     definitions = master.call(master.roles.ListRoleDefinitions, request).definitions
     known = sorted({permission for one in definitions for permission in one.permissions})
     fitting = [permission for permission in known if verb in (permission, permission.rpartition(".")[2])]
+    own = f"{_RIGHTS_ABOUT.get(owner, 'tenant')}.{verb}"
+    if own in fitting:
+        return own
     if len(fitting) != 1:
         problem = f"may be {', '.join(fitting)}" if fitting else "is no right"
         raise InputInvalid(f"{verb!r} {problem}", f"The rights are {', '.join(known)}.")
