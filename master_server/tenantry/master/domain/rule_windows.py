@@ -25,9 +25,9 @@ _FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,199}")
 class RuleWindow:
     """Which records of the stream count, how they are put together, and which value the thresholds look at.
 
-    ``filter`` and ``output_filter`` are conditions of NQL: the one over the fields of a record, the other over the names of ``values`` and
-    the ``categories``; a category for which it does not hold counts as if nothing were wrong. ``judged`` is the name of a value; empty:
-    the first one. Windows are ``length_ms`` long and end every ``interval_ms``; records may come out of order by ``lateness_ms``.
+    ``filter`` and ``output_filter`` are conditions of NQL: the one over the fields of a record, the other over the names of ``values``
+    and the ``categories``; a category for which it does not hold counts as if nothing were wrong. ``judged`` is the name of a value;
+    empty: the first one. Windows are ``length_ms`` long and end every ``interval_ms``; records may come out of order by ``lateness_ms``.
     """
 
     values: tuple[Aggregate, ...]
@@ -42,7 +42,7 @@ class RuleWindow:
     @property
     def judged_place(self) -> int:
         """The place among ``values`` of the one that is judged."""
-        names = [value.name for value in self.values]
+        names = [one.name for one in self.values]
         return names.index(self.judged) if self.judged else 0
 
     def shape(self, settle_ms: int) -> WindowShape:
@@ -61,14 +61,14 @@ def check_window(window: RuleWindow) -> None:
             expected = f"{least / 1000:g} s to {most / 1000:g} s"
             raise FieldInvalid(field=f"window.{name}", problem=f"is {value / 1000:g} s", expected=expected)
     window.shape(0)
-    names = [value.name for value in window.values]
+    names = [one.name for one in window.values]
     if len(names) > MAX_VALUES or len(set(names)) != len(names):
         expected = f"at most {MAX_VALUES}, each with a name of its own"
         raise FieldInvalid(field="window.values", problem="are too many, or two have one name", expected=expected)
-    for value in window.values:
-        _check_name("window.values.name", value.name, _NAME)
-        if value.field:
-            _check_name("window.values.field", value.field, _FIELD)
+    for aggregate in window.values:
+        _check_name("window.values.name", aggregate.name, _NAME)
+        if aggregate.field:
+            _check_name("window.values.field", aggregate.field, _FIELD)
     if window.judged and window.judged not in names:
         raise FieldInvalid(
             field="window.judged", problem=f"is {window.judged!r}", expected=f"one of {', '.join(names)}"
