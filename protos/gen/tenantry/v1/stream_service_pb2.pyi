@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tenantry.v1 import link_service_pb2 as _link_service_pb2
 import builtins as _builtins
 import sys
@@ -21,6 +22,46 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _QueryColumnType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QueryColumnTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueryColumnType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUERY_COLUMN_TYPE_UNSPECIFIED: _QueryColumnType.ValueType  # 0
+    """Never sent."""
+    QUERY_COLUMN_TYPE_TIME: _QueryColumnType.ValueType  # 1
+    """Moments; in `times`."""
+    QUERY_COLUMN_TYPE_TEXT: _QueryColumnType.ValueType  # 2
+    """In `texts`."""
+    QUERY_COLUMN_TYPE_NUMBER: _QueryColumnType.ValueType  # 3
+    """In `numbers`."""
+    QUERY_COLUMN_TYPE_BOOLEAN: _QueryColumnType.ValueType  # 4
+    """In `booleans`."""
+    QUERY_COLUMN_TYPE_TEXTS: _QueryColumnType.ValueType  # 5
+    """Texts by name, such as labels; in `texts` as a JSON object."""
+    QUERY_COLUMN_TYPE_JSON: _QueryColumnType.ValueType  # 6
+    """Any JSON value; in `texts`."""
+
+class QueryColumnType(_QueryColumnType, metaclass=_QueryColumnTypeEnumTypeWrapper):
+    """What the cells of a column are."""
+
+QUERY_COLUMN_TYPE_UNSPECIFIED: QueryColumnType.ValueType  # 0
+"""Never sent."""
+QUERY_COLUMN_TYPE_TIME: QueryColumnType.ValueType  # 1
+"""Moments; in `times`."""
+QUERY_COLUMN_TYPE_TEXT: QueryColumnType.ValueType  # 2
+"""In `texts`."""
+QUERY_COLUMN_TYPE_NUMBER: QueryColumnType.ValueType  # 3
+"""In `numbers`."""
+QUERY_COLUMN_TYPE_BOOLEAN: QueryColumnType.ValueType  # 4
+"""In `booleans`."""
+QUERY_COLUMN_TYPE_TEXTS: QueryColumnType.ValueType  # 5
+"""Texts by name, such as labels; in `texts` as a JSON object."""
+QUERY_COLUMN_TYPE_JSON: QueryColumnType.ValueType  # 6
+"""Any JSON value; in `texts`."""
+Global___QueryColumnType: _TypeAlias = QueryColumnType  # noqa: Y015
 
 @_typing.final
 class Stream(_message.Message):
@@ -481,3 +522,509 @@ class ListGapsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListGapsResponse: _TypeAlias = ListGapsResponse  # noqa: Y015
+
+@_typing.final
+class QueryColumn(_message.Message):
+    """A column of a result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    type: Global___QueryColumnType.ValueType
+    """What its cells are."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: Global___QueryColumnType.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryColumn: _TypeAlias = QueryColumn  # noqa: Y015
+
+@_typing.final
+class QueryCells(_message.Message):
+    """Some cells of one column, in the list for its type; the other lists are empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMES_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    BOOLEANS_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def times(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Unix milliseconds, UTC."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts, or JSON."""
+
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """IEEE 754 doubles."""
+
+    @_builtins.property
+    def booleans(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Truths."""
+
+    @_builtins.property
+    def absent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which cells are absent, by their place from 0, rising; what stands in their place in the list means nothing."""
+
+    def __init__(
+        self,
+        *,
+        times: _abc.Iterable[_builtins.int] | None = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        numbers: _abc.Iterable[_builtins.float] | None = ...,
+        booleans: _abc.Iterable[_builtins.bool] | None = ...,
+        absent: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "booleans", b"booleans", "numbers", b"numbers", "texts", b"texts", "times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryCells: _TypeAlias = QueryCells  # noqa: Y015
+
+@_typing.final
+class QueryBegin(_message.Message):
+    """The begin of a result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    result: _builtins.int
+    """Which one, from 0."""
+    name: _builtins.str
+    """How `fork` calls it; else empty."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryColumn]:
+        """Its columns, in order."""
+
+    def __init__(
+        self,
+        *,
+        result: _builtins.int = ...,
+        name: _builtins.str = ...,
+        columns: _abc.Iterable[Global___QueryColumn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "name", b"name", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryBegin: _TypeAlias = QueryBegin  # noqa: Y015
+
+@_typing.final
+class QueryRows(_message.Message):
+    """Some rows of a result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    result: _builtins.int
+    """Which one."""
+    count: _builtins.int
+    """How many."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryCells]:
+        """One for each column of the result, with `count` cells."""
+
+    def __init__(
+        self,
+        *,
+        result: _builtins.int = ...,
+        count: _builtins.int = ...,
+        columns: _abc.Iterable[Global___QueryCells] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "count", b"count", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryRows: _TypeAlias = QueryRows  # noqa: Y015
+
+@_typing.final
+class QueryProgress(_message.Message):
+    """What a query has read, of what its caller sees."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    CHUNKS_READ_FIELD_NUMBER: _builtins.int
+    SEGMENTS_READ_FIELD_NUMBER: _builtins.int
+    ROWS_READ_FIELD_NUMBER: _builtins.int
+    BYTES_READ_FIELD_NUMBER: _builtins.int
+    chunks: _builtins.int
+    """Chunks of compacted metrics that have to be read, as far as that is known."""
+    chunks_read: _builtins.int
+    """Those that were read."""
+    segments_read: _builtins.int
+    """Segments of metrics that were not compacted yet, and were read."""
+    rows_read: _builtins.int
+    """Records or samples that the query has looked at."""
+    bytes_read: _builtins.int
+    """Stored bytes of them."""
+    def __init__(
+        self,
+        *,
+        chunks: _builtins.int = ...,
+        chunks_read: _builtins.int = ...,
+        segments_read: _builtins.int = ...,
+        rows_read: _builtins.int = ...,
+        bytes_read: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "chunks", b"chunks", "chunks_read", b"chunks_read", "rows_read", b"rows_read", "segments_read", b"segments_read"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryProgress: _TypeAlias = QueryProgress  # noqa: Y015
+
+@_typing.final
+class QueryEnd(_message.Message):
+    """The end of an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    LIMITED_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    TOOK_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
+    limited: _builtins.bool
+    """Whether a result has more rows than were asked for."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rows that were sent, for each result."""
+
+    @_builtins.property
+    def read(self) -> Global___QueryProgress:
+        """What was read altogether."""
+
+    @_builtins.property
+    def took(self) -> _duration_pb2.Duration:
+        """How long it took."""
+
+    @_builtins.property
+    def damaged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Stored data that could not be read because it is damaged, one line each: the results lack it."""
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        limited: _builtins.bool = ...,
+        read: Global___QueryProgress | None = ...,
+        took: _duration_pb2.Duration | None = ...,
+        damaged: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read", b"read", "took", b"took"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "damaged", b"damaged", "limited", b"limited", "read", b"read", "took", b"took"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryEnd: _TypeAlias = QueryEnd  # noqa: Y015
+
+@_typing.final
+class QueryPlan(_message.Message):
+    """What a query would read, and how it would be worked out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    PUSHED_DOWN_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    STATEMENTS_FIELD_NUMBER: _builtins.int
+    stream: _builtins.str
+    """The stream."""
+    tenants: _builtins.int
+    """Tenants that are read, of those that the caller sees."""
+    segments: _builtins.int
+    """Segments that would be opened."""
+    chunks: _builtins.int
+    """Chunks that would be opened."""
+    rows: _builtins.int
+    """Records or samples in them."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Event time at or after, as the query says; absent: from the begin."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Event time before."""
+
+    @_builtins.property
+    def pushed_down(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryPushdown]:
+        """What the query's conditions leave to be read at all, by field."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Columns that are read."""
+
+    @_builtins.property
+    def statements(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryStatement]:
+        """One for each result."""
+
+    def __init__(
+        self,
+        *,
+        stream: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        pushed_down: _abc.Iterable[Global___QueryPushdown] | None = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        tenants: _builtins.int = ...,
+        segments: _builtins.int = ...,
+        chunks: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        statements: _abc.Iterable[Global___QueryStatement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "columns", b"columns", "end_time", b"end_time", "pushed_down", b"pushed_down", "rows", b"rows", "segments", b"segments", "start_time", b"start_time", "statements", b"statements", "stream", b"stream", "tenants", b"tenants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryPlan: _TypeAlias = QueryPlan  # noqa: Y015
+
+@_typing.final
+class QueryPushdown(_message.Message):
+    """Values of a field outside of which nothing is read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Any of these."""
+
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryPushdown: _TypeAlias = QueryPushdown  # noqa: Y015
+
+@_typing.final
+class QueryStatement(_message.Message):
+    """How a result is worked out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SQL_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The result's name."""
+    sql: _builtins.str
+    """The statement that the query was compiled to, over the relation `source`. For people: its form may change."""
+    plan: _builtins.str
+    """The engine's plan. For people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sql: _builtins.str = ...,
+        plan: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "plan", b"plan", "sql", b"sql"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryStatement: _TypeAlias = QueryStatement  # noqa: Y015
+
+@_typing.final
+class QueryRequest(_message.Message):
+    """Request of Query."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """Required. The query, at most 16,384 characters."""
+    limit: _builtins.int
+    """At most so many rows of each result: 1 to 1,000,000; 0 means 10,000. More is cut; negative is refused."""
+    time_zone: _builtins.str
+    """The IANA time zone that days begin in and times without a zone are meant in. Empty: UTC."""
+    explain: _builtins.bool
+    """Only say what would be read, and how: see QueryPlan."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """End the query after this time. Absent, or more than the Master's configuration allows: that."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        time_zone: _builtins.str = ...,
+        explain: _builtins.bool = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "limit", b"limit", "query", b"query", "time_zone", b"time_zone", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryRequest: _TypeAlias = QueryRequest  # noqa: Y015
+
+@_typing.final
+class QueryResponse(_message.Message):
+    """A step of Query."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def begin(self) -> Global___QueryBegin:
+        """A result begins."""
+
+    @_builtins.property
+    def rows(self) -> Global___QueryRows:
+        """Rows of it."""
+
+    @_builtins.property
+    def progress(self) -> Global___QueryProgress:
+        """How far it is."""
+
+    @_builtins.property
+    def end(self) -> Global___QueryEnd:
+        """All has been sent."""
+
+    @_builtins.property
+    def plan(self) -> Global___QueryPlan:
+        """The only step with `explain`."""
+
+    def __init__(
+        self,
+        *,
+        begin: Global___QueryBegin | None = ...,
+        rows: Global___QueryRows | None = ...,
+        progress: Global___QueryProgress | None = ...,
+        end: Global___QueryEnd | None = ...,
+        plan: Global___QueryPlan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "plan", b"plan", "progress", b"progress", "rows", b"rows", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "plan", b"plan", "progress", b"progress", "rows", b"rows", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["begin", "rows", "progress", "end", "plan"]  # noqa: Y015
+    _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
+
+Global___QueryResponse: _TypeAlias = QueryResponse  # noqa: Y015
+
+@_typing.final
+class FollowQueryRequest(_message.Message):
+    """Request of FollowQuery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    AFTER_CURSOR_FIELD_NUMBER: _builtins.int
+    BACKLOG_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """Required. The query, at most 16,384 characters. Its startTime and endTime are about event time, as in Query."""
+    time_zone: _builtins.str
+    """As in QueryRequest."""
+    after_cursor: _builtins.str
+    """Go on after this record. Empty: begin with what is stored from now on."""
+    backlog: _builtins.int
+    """Take that many of the stream's newest records first; 0 to 10,000. Not together with after_cursor."""
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        after_cursor: _builtins.str = ...,
+        backlog: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_cursor", b"after_cursor", "backlog", b"backlog", "query", b"query", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowQueryRequest: _TypeAlias = FollowQueryRequest  # noqa: Y015
+
+@_typing.final
+class FollowQueryResponse(_message.Message):
+    """A step of FollowQuery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """Go on from here next time. Opaque."""
+    @_builtins.property
+    def begin(self) -> Global___QueryBegin:
+        """Set in the first step."""
+
+    @_builtins.property
+    def rows(self) -> Global___QueryRows:
+        """What the query has kept of these records, perhaps nothing."""
+
+    def __init__(
+        self,
+        *,
+        begin: Global___QueryBegin | None = ...,
+        rows: Global___QueryRows | None = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "rows", b"rows"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "cursor", b"cursor", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowQueryResponse: _TypeAlias = FollowQueryResponse  # noqa: Y015

@@ -55,6 +55,16 @@ class StreamServiceStub:
                 request_serializer=tenantry_dot_v1_dot_stream__service__pb2.ListGapsRequest.SerializeToString,
                 response_deserializer=tenantry_dot_v1_dot_stream__service__pb2.ListGapsResponse.FromString,
                 _registered_method=True)
+        self.Query = channel.unary_stream(
+                '/tenantry.v1.StreamService/Query',
+                request_serializer=tenantry_dot_v1_dot_stream__service__pb2.QueryRequest.SerializeToString,
+                response_deserializer=tenantry_dot_v1_dot_stream__service__pb2.QueryResponse.FromString,
+                _registered_method=True)
+        self.FollowQuery = channel.unary_stream(
+                '/tenantry.v1.StreamService/FollowQuery',
+                request_serializer=tenantry_dot_v1_dot_stream__service__pb2.FollowQueryRequest.SerializeToString,
+                response_deserializer=tenantry_dot_v1_dot_stream__service__pb2.FollowQueryResponse.FromString,
+                _registered_method=True)
 
 
 class StreamServiceServicer:
@@ -92,6 +102,32 @@ class StreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Query(self, request, context):
+        """Works out a query in NQL over one stream, as far as the caller sees it (auditMessages: with the right to read the audit).
+        Steps of an answer:
+        1. `begin` of a result: its name and columns. Most queries have one result, `fork` has several, one after the other.
+        2. `rows` of that result, some at a time.
+        3. `progress`, now and then, before and between them.
+        4. `end`, once: nothing was left out but what it says. A stream without it has failed.
+        With `explain` the only step is `plan`. Ending the call ends the query at once. Callers who may read a stream. Fails with
+        INVALID_ARGUMENT (QUERY_INVALID, with `line`, `column`, `problem`, `expected`, `source_line` and `caret`; FIELD_INVALID),
+        NOT_FOUND (STREAM_NOT_FOUND), PERMISSION_DENIED, DEADLINE_EXCEEDED (QUERY_TIMED_OUT) and RESOURCE_EXHAUSTED
+        (QUERY_TOO_LARGE: more memory than it may have; QUERIES_TOO_MANY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowQuery(self, request, context):
+        """Follows a stream through a query whose commands take each record by itself: where, project, set, add, unwind, records. The
+        first step is `begin`; then `rows` as records are stored, each with the cursor behind them, also when the query has kept none
+        of them. Who comes back with the last cursor misses nothing. Callers who may read a stream. Fails as Query does, with
+        INVALID_ARGUMENT (QUERY_NOT_FOLLOWABLE), and with UNAVAILABLE when the Master stops.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StreamServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +150,16 @@ def add_StreamServiceServicer_to_server(servicer, server):
                     servicer.ListGaps,
                     request_deserializer=tenantry_dot_v1_dot_stream__service__pb2.ListGapsRequest.FromString,
                     response_serializer=tenantry_dot_v1_dot_stream__service__pb2.ListGapsResponse.SerializeToString,
+            ),
+            'Query': grpc.unary_stream_rpc_method_handler(
+                    servicer.Query,
+                    request_deserializer=tenantry_dot_v1_dot_stream__service__pb2.QueryRequest.FromString,
+                    response_serializer=tenantry_dot_v1_dot_stream__service__pb2.QueryResponse.SerializeToString,
+            ),
+            'FollowQuery': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowQuery,
+                    request_deserializer=tenantry_dot_v1_dot_stream__service__pb2.FollowQueryRequest.FromString,
+                    response_serializer=tenantry_dot_v1_dot_stream__service__pb2.FollowQueryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +271,60 @@ class StreamService:
             '/tenantry.v1.StreamService/ListGaps',
             tenantry_dot_v1_dot_stream__service__pb2.ListGapsRequest.SerializeToString,
             tenantry_dot_v1_dot_stream__service__pb2.ListGapsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Query(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tenantry.v1.StreamService/Query',
+            tenantry_dot_v1_dot_stream__service__pb2.QueryRequest.SerializeToString,
+            tenantry_dot_v1_dot_stream__service__pb2.QueryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowQuery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tenantry.v1.StreamService/FollowQuery',
+            tenantry_dot_v1_dot_stream__service__pb2.FollowQueryRequest.SerializeToString,
+            tenantry_dot_v1_dot_stream__service__pb2.FollowQueryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,24 @@ class StreamServiceStub:
     """
     ListGaps: _grpc.UnaryUnaryMultiCallable[_stream_service_pb2.ListGapsRequest, _stream_service_pb2.ListGapsResponse]
     """A page of the gap ledger: what was sent or kept nowhere, and why. Administrators. Fails with INVALID_ARGUMENT."""
+    Query: _grpc.UnaryStreamMultiCallable[_stream_service_pb2.QueryRequest, _stream_service_pb2.QueryResponse]
+    """Works out a query in NQL over one stream, as far as the caller sees it (auditMessages: with the right to read the audit).
+    Steps of an answer:
+      1. `begin` of a result: its name and columns. Most queries have one result, `fork` has several, one after the other.
+      2. `rows` of that result, some at a time.
+      3. `progress`, now and then, before and between them.
+      4. `end`, once: nothing was left out but what it says. A stream without it has failed.
+    With `explain` the only step is `plan`. Ending the call ends the query at once. Callers who may read a stream. Fails with
+    INVALID_ARGUMENT (QUERY_INVALID, with `line`, `column`, `problem`, `expected`, `source_line` and `caret`; FIELD_INVALID),
+    NOT_FOUND (STREAM_NOT_FOUND), PERMISSION_DENIED, DEADLINE_EXCEEDED (QUERY_TIMED_OUT) and RESOURCE_EXHAUSTED
+    (QUERY_TOO_LARGE: more memory than it may have; QUERIES_TOO_MANY).
+    """
+    FollowQuery: _grpc.UnaryStreamMultiCallable[_stream_service_pb2.FollowQueryRequest, _stream_service_pb2.FollowQueryResponse]
+    """Follows a stream through a query whose commands take each record by itself: where, project, set, add, unwind, records. The
+    first step is `begin`; then `rows` as records are stored, each with the cursor behind them, also when the query has kept none
+    of them. Who comes back with the last cursor misses nothing. Callers who may read a stream. Fails as Query does, with
+    INVALID_ARGUMENT (QUERY_NOT_FOLLOWABLE), and with UNAVAILABLE when the Master stops.
+    """
 
 @_typing.type_check_only
 class StreamServiceAsyncStub(StreamServiceStub):
@@ -65,6 +83,24 @@ class StreamServiceAsyncStub(StreamServiceStub):
     """
     ListGaps: _aio.UnaryUnaryMultiCallable[_stream_service_pb2.ListGapsRequest, _stream_service_pb2.ListGapsResponse]  # type: ignore[assignment]
     """A page of the gap ledger: what was sent or kept nowhere, and why. Administrators. Fails with INVALID_ARGUMENT."""
+    Query: _aio.UnaryStreamMultiCallable[_stream_service_pb2.QueryRequest, _stream_service_pb2.QueryResponse]  # type: ignore[assignment]
+    """Works out a query in NQL over one stream, as far as the caller sees it (auditMessages: with the right to read the audit).
+    Steps of an answer:
+      1. `begin` of a result: its name and columns. Most queries have one result, `fork` has several, one after the other.
+      2. `rows` of that result, some at a time.
+      3. `progress`, now and then, before and between them.
+      4. `end`, once: nothing was left out but what it says. A stream without it has failed.
+    With `explain` the only step is `plan`. Ending the call ends the query at once. Callers who may read a stream. Fails with
+    INVALID_ARGUMENT (QUERY_INVALID, with `line`, `column`, `problem`, `expected`, `source_line` and `caret`; FIELD_INVALID),
+    NOT_FOUND (STREAM_NOT_FOUND), PERMISSION_DENIED, DEADLINE_EXCEEDED (QUERY_TIMED_OUT) and RESOURCE_EXHAUSTED
+    (QUERY_TOO_LARGE: more memory than it may have; QUERIES_TOO_MANY).
+    """
+    FollowQuery: _aio.UnaryStreamMultiCallable[_stream_service_pb2.FollowQueryRequest, _stream_service_pb2.FollowQueryResponse]  # type: ignore[assignment]
+    """Follows a stream through a query whose commands take each record by itself: where, project, set, add, unwind, records. The
+    first step is `begin`; then `rows` as records are stored, each with the cursor behind them, also when the query has kept none
+    of them. Who comes back with the last cursor misses nothing. Callers who may read a stream. Fails as Query does, with
+    INVALID_ARGUMENT (QUERY_NOT_FOLLOWABLE), and with UNAVAILABLE when the Master stops.
+    """
 
 class StreamServiceServicer(metaclass=_abc_1.ABCMeta):
     """Streams are named, append-only tables of records. Every call needs `authorization: Bearer TOKEN` of an administrator."""
@@ -105,5 +141,35 @@ class StreamServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_stream_service_pb2.ListGapsResponse, _abc.Awaitable[_stream_service_pb2.ListGapsResponse]]:
         """A page of the gap ledger: what was sent or kept nowhere, and why. Administrators. Fails with INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def Query(
+        self,
+        request: _stream_service_pb2.QueryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_stream_service_pb2.QueryResponse], _abc.AsyncIterator[_stream_service_pb2.QueryResponse]]:
+        """Works out a query in NQL over one stream, as far as the caller sees it (auditMessages: with the right to read the audit).
+        Steps of an answer:
+          1. `begin` of a result: its name and columns. Most queries have one result, `fork` has several, one after the other.
+          2. `rows` of that result, some at a time.
+          3. `progress`, now and then, before and between them.
+          4. `end`, once: nothing was left out but what it says. A stream without it has failed.
+        With `explain` the only step is `plan`. Ending the call ends the query at once. Callers who may read a stream. Fails with
+        INVALID_ARGUMENT (QUERY_INVALID, with `line`, `column`, `problem`, `expected`, `source_line` and `caret`; FIELD_INVALID),
+        NOT_FOUND (STREAM_NOT_FOUND), PERMISSION_DENIED, DEADLINE_EXCEEDED (QUERY_TIMED_OUT) and RESOURCE_EXHAUSTED
+        (QUERY_TOO_LARGE: more memory than it may have; QUERIES_TOO_MANY).
+        """
+
+    @_abc_1.abstractmethod
+    def FollowQuery(
+        self,
+        request: _stream_service_pb2.FollowQueryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_stream_service_pb2.FollowQueryResponse], _abc.AsyncIterator[_stream_service_pb2.FollowQueryResponse]]:
+        """Follows a stream through a query whose commands take each record by itself: where, project, set, add, unwind, records. The
+        first step is `begin`; then `rows` as records are stored, each with the cursor behind them, also when the query has kept none
+        of them. Who comes back with the last cursor misses nothing. Callers who may read a stream. Fails as Query does, with
+        INVALID_ARGUMENT (QUERY_NOT_FOLLOWABLE), and with UNAVAILABLE when the Master stops.
+        """
 
 def add_StreamServiceServicer_to_server(servicer: StreamServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
