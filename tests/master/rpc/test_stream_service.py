@@ -20,6 +20,8 @@ from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.veiling import Veil
 from tenantry.master.operations.viewers import make_viewer
 from tenantry.master.operations.visibility import Visibility
+from tenantry.master.query.desk import QueryDesk
+from tenantry.master.query.limits import QueryLimits
 from tenantry.master.rpc.callers import VIEWER
 from tenantry.master.rpc.stream_service import StreamServicer
 from tenantry.master.sql.database import Database
@@ -95,7 +97,8 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         hub = StreamHub()
         visibility = Visibility(TenantRegister())
         retention = {StreamName.ALERTS: 86_400_000, StreamName.NETFLOW: None}
-        servicer = StreamServicer(database, hub, visibility, VEIL, retention, Clocks(), database.free_bytes)
+        desk = QueryDesk(f"sqlite:///{tmp_path / 'unused.db'}", tmp_path / "query", QueryLimits(), 1, 1)
+        servicer = StreamServicer(database, hub, visibility, VEIL, retention, Clocks(), database.free_bytes, desk)
         server = grpc.aio.server(interceptors=[FailuresAsStatuses()])
         stream_service_pb2_grpc.add_StreamServiceServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")

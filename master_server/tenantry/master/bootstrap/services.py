@@ -12,6 +12,8 @@ from tenantry.master.operations.sealing import load_key
 from tenantry.master.operations.throttling import AttemptLimit
 from tenantry.master.operations.tunnels.opening import TunnelDesk
 from tenantry.master.operations.veiling import Veil
+from tenantry.master.query.desk import QueryDesk
+from tenantry.master.query.limits import QueryLimits
 from tenantry.master.rpc.audit_service import AuditServicer
 from tenantry.master.rpc.authority_service import AuthorityServicer
 from tenantry.master.rpc.board_service import BoardServicer
@@ -55,10 +57,12 @@ class Services:
     streams: StreamServicer
     people: PeopleServices
     health: list[standard_health.HealthServicer]
+    queries: QueryDesk
 
     async def announce_stop(self) -> None:
-        """Begin nothing new."""
+        """Begin nothing new, and end queries."""
         self.links.stopping = True
+        await self.queries.close()
         for servicer in self.health:
             await servicer.enter_graceful_shutdown()
 
@@ -72,6 +76,7 @@ async def add_services(core: Core, listeners: Listeners) -> Services:
     """Serve everything, each on the listeners where it belongs. Raises what the files of secrets raise that are read here."""
     tenants = _tenants(core, listeners)
     veil = Veil(load_key(core.config.second_factor_key))
+    queries = _queries(core)
     streams = StreamServicer(
         core.store.database,
         core.hub,
@@ -80,6 +85,7 @@ async def add_services(core: Core, listeners: Listeners) -> Services:
         core.config.retention,
         core.clocks,
         core.store.database.free_bytes,
+        queries,
     )
     people, links = _people(core, listeners), _links(core, tenants)
     tunnels = _tunnels(core, listeners)
@@ -93,7 +99,13 @@ async def add_services(core: Core, listeners: Listeners) -> Services:
     add_link_service(links, listeners.link)
     health = [await add_health(listeners.api, API_SERVICES), await add_health(listeners.link, LINK_SERVICES)]
     add_descriptions(listeners.api, with_reflection=core.config.reflection, with_channelz=core.config.channelz)
-    return Services(links, streams, people, health)
+    return Services(links, streams, people, health, queries)
+
+
+def _queries(core: Core) -> QueryDesk:
+    config, query = core.config, core.config.query
+    limits = QueryLimits(query.memory, query.temporary, query.threads, query.timeout)
+    return QueryDesk(config.dsn, config.query_dir, limits, query.running, query.per_user)
 
 
 def _tenants(core: Core, listeners: Listeners) -> TenantServicer:

@@ -86,6 +86,24 @@ class Tunnels:
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """What queries in NQL may use."""
+
+    memory: int = _setting(512 << 20, byte_size(64 << 20, 1 << 40))
+    """Of one query's engine; what is read and handed over takes up to as much again."""
+    temporary: int = _setting(1 << 30, byte_size(0, 1 << 44))
+    """What one query may put on the disk, in the data folder, where its memory does not do."""
+    threads: int = _setting(2, number(1, 256))
+    """Of one query."""
+    timeout: int = _setting(_MINUTE, duration(_SECOND, _DAY))
+    """A query is ended after this time at the latest."""
+    running: int = _setting(4, number(1, 64))
+    """Queries at once; others wait."""
+    per_user: int = _setting(2, number(1, 64))
+    """Queries of one user at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenId:
     """The OpenID provider that people can sign in with; none without an issuer."""
 
@@ -164,6 +182,7 @@ class MasterConfig:
     compaction: Compaction = field(default_factory=Compaction)
     openid: OpenId = field(default_factory=OpenId)
     tunnels: Tunnels = field(default_factory=Tunnels)
+    query: Query = field(default_factory=Query)
     retention: Mapping[StreamName, int | None] = field(
         default_factory=lambda: MappingProxyType(dict.fromkeys(StreamName))
     )
@@ -186,6 +205,11 @@ class MasterConfig:
     def pki_dir(self) -> Path:
         """Where the authorities are."""
         return self.data_dir / "pki"
+
+    @property
+    def query_dir(self) -> Path:
+        """Temporary files of queries; emptied at each start."""
+        return self.data_dir / "query"
 
     @property
     def second_factor_key(self) -> Path:
@@ -226,9 +250,10 @@ class MasterConfig:
         return _write(self, keys, {})
 
 
-SECTIONS: Final[Mapping[str, type[Compaction | OpenId | Tunnels]]] = {
+SECTIONS: Final[Mapping[str, type[Compaction | OpenId | Query | Tunnels]]] = {
     "compaction": Compaction,
     "openid": OpenId,
+    "query": Query,
     "tunnels": Tunnels,
 }
 """Tables of the configuration with settings of their own."""

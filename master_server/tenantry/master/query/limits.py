@@ -6,6 +6,8 @@ from typing import Any, Final, Self
 DEFAULT_ROWS: Final = 10_000
 MAX_ROWS: Final = 1_000_000
 """Of a result; more is cut, and the answer says so."""
+MAX_FOLLOWED_ROWS: Final = 100_000
+"""Of what a query makes of one step that is followed: `unwind` makes many out of one."""
 MAX_TEXT: Final = 16_384
 """Characters of a query."""
 ROWS_A_STEP: Final = 1_000

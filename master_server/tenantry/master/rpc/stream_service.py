@@ -15,7 +15,9 @@ from tenantry.master.operations.metric_ticks import LayoutCache
 from tenantry.master.operations.reading import RecordFilter, list_gaps, list_streams, permission_of, read_records
 from tenantry.master.operations.veiling import Veil
 from tenantry.master.operations.visibility import Visibility
+from tenantry.master.query.desk import QueryDesk
 from tenantry.master.rpc.callers import VIEWER, Context
+from tenantry.master.rpc.querying import QueryCalls
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.rpc.stream_messages import (
     MAX_MESSAGE_BYTES,
@@ -50,6 +52,7 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
         retention_ms: Mapping[StreamName, int | None],
         clocks: Clocks,
         free_bytes: Callable[[], int | None],
+        desk: QueryDesk,
         threads: int = 4,
     ) -> None:
         """``free_bytes``: what the store may still grow by, where that is known.
@@ -64,6 +67,7 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
         self._clocks = clocks
         self._free_bytes = free_bytes
         self._layouts = LayoutCache()
+        self._queries = QueryCalls(desk, hub, visibility, veil, self._reader, self._layouts, clocks, _log_damage)
 
     def close(self) -> None:
         """Wait for reads under way, and end the threads."""
@@ -111,6 +115,18 @@ class StreamServicer(stream_service_pb2_grpc.StreamServiceServicer):
             sight,
         )
         return pb.ListGapsResponse(gaps=map(encode_gap, gaps), next_page_token=self._veil.cover_page_token(token))
+
+    async def Query(self, request: pb.QueryRequest, context: Context) -> AsyncIterator[pb.QueryResponse]:
+        async with aclosing(self._queries.query(request)) as steps:
+            async for step in steps:
+                yield step
+
+    async def FollowQuery(
+        self, request: pb.FollowQueryRequest, context: Context
+    ) -> AsyncIterator[pb.FollowQueryResponse]:
+        async with aclosing(self._queries.follow(request)) as steps:
+            async for step in steps:
+                yield step
 
     def _narrowed(self, wanted: RecordFilter) -> RecordFilter:
         """The filter within what the caller sees of its stream. Raises NotAllowed where that is nothing anywhere."""
