@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from tenantry.cli.commands.audit_chain import ExportedLink
-from tenantry.cli.commands.audit_syslog import DEFAULT_SIZE, SD_ID, format_message, open_syslog
+from tenantry.cli.commands.audit_syslog import format_message, open_syslog
 from tenantry.cli.profiles import Profile, Profiles, changing_profiles
 from tenantry.master.domain.records import NewRecord, StreamName
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.sql.database import Database
 from tenantry.protocol.audit_chain import canonical_fields, canonical_record
+from tenantry.protocol.syslog import DEFAULT_SIZE, SD_ID
 from tests.servers import rsyslog
 from tests.servers.master import PROGRAM, TRUST_DOMAIN, MasterProcess, initialise
 from tests.servers.rsyslog import Rsyslog, running_rsyslog

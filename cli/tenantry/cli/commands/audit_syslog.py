@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
-import re
 import socket
 import ssl
 import time
@@ -17,24 +15,21 @@ from tenantry.cli.commands.audit_chain import ExportedLink
 from tenantry.cli.troubles import InputInvalid, Trouble
 from tenantry.protocol.failures import EXIT_UNREACHABLE, FieldInvalid
 from tenantry.protocol.joining import split_address
+from tenantry.protocol.syslog import (
+    DEFAULT_SIZE,
+    NOTICE,
+    USUAL_PORTS,
+    WARNING,
+    counted,
+    format_syslog,
+    syslog_header,
+)
 
 FACILITY: Final = 13  # log audit
-NOTICE: Final = 5
-WARNING: Final = 4
-SD_ID: Final = "tenantry@32473"
-DEFAULT_SIZE: Final = 8_192
-"""Bytes of a message: what RFC 5425 asks of every server, and rsyslog takes unless it is told otherwise."""
-MIN_SIZE: Final = 2_048
-MAX_SIZE: Final = 65_000
-"""Of a datagram."""
 DATAGRAMS_AT_ONCE: Final = 20
 _PAUSE_S: Final = 0.01
-_MAX_VALUE: Final = 256
-_PORTS: Final = {"udp": 514, "tcp": 601, "tls": 6514}
 _TIMEOUT_S: Final = 15.0
 _CLOSE_S: Final = 5.0
-_NOT_PRINTABLE: Final = re.compile(r"[^!-~]")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class SyslogUnreachable(Trouble):
@@ -45,15 +40,10 @@ class SyslogUnreachable(Trouble):
 
 
 def format_message(link: ExportedLink, host: str, size: int = DEFAULT_SIZE) -> bytes:
-    """One record as a syslog message: the main fields as structured data, the whole record as its text.
-
-    A message of more than ``size`` bytes (`MIN_SIZE` or more) is cut here, and says so by the parameter ``cut``: how many bytes the
-    record has. A server that is sent more takes the rest for another message, and whoever wrote the record would have written that.
-    """
+    """One record as a syslog message: the main fields as structured data, the whole record as its text (`format_syslog`)."""
     record: dict[str, Any] = json.loads(link.record)
     fields = record["fields"]
     severity = NOTICE if fields.get("outcome") == "done" else WARNING
-    moment = dt.datetime.fromtimestamp(record["timestamp_ms"] // 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
     parameters = {
         "sequence": link.sequence,
         "hash": link.hash.hex(),
@@ -61,25 +51,10 @@ def format_message(link: ExportedLink, host: str, size: int = DEFAULT_SIZE) -> b
         **{name: fields.get(name) for name in ("actor", "action", "outcome", "failure", "address", "request_id")},
         "tenant": record["tenant"],
     }
-    start = (
-        f"<{FACILITY * 8 + severity}>1 {moment}.{record['timestamp_ms'] % 1000:03d}Z "
-        f"{_word(host, 255)} tenantry-master - audit"
-    )
-    # A BOM says that the text is UTF-8. Line ends within it are escaped by JSON already; these two are not.
+    # Line ends within it are escaped by JSON already; these two are not.
     text = link.record.decode().replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x7f", "\\u007f")
-    message = _compose(start, parameters, text)
-    if len(message) > size:
-        message = _compose(start, {**parameters, "cut": len(link.record)}, text)[:size]
-        # Not in the middle of a character.
-        message = message.decode(errors="ignore").encode()
-    return message
-
-
-def _compose(start: str, parameters: dict[str, Any], text: str) -> bytes:
-    data = " ".join(
-        f'{name}="{_escape(str(value)[:_MAX_VALUE])}"' for name, value in parameters.items() if value not in (None, "")
-    )
-    return f"{start} [{SD_ID} {data}] \ufeff{text}".encode()
+    header = syslog_header(FACILITY, severity, record["timestamp_ms"], host, "audit")
+    return format_syslog(header, parameters, text, len(link.record), size)
 
 
 @contextlib.contextmanager
@@ -88,14 +63,14 @@ def open_syslog(address: str, ca: Path | None) -> Iterator[Callable[[bytes], Non
     protocol, separator, place = address.partition("://")
     if not separator:
         protocol, place = "tcp", address
-    if protocol not in _PORTS:
+    if protocol not in USUAL_PORTS:
         raise InputInvalid(
             f"{protocol[:20]!r} is no way to a syslog server", "Write it like tls://logs.example.org:6514."
         )
     if ca is not None and protocol != "tls":
         raise InputInvalid("--syslog-ca is for tls", "Write the address like tls://logs.example.org:6514.")
     try:
-        host, port = split_address(place, _PORTS[protocol])
+        host, port = split_address(place, USUAL_PORTS[protocol])
     except FieldInvalid as failure:
         raise InputInvalid(failure.describe(), "Write it like tls://logs.example.org:6514.") from None
     try:
@@ -131,7 +106,7 @@ def _connect(protocol: str, host: str, port: int, ca: Path | None) -> socket.soc
 def _sender(protocol: str, connection: socket.socket) -> Callable[[bytes], None]:
     if protocol == "udp":
         return _Datagrams(connection)
-    return lambda message: connection.sendall(b"%d %b" % (len(message), message))
+    return lambda message: connection.sendall(counted(message))
 
 
 class _Datagrams:
@@ -160,12 +135,3 @@ def _close(connection: socket.socket) -> None:
         else:
             connection.shutdown(socket.SHUT_WR)
             connection.recv(1)
-
-
-def _escape(value: str) -> str:
-    """A parameter's value: the three characters that RFC 5424 names are escaped, control characters are replaced."""
-    return re.sub(r'(["\\\]])', r"\\\1", _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value))
-
-
-def _word(value: str, limit: int) -> str:
-    return _NOT_PRINTABLE.sub("?", value)[:limit] or "-"

@@ -16,6 +16,7 @@ from tenantry.detection.thresholds import Threshold
 from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER
 from tenantry.master.domain.privacy import OPEN, Privacy
 from tenantry.master.domain.records import StreamName
+from tenantry.master.domain.rule_windows import RuleWindow, check_window
 from tenantry.protocol.failures import FieldInvalid, RuleChanged, RuleInLibrary
 from tenantry.protocol.layouts import MAX_LABEL_NAME, MAX_LABEL_VALUE, MAX_LABELS, MAX_METRIC_NAME, Series
 from tenantry.protocol.messages import Severity
@@ -32,8 +33,21 @@ MAX_DURATION_MS: Final = 7 * 86_400_000
 MIN_SCORE: Final = 1
 MAX_SCORE: Final = 10
 DEFAULT_SCORE: Final = 5
+MAX_NOTIFIED: Final = 16
+"""So many receivers a rule tells."""
 MAX_SERIES: Final = 1_000
 """So many series of one Tenant a rule keeps in mind: a Tenant that invents labels must not fill the Master's memory."""
+JUDGED: Final = frozenset(
+    {
+        StreamName.METRICS_MASTER,
+        StreamName.ALERTS_MASTER,
+        StreamName.NOTIFICATIONS_MASTER,
+        StreamName.TENANT_STATUS_HISTORY,
+        StreamName.MASTER_REGISTRATION,
+        StreamName.NOTIFICATIONS,
+    }
+)
+"""The streams that rules can read; of their records those that concern a Tenant. Not `alerts`: rules write it."""
 LATE_AFTER_MS: Final = 300_000
 """What is found in a sample older than this on its arrival is *found late*: it is written down and moves no Tenant."""
 
@@ -46,14 +60,19 @@ class ActionKind(StrEnum):
     RAISE_ALERT = "raise_alert"
     TO_ALERT = "to_alert"
     TO_ACTIVE = "to_active"
+    NOTIFY = "notify"
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What is done when a series comes to one of these levels; CLEARED among them means: when it is over."""
+    """What is done when a series comes to one of these levels; CLEARED among them means: when it is over.
+
+    ``receiver``: the id of whom NOTIFY tells; empty for the others.
+    """
 
     kind: ActionKind
     levels: frozenset[Level]
+    receiver: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +111,20 @@ class Condition:
     for_ms: int = 0
     clear_for_ms: int = 0
     stream: StreamName = StreamName.METRICS_MASTER
+    window: RuleWindow | None = None
+    """What is made of many records before the limits are looked at; None: every sample of the metric is judged by itself."""
+
+    @property
+    def subject(self) -> str:
+        """What is judged, for people."""
+        window = self.window
+        if window is None:
+            return self.metric
+        value = window.values[window.judged_place].name
+        return f"{value} of {self.metric or self.stream.value}"
 
     def reads(self, series: Series) -> bool:
-        """Whether this series is judged."""
+        """Whether the samples of this series count."""
         if series.name != self.metric:
             return False
         labels = dict(series.labels)
@@ -151,7 +181,9 @@ class Rule:
     actions: Mapping[ActionKind, frozenset[Level]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "actions", {action.kind: action.levels for action in self.draft.actions})
+        object.__setattr__(
+            self, "actions", {action.kind: action.levels for action in self.draft.actions if not action.receiver}
+        )
 
     @property
     def name(self) -> str:
@@ -166,6 +198,10 @@ class Rule:
     def acts(self, kind: ActionKind, level: Level) -> bool:
         """Whether the rule does this at that level."""
         return level in self.actions.get(kind, ())
+
+    def receivers(self, level: Level) -> list[str]:
+        """The ids of those who are told of that level."""
+        return [action.receiver for action in self.draft.actions if action.receiver and level in action.levels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +241,7 @@ class SeriesState:
         object.__setattr__(self, "settled", self.acted is self.level and at_rest(self.states))
 
 
+_ALSO_WHEN_OVER: Final = frozenset({ActionKind.TO_ACTIVE, ActionKind.NOTIFY})
 _ACTION_ORDER: Final = {kind: place for place, kind in enumerate(ActionKind)}
 _UPWARD: Final = frozenset({">", ">="})
 _SEVERITIES: Final = (Severity.INFO, Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL)
@@ -251,7 +288,7 @@ def check_draft(draft: RuleDraft) -> RuleDraft:
         name=check_name(draft.name, "name"),
         description=check_text(draft.description, "description", MAX_DESCRIPTION, lines=True),
         tags=check_tags(draft.tags),
-        actions=tuple(sorted(draft.actions, key=lambda action: _ACTION_ORDER[action.kind])),
+        actions=tuple(sorted(draft.actions, key=lambda action: (_ACTION_ORDER[action.kind], action.receiver))),
     )
     _check_condition(draft.condition)
     _check_actions(draft.actions, draft.condition.limits)
@@ -259,11 +296,13 @@ def check_draft(draft: RuleDraft) -> RuleDraft:
 
 
 def _check_condition(condition: Condition) -> None:
-    if condition.stream is not StreamName.METRICS_MASTER:
-        raise FieldInvalid(field="stream", problem=f"is {condition.stream}", expected=StreamName.METRICS_MASTER)
-    check_text(condition.metric, "metric", MAX_METRIC_NAME)
-    if not condition.metric:
-        raise FieldInvalid(field="metric", problem="is empty", expected="the name of a metric")
+    if condition.stream not in JUDGED:
+        raise FieldInvalid(
+            field="stream", problem=f"is {condition.stream}", expected=f"one of {', '.join(sorted(JUDGED))}"
+        )
+    _check_metric(condition)
+    if condition.window is not None:
+        check_window(condition.window)
     _check_labels(condition.labels)
     for name, duration in (("for", condition.for_ms), ("clear_for", condition.clear_for_ms)):
         if not 0 <= duration <= MAX_DURATION_MS:
@@ -272,6 +311,19 @@ def _check_condition(condition: Condition) -> None:
         raise FieldInvalid(field="margin", problem=f"is {condition.margin:g}", expected="0 or more")
     condition.threshold()
     _check_order(condition.limits)
+
+
+def _check_metric(condition: Condition) -> None:
+    if condition.stream is not StreamName.METRICS_MASTER:
+        if condition.window is None:
+            expected = "a window: what is put together of the records of this stream"
+            raise FieldInvalid(field="window", problem="is missing", expected=expected)
+        if condition.metric or condition.labels:
+            raise FieldInvalid(field="metric", problem="is set for a stream without metrics", expected="nothing")
+        return
+    check_text(condition.metric, "metric", MAX_METRIC_NAME)
+    if not condition.metric:
+        raise FieldInvalid(field="metric", problem="is empty", expected="the name of a metric")
 
 
 def _check_labels(labels: tuple[LabelCondition, ...]) -> None:
@@ -304,18 +356,33 @@ def _check_order(limits: Mapping[Level, Limit]) -> None:
 
 
 def _check_actions(actions: tuple[Action, ...], limits: Mapping[Level, Limit]) -> None:
-    found = {action.kind: action.levels for action in actions}
+    found = {(action.kind, action.receiver): action.levels for action in actions}
     if not found or len(found) != len(actions):
         raise FieldInvalid(field="actions", problem="are none, or one twice", expected="each action at most once")
-    for kind, levels in found.items():
-        possible = {*limits, *({Level.CLEARED} if kind is ActionKind.TO_ACTIVE else ())}
+    for kind, receiver in found:
+        if bool(receiver) != (kind is ActionKind.NOTIFY):
+            raise FieldInvalid(
+                field=f"actions.{kind}", problem="names a receiver, or none", expected="one for notify, none for others"
+            )
+    if sum(kind is ActionKind.NOTIFY for kind, _ in found) > MAX_NOTIFIED:
+        raise FieldInvalid(
+            field="actions.notify", problem="names too many receivers", expected=f"at most {MAX_NOTIFIED}"
+        )
+    for (kind, _), levels in found.items():
+        possible = {*limits, *({Level.CLEARED} if kind in _ALSO_WHEN_OVER else ())}
         if not levels or levels - possible:
             raise FieldInvalid(
                 field=f"actions.{kind}",
                 problem="names no level, or one without a threshold",
                 expected=f"among {', '.join(level.name.lower() for level in sorted(possible, reverse=True))}",
             )
-    both = found.get(ActionKind.TO_ALERT, frozenset()) & found.get(ActionKind.TO_ACTIVE, frozenset())
+        if kind is ActionKind.NOTIFY and levels - {Level.CLEARED} - found.get(
+            (ActionKind.RAISE_ALERT, ""), frozenset()
+        ):
+            raise FieldInvalid(
+                field="actions.notify", problem="tells of no alert", expected="levels at which the rule raises one"
+            )
+    both = found.get((ActionKind.TO_ALERT, ""), frozenset()) & found.get((ActionKind.TO_ACTIVE, ""), frozenset())
     if both:
         raise FieldInvalid(
             field="actions", problem="move a Tenant both ways at one level", expected="levels of its own for each way"

@@ -28,6 +28,7 @@ from tenantry.master.domain.rules import score_of
 from tenantry.master.domain.tenants import Tenant, TenantStanding
 from tenantry.master.domain.windows import Window
 from tenantry.master.operations import journal
+from tenantry.master.operations.outbox import enqueue, telling_of_firing
 from tenantry.master.sql.alerts import PlacedCopy
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.messages import NotificationLevel, Severity
@@ -95,10 +96,20 @@ def raise_alerts(transaction: Transaction, firings: Sequence[Firing], now_ms: in
     desk = _Desk(transaction, firings, now_ms)
     taken = [desk.take(firing) for firing in firings]
     written = desk.write()
-    return [
+    raised = [
         None if one is None else RaisedAlert(written[one.firing.filling_key], one.firing, one.opened, one.by, one.acts)
         for one in taken
     ]
+    tellings = (telling_of_firing(one.alert, one.firing) for one in raised if one is not None and _tells(one))
+    enqueue(transaction, [telling for telling in tellings if telling is not None], now_ms)
+    return raised
+
+
+def _tells(raised: RaisedAlert) -> bool:
+    """Whether receivers are told: of what is due, and of the end of what they may have been told."""
+    if not raised.firing.over:
+        return raised.acts
+    return not (raised.firing.late or raised.alert.found_late or raised.alert.muted_until_ms is not None)
 
 
 def announce(transaction: Transaction, firings: Sequence[Firing], now_ms: int) -> list[NewRecord]:

@@ -11,7 +11,8 @@ class Changes:
 
     ``rules``: owners of whom a rule was changed. ``rules_reset``: Tenants whose states with the rules were taken away. ``users``:
     users of whom something changed that decides what they may do: their row, a token, a certificate, a role, a membership.
-    ``privacy``: who sees a Tenant was changed. ``alerts``: an alert was.
+    ``privacy``: who sees a Tenant was changed. ``alerts``: an alert was. ``deliveries``: there
+    are new ones.
     """
 
     tenants: frozenset[int]
@@ -21,6 +22,7 @@ class Changes:
     users: frozenset[int] = frozenset()
     privacy: bool = False
     alerts: bool = False
+    deliveries: bool = False
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class ChangeLog:
     users: set[int] = field(default_factory=set)
     privacy: bool = False
     alerts: bool = False
+    deliveries: bool = False
 
     def take(self) -> Changes | None:
         """What was written down; None when nothing was."""
@@ -45,5 +48,6 @@ class ChangeLog:
             frozenset(self.users),
             self.privacy,
             self.alerts,
+            self.deliveries,
         )
         return None if changed == Changes(frozenset(), frozenset()) else changed

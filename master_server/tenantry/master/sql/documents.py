@@ -6,6 +6,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, Final
 
+from tenantry.detection.aggregates import Aggregate, Function
 from tenantry.detection.levels import Level, LevelStates
 from tenantry.detection.thresholds import read_state
 from tenantry.master.domain.access import Role
@@ -13,6 +14,7 @@ from tenantry.master.domain.board import Board, DisplayMode
 from tenantry.master.domain.connectivity import Leave
 from tenantry.master.domain.privacy import OPEN, Deed, Privacy, PrivacyKind
 from tenantry.master.domain.records import JsonValue, StreamName
+from tenantry.master.domain.rule_windows import RuleWindow
 from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Labels, Limit
 from tenantry.master.domain.tenants import Quarantine
 from tenantry.protocol.layouts import Series, SeriesKind
@@ -139,7 +141,17 @@ def write_definition(condition: Condition, actions: Sequence[Action]) -> str:
             "margin": condition.margin,
             "for_ms": condition.for_ms,
             "clear_for_ms": condition.clear_for_ms,
-            "actions": {action.kind.value: sorted(level.name.lower() for level in action.levels) for action in actions},
+            "window": None if condition.window is None else asdict(condition.window),
+            "actions": {
+                action.kind.value: sorted(level.name.lower() for level in action.levels)
+                for action in actions
+                if not action.receiver
+            },
+            "notify": {
+                action.receiver: sorted(level.name.lower() for level in action.levels)
+                for action in actions
+                if action.receiver
+            },
         }
     )
 
@@ -155,12 +167,23 @@ def read_definition(text: str) -> tuple[Condition, tuple[Action, ...]]:
         for_ms=found["for_ms"],
         clear_for_ms=found["clear_for_ms"],
         stream=StreamName(found["stream"]),
+        window=_read_window(found["window"]),
     )
     actions = tuple(
         Action(ActionKind(kind), frozenset(Level[level.upper()] for level in levels))
         for kind, levels in found["actions"].items()
+    ) + tuple(
+        Action(ActionKind.NOTIFY, frozenset(Level[level.upper()] for level in levels), receiver)
+        for receiver, levels in found.get("notify", {}).items()
     )
     return condition, actions
+
+
+def _read_window(found: dict[str, Any] | None) -> RuleWindow | None:
+    if found is None:
+        return None
+    values = tuple(Aggregate(**{**value, "function": Function(value["function"])}) for value in found["values"])
+    return RuleWindow(**{**found, "values": values, "categories": tuple(found["categories"])})
 
 
 def write_labels(labels: Labels) -> str:

@@ -74,6 +74,18 @@ class RuleStore:
             raise RuleNotFound(rule=uid)
         return _rule(row)
 
+    def by_uids(self, uids: Collection[str]) -> dict[str, Rule]:
+        """Those of these ids that there are."""
+        if not uids:
+            return {}
+        found = self._connection.execute(select(table).where(any_of(self._connection, table.c.uid, uids)))
+        return {row.uid: _rule(row) for row in found}
+
+    def telling(self, receiver_uid: str) -> int:
+        """How many rules name this receiver."""
+        named = contains(self._connection, table.c.definition, f'"{receiver_uid}"')
+        return int(self._connection.execute(_count.where(named)).scalar_one())
+
     def save(self, rule: Rule) -> None:
         """Write everything of a rule that is there but its owner. Raises RuleNameTaken, RuleNotFound."""
         self._check_name(rule.owner, rule.name, rule.id)

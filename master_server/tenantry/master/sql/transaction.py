@@ -11,6 +11,7 @@ from tenantry.master.sql.authorities import AuthorityStore
 from tenantry.master.sql.certificates import CertificateStore
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.chunks import ChunkStore
+from tenantry.master.sql.deliveries import DeliveryStore
 from tenantry.master.sql.gaps import GapStore
 from tenantry.master.sql.groups import GroupStore
 from tenantry.master.sql.keys import KeyStore
@@ -18,6 +19,7 @@ from tenantry.master.sql.layouts import LayoutStore
 from tenantry.master.sql.licences import LicenceStore
 from tenantry.master.sql.machine_certificates import MachineCertificateStore
 from tenantry.master.sql.marks import MarkBook, MarkStore
+from tenantry.master.sql.receivers import ReceiverStore
 from tenantry.master.sql.records import RecordStore
 from tenantry.master.sql.role_bindings import RoleBindingStore
 from tenantry.master.sql.rule_states import RuleStateStore
@@ -47,6 +49,7 @@ class Transaction:
         "certificates",
         "chunks",
         "connection",
+        "deliveries",
         "gaps",
         "groups",
         "keys",
@@ -54,6 +57,7 @@ class Transaction:
         "licences",
         "machine_certificates",
         "marks",
+        "receivers",
         "records",
         "role_bindings",
         "rule_states",
@@ -102,6 +106,8 @@ class Transaction:
         self.chunks = ChunkStore(connection)
         self.tunnels = TunnelStore(connection)
         self.windows = WindowStore(connection)
+        self.receivers = ReceiverStore(connection)
+        self.deliveries = DeliveryStore(connection, changes)
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -1,0 +1,1 @@
+"""How receivers are reached: templates, the guard before each connection, and one adapter for each kind."""

@@ -1,0 +1,189 @@
+"""The outbox: what receivers have to be told, and what came of it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+
+from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, Sight
+from tenantry.master.domain.deliveries import Delivery, DeliveryFilter, DeliveryState, NewDelivery
+from tenantry.master.sql.changes import ChangeLog
+from tenantry.master.sql.conditions import any_of
+from tenantry.master.sql.tables import deliveries as table
+from tenantry.master.sql.tables import receivers
+from tenantry.protocol.failures import DeliveryNotFound
+
+_NAMES: Final = tuple(one.name for one in fields(NewDelivery))
+_COLUMNS: Final = tuple(one.name for one in fields(Delivery))
+_IS_WAITING: Final = table.c.state == DeliveryState.WAITING.value
+_insert: Final = insert(table)
+_by_uid: Final = select(table).where(table.c.uid == bindparam("wanted"))
+_save: Final = update(table).where(table.c.id == bindparam("itself"), table.c.state == bindparam("before"))
+_first: Final = (
+    select(func.min(table.c.next_ms)).where(table.c.receiver_id == receivers.c.id, _IS_WAITING).scalar_subquery()
+)
+_lanes: Final = (
+    select(receivers.c.id, receivers.c.owner, _first.label("next_ms"))
+    .where(receivers.c.active, _first.is_not(None))
+    .order_by("next_ms")
+)
+_next: Final = (
+    select(table)
+    .where(table.c.receiver_id == bindparam("to"), _IS_WAITING, table.c.next_ms <= bindparam("now"))
+    .order_by(table.c.next_ms, table.c.id)
+    .limit(1)
+)
+_outlived: Final = (
+    select(table.c.id)
+    .where(_IS_WAITING, table.c.since_ms < bindparam("since"))
+    .order_by(table.c.since_ms)
+    .limit(bindparam("most"))
+)
+_waiting: Final = select(func.count(), func.min(table.c.since_ms)).where(_IS_WAITING)
+_oldest_ended: Final = (
+    select(table.c.id)
+    .where(table.c.ended_ms < bindparam("before"), table.c.state != DeliveryState.WAITING.value)
+    .order_by(table.c.ended_ms)
+    .limit(bindparam("most"))
+)
+_erase: Final = delete(table).where(table.c.id.in_(_oldest_ended))
+_newest: Final = select(table).order_by(table.c.created_ms.desc(), table.c.uid.desc())
+
+
+class DeliveryStore:
+    """Deliveries by `Delivery.uid`."""
+
+    __slots__ = ("_changes", "_connection")
+
+    def __init__(self, connection: Connection, changes: ChangeLog) -> None:
+        self._connection = connection
+        self._changes = changes
+
+    def insert(self, new: Sequence[NewDelivery]) -> None:
+        """Let new deliveries wait."""
+        if new:
+            self._connection.execute(
+                _insert,
+                [
+                    {
+                        **{name: getattr(one, name) for name in _NAMES},
+                        "state": DeliveryState.WAITING.value,
+                        "since_ms": one.created_ms,
+                        "next_ms": one.created_ms,
+                        "attempts": 0,
+                        "attempted_ms": None,
+                        "ended_ms": None,
+                        "outcome": "",
+                    }
+                    for one in new
+                ],
+            )
+            self._changes.deliveries = True
+
+    def get(self, uid: str) -> Delivery:
+        """The delivery. Raises DeliveryNotFound."""
+        row = self._connection.execute(_by_uid, {"wanted": uid}).one_or_none()
+        if row is None:
+            raise DeliveryNotFound(delivery=uid)
+        return _delivery(row)
+
+    def save(self, delivery: Delivery, before: DeliveryState, *, anew: bool = False) -> bool:
+        """Write what changes of a delivery that was in this state before; whether it still was. ``anew``: it is due now."""
+        values = {
+            "itself": delivery.id,
+            "before": before.value,
+            "state": delivery.state.value,
+            "since_ms": delivery.since_ms,
+            "next_ms": delivery.next_ms,
+            "attempts": delivery.attempts,
+            "attempted_ms": delivery.attempted_ms,
+            "ended_ms": delivery.ended_ms,
+            "outcome": delivery.outcome,
+        }
+        self._changes.deliveries |= anew
+        return self._connection.execute(_save, values).rowcount > 0
+
+    def lanes(self) -> list[tuple[int, int, int]]:
+        """The active receivers (numbers) for which something waits: owner, and when the first of it is due; the earliest first."""
+        return [(number, owner, next_ms) for number, owner, next_ms in self._connection.execute(_lanes)]
+
+    def next_for(self, receiver_id: int, now_ms: int) -> Delivery | None:
+        """What is due first for a receiver; None where nothing is."""
+        row = self._connection.execute(_next, {"to": receiver_id, "now": now_ms}).one_or_none()
+        return None if row is None else _delivery(row)
+
+    def give_up(self, since_ms: int, most: int, why: str, now_ms: int) -> int:
+        """Give up at most so many that have waited since before this; gives how many."""
+        numbers = list(self._connection.execute(_outlived, {"since": since_ms, "most": most}).scalars())
+        self._end(table.c.id.in_(numbers), why, now_ms)
+        return len(numbers)
+
+    def let_go(self, receiver_id: int, why: str, now_ms: int) -> int:
+        """Give up whatever waits for a receiver, and forget which it was of all that was for it; gives how many waited."""
+        ours = table.c.receiver_id == receiver_id
+        count = self._end(and_(ours, _IS_WAITING), why, now_ms)
+        self._connection.execute(update(table).where(ours).values(receiver_id=None))
+        return count
+
+    def give_up_of(self, owner: int, why: str, now_ms: int) -> None:
+        """Give up whatever waits of an owner."""
+        self._end(and_(table.c.owner == owner, _IS_WAITING), why, now_ms)
+
+    def waiting(self) -> tuple[int, int | None]:
+        """How many wait, and since when the oldest does."""
+        count, since_ms = self._connection.execute(_waiting).one()
+        return int(count), since_ms
+
+    def counts(self, receiver_ids: Collection[int]) -> dict[tuple[int, DeliveryState], int]:
+        """How many wait for, and were given up for, each of these receivers (numbers)."""
+        found: dict[tuple[int, DeliveryState], int] = {}
+        for state in (DeliveryState.WAITING, DeliveryState.DEAD):
+            query = (
+                select(table.c.receiver_id, func.count())
+                .where(any_of(self._connection, table.c.receiver_id, receiver_ids), table.c.state == state.value)
+                .group_by(table.c.receiver_id)
+            )
+            found |= {(number, state): count for number, count in self._connection.execute(query)}
+        return found
+
+    def erase_before(self, timestamp_ms: int, limit: int) -> int:
+        """Erase at most ``limit`` deliveries that ended before this; gives how many."""
+        return self._connection.execute(_erase, {"before": timestamp_ms, "most": limit}).rowcount
+
+    def page(
+        self, wanted: DeliveryFilter, before: tuple[int, str] | None, limit: int, sight: Sight = EVERYTHING
+    ) -> list[Delivery]:
+        """At most ``limit`` deliveries within sight, the newest first, older than this time of creation and id."""
+        query = _newest.limit(limit)
+        if sight.tenant_ids is not None:
+            owners = sight.tenant_ids | {MAIN_OWNER} if sight.main else sight.tenant_ids
+            query = query.where(any_of(self._connection, table.c.owner, owners))
+        if wanted.owner is not None:
+            query = query.where(table.c.owner == wanted.owner)
+        if wanted.state is not None:
+            query = query.where(table.c.state == wanted.state.value)
+        if wanted.receiver:
+            query = query.where(table.c.receiver_uid == wanted.receiver)
+        if wanted.alert:
+            query = query.where(table.c.alert == wanted.alert)
+        if before is not None:
+            created_ms, uid = before
+            older = and_(table.c.created_ms == created_ms, table.c.uid < uid)
+            query = query.where(or_(table.c.created_ms < created_ms, older))
+        return [_delivery(row) for row in self._connection.execute(query)]
+
+    def _end(self, which: Any, why: str, now_ms: int) -> int:
+        # What the receiver said last is worth more than that the time was over.
+        said = func.coalesce(func.nullif(table.c.outcome, ""), "never tried")
+        values = {
+            "state": DeliveryState.DEAD.value,
+            "ended_ms": now_ms,
+            "outcome": func.substr(why + "; last: " + said, 1, 400),
+        }
+        return self._connection.execute(update(table).where(which).values(values)).rowcount
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    values = {name: getattr(row, name) for name in _COLUMNS}
+    return Delivery(**{**values, "state": DeliveryState(values["state"])})
