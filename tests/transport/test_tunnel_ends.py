@@ -14,7 +14,8 @@ import pytest
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, LARGEST_WINDOW, Budget
 from tenantry.protocol.tunnels.connection import EARLY_BYTES, EndLimits
 from tenantry.protocol.tunnels.ends import TunnelEnd
-from tenantry.protocol.tunnels.frames import Credit, Data, Fin, Joined, Reset, decode_frame, encode_frame
+from tenantry.protocol.tunnels.frames import MAX_DATA, Credit, Data, Fin, Joined, Reset, decode_frame, encode_frame
+from tenantry.protocol.tunnels.sharing import BESIDE_TALK, CONVERSATION
 from tenantry.protocol.tunnels.watch import RelayWatch, Side
 from tenantry.transport.tunnel_ends import EndReport, Flow, SocketEnd
 
@@ -312,3 +313,31 @@ async def test_an_end_that_is_cancelled_leaves_nothing_open() -> None:
     with pytest.raises(ConnectionResetError):
         await asyncio.get_running_loop().sock_recv(far, 1)
     far.close()
+
+
+async def test_a_conversation_makes_the_frames_of_a_transfer_beside_it_small() -> None:
+    """Whatever the socket has: what is said next would wait behind it."""
+    sockets, ports = [tcp_pair(), tcp_pair()], [Queues(), Queues()]
+    ends = [
+        SocketEnd(own, port, side=Side.TENANT, budget=Budget(), peer_window=LARGEST_WINDOW)
+        for (own, _), port in zip(sockets, ports, strict=True)
+    ]
+    talking, transferring = (far for _, far in sockets)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(end.run()) for end in ends]
+        for _ in range(CONVERSATION):
+            await loop.sock_sendall(talking, b"key")
+            assert await ports[0].said() == Data(b"key")
+        sending = group.create_task(loop.sock_sendall(transferring, bytes(MAX_DATA)))
+        sizes: list[int] = []
+        while sum(sizes) < MAX_DATA:
+            frame = await ports[1].said()
+            assert isinstance(frame, Data)
+            sizes.append(len(frame.payload))
+        await sending
+        assert max(sizes) <= BESIDE_TALK
+        for task in tasks:
+            task.cancel()
+    for _, far in sockets:
+        far.close()

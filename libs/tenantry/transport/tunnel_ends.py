@@ -29,6 +29,7 @@ from tenantry.protocol.tunnels.frames import (
     head_of_data,
     payload_of,
 )
+from tenantry.protocol.tunnels.sharing import Sharing, Talker
 from tenantry.protocol.tunnels.watch import Side
 from tenantry.transport.resets import reset_at_close
 
@@ -68,14 +69,18 @@ class EndReport:
     bytes_down: int
 
 
-class _Scratch(threading.local):
-    """Where sockets are read into: one place for all of a thread, because a frame is copied out of it before anything else runs."""
+class _Shared(threading.local):
+    """What the connections of a thread share: they are on one way, and one of them runs at a time.
+
+    Sockets are read into one place, because a frame is copied out of it before anything else runs.
+    """
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(MAX_HEAD + MAX_DATA))
+        self.sharing = Sharing()
 
 
-_scratch: Final = _Scratch()
+_shared: Final = _Shared()
 
 
 class SocketEnd:
@@ -102,6 +107,7 @@ class SocketEnd:
         self._core = ConnectionEnd(
             self._loop.time(), budget=budget, own_window=own_window, peer_window=peer_window, limits=self._limits
         )
+        self._talker = Talker(_shared.sharing)
         self._in, self._out = (Flow.DOWN, Flow.UP) if side is Side.OPERATOR else (Flow.UP, Flow.DOWN)
         self._observe = observe
         self._backlog: deque[memoryview | bytearray] = deque()
@@ -147,7 +153,7 @@ class SocketEnd:
     # --- from the stream to the socket ------------------------------------------------------------------------------------
 
     async def _take_frames(self) -> None:
-        core, read, time = self._core, self._port.read, self._loop.time
+        core, read, time, passed = self._core, self._port.read, self._loop.time, self._talker.passed
         while (message := await read()) is not None:
             try:
                 payload = payload_of(message)
@@ -157,7 +163,9 @@ class SocketEnd:
                     if isinstance(frame, Data):
                         payload = frame.payload
                 else:
-                    core.receive_data(len(payload), time())
+                    now = time()
+                    core.receive_data(len(payload), now)
+                    passed(len(payload), now)
             except TunnelProtocolViolated as violation:
                 core.close(TunnelEnd.PROTOCOL, violation.metadata["problem"])
                 payload = None
@@ -236,11 +244,11 @@ class SocketEnd:
 
     def _read(self) -> bytes | None:
         """What the socket has, as a data frame; None for nothing, or where nothing more may be sent."""
-        core = self._core
-        room = min(core.sendable, MAX_DATA)
+        core, now = self._core, self._loop.time()
+        room = min(core.sendable, self._talker.largest(now))
         if not room:
             return None
-        view = _scratch.view
+        view = _shared.view
         try:
             count = self._sock.recv_into(view[MAX_HEAD:], room)
         except (BlockingIOError, InterruptedError):
@@ -249,13 +257,13 @@ class SocketEnd:
             core.close(TunnelEnd.RESET, _words(error))
             self._settle()
             return None
-        now = self._loop.time()
         if not count:
             core.local_eof(now)
             self._arm()
             self._settle()
             return None
         core.sent(count, now)
+        self._talker.passed(count, now)
         head = head_of_data(count)
         begin = MAX_HEAD - len(head)
         view[begin:MAX_HEAD] = head
@@ -319,6 +327,7 @@ class SocketEnd:
             if timer is not None:
                 timer.cancel()
         self._close_socket()
+        self._talker.close()
         self._core.release()
 
     def _close_socket(self) -> None:
