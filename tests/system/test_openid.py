@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+from tenantry.master.operations.audit_calls import REFUSALS_PER_MINUTE
 from tenantry.protocol.failures import EXIT_DENIED, EXIT_WRONG_STATE
 from tenantry.transport.pinning import fingerprint_of
 from tenantry.v1 import access_pb2 as access_pb
@@ -21,6 +22,7 @@ from tenantry.v1.role_service_pb2_grpc import RoleServiceStub
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.node import find_node
 from tests.servers.openid_provider import OpenIdServer, running_openid_server
+from tests.servers.operating import read_records
 
 pytestmark = pytest.mark.slow
 
@@ -153,20 +155,25 @@ def test_what_happened_is_audited(master: MasterProcess, provider: OpenIdServer,
 
 
 async def test_a_secret_and_a_state_of_somebody_else_end_no_sign_in(master: MasterProcess) -> None:
-    """Neither a guessed secret nor another state signs anybody in; a foreign address to come back to is refused."""
+    """Neither a guessed secret nor another state signs anybody in; a foreign address is refused; guesses make no audit grow."""
     from tenantry.v1 import openid_service_pb2 as pb
     from tenantry.v1.openid_service_pb2_grpc import OpenIdServiceStub
 
     async with master.api_channel() as channel:
         stub = OpenIdServiceStub(channel)
         begun = await stub.BeginSignIn(pb.BeginSignInRequest(redirect_uri="http://127.0.0.1:7777/callback"))
-        for secret, state in (("guessed", begun.state), (begun.secret, "another"), (begun.secret, begun.state)):
+        guesses = [("guessed", begun.state)] * (REFUSALS_PER_MINUTE + 40)
+        for secret, state in (*guesses, (begun.secret, "another"), (begun.secret, begun.state)):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.FinishSignIn(pb.FinishSignInRequest(secret=secret, state=state, code="code"))
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.BeginSignIn(pb.BeginSignInRequest(redirect_uri="http://evil.example.org:80/"))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    audited = [dict(one.fields) for one in await read_records(master, "auditMessages")]
+    refused = [one for one in audited if one["outcome"] == "refused"]
+    assert any(one.get("target") == "method=openid" for one in refused)
+    assert len(refused) < len(guesses) - 10, "strangers make no audit grow: what is beyond a minute's share is counted"
 
 
 def test_a_master_without_a_provider_says_so(tmp_path: Path) -> None:

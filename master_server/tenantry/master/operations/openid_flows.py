@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tenantry.master.domain.openid import DeviceCode, ExternalIdentity
-from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.audit_calls import CallLedger, Named
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.openid import (
@@ -25,6 +25,7 @@ from tenantry.protocol.joining import hash_secret
 
 BEGUN_PER_MINUTE: Final = 20
 BEGUN_OF_ALL_PER_MINUTE: Final = 600
+_BY_PROVIDER: Final = Named(places=(("method", "openid"),))
 
 
 class IdentityProvider(Protocol):
@@ -72,6 +73,7 @@ class OpenIdFlows:
         committer: Committer,
         clocks: Clocks,
         terms: SessionTerms,
+        calls: CallLedger,
         *,
         provision: bool,
     ) -> None:
@@ -81,6 +83,7 @@ class OpenIdFlows:
         self._committer = committer
         self._clocks = clocks
         self.terms = terms
+        self._calls = calls
         self._provision = provision
         self._begun = BegunSignIns()
         self._limit = AttemptLimit(per_minute=BEGUN_PER_MINUTE, all_per_minute=BEGUN_OF_ALL_PER_MINUTE)
@@ -169,5 +172,5 @@ class OpenIdFlows:
         return await self._committer.run(work)
 
     async def _refused(self, failure: Failure, actor: Actor) -> None:
-        record = journal.audit(actor, "session.open", self._clocks.wall_ms(), None, failure, method="openid")
-        await self._committer.run(lambda transaction: transaction.records.append([record]))
+        """Write it down, or count it where strangers have been refused too often."""
+        await self._calls.note_refusal(actor, "session.open", _BY_PROVIDER, failure)
