@@ -328,7 +328,7 @@ async def test_a_conversation_makes_the_frames_of_a_transfer_beside_it_small() -
         tasks = [group.create_task(end.run()) for end in ends]
         for _ in range(CONVERSATION):
             await loop.sock_sendall(talking, b"key")
-            assert await ports[0].said() == Data(b"key")
+            assert await ports[0].said() == Data(memoryview(b"key"))
         sending = group.create_task(loop.sock_sendall(transferring, bytes(MAX_DATA)))
         sizes: list[int] = []
         while sum(sizes) < MAX_DATA:
