@@ -96,6 +96,9 @@ def report(diagnosis: Diagnosis, *, as_json: bool, colour: bool) -> None:
         return
     label = click.style("Error:", fg="red", bold=True) if colour else "Error:"
     click.echo(f"{label} {escape(diagnosis.message, lines=True)}", err=True)
+    if diagnosis.metadata.get("caret"):
+        click.echo(f"  {escape(diagnosis.metadata.get('source_line', ''))}", err=True)
+        click.echo(f"  {escape(diagnosis.metadata['caret'])}", err=True)
     if diagnosis.hint:
         label = click.style("Hint:", fg="cyan") if colour else "Hint:"
         click.echo(f"{label} {escape(diagnosis.hint, lines=True)}", err=True)

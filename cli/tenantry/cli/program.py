@@ -18,6 +18,7 @@ from tenantry.cli.commands.guidance import PROGRAM, completion, topics
 from tenantry.cli.commands.licence_issuing import license_
 from tenantry.cli.commands.login import login, logout
 from tenantry.cli.commands.profile import profile
+from tenantry.cli.commands.query import query
 from tenantry.cli.commands.role import can_i, role, whoami
 from tenantry.cli.commands.rule import rule
 from tenantry.cli.commands.rule_copy import copy_rules, export_rules, import_rules
@@ -121,6 +122,7 @@ commands: tuple[click.Command, ...] = (
     tenant,
     rule,
     stream,
+    query,
     gaps,
     audit,
     tunnel,
