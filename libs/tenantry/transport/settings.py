@@ -10,6 +10,7 @@ import os
 MAX_RECEIVE_BYTES = 1 << 20
 MAX_SEND_BYTES = 4 << 20
 LOOKAHEAD_BYTES = 256 * 1024
+MAX_METADATA_BYTES = 8_192
 TUNNEL_WINDOW = 128 * 1024
 
 Options = list[tuple[str, int | str]]
@@ -25,8 +26,8 @@ _BOTH: Options = [
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
     # Soft and hard limit alike: between two different ones gRPC refuses at random.
-    ("grpc.max_metadata_size", 8_192),
-    ("grpc.absolute_max_metadata_size", 8_192),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
 ]
 
 # The largest frame of a tunnel and what stands around it.

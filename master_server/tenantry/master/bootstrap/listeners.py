@@ -8,6 +8,8 @@ import grpc.aio
 from tenantry.master.bootstrap.core import Core
 from tenantry.master.config import split_listen
 from tenantry.master.console.certificate import IssuedCertificate
+from tenantry.master.http2.server import Server as LinkServer
+from tenantry.master.http2.tls import MutualTls
 from tenantry.master.monitoring.figures import CertificateRole
 from tenantry.master.operations.opening import Caller
 from tenantry.master.pki.issuing import issue_server_certificate
@@ -17,13 +19,14 @@ from tenantry.master.rpc.interceptors import Door, Gate, MachineDoor
 from tenantry.master.rpc.listeners import (
     API_STREAMS,
     CONSOLE_STREAMS,
-    LINK_STREAMS,
     LiveCredentials,
     ServerIdentity,
     bind,
+    bind_links,
     make_server,
     make_tunnel_server,
 )
+from tenantry.master.rpc.refusal_lines import ConnectionLines
 from tenantry.process.files import private_directory
 from tenantry.protocol.joining import join_address
 
@@ -37,7 +40,9 @@ class Certificates:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.api = LiveCredentials(self._issue(None))
-        self.link = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
+        bundle = core.keeper.trust.bundle.pem
+        shown = self._issue(bundle)
+        self.link = MutualTls(private_directory(core.config.run_dir), shown.key, shown.chain, bundle)
         self.machines = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
         self.tunnels = LiveCredentials(self._issue(None))
         self.relay = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
@@ -48,7 +53,8 @@ class Certificates:
         """Issue all anew, and trust whom the Master trusts now."""
         bundle = self._core.keeper.trust.bundle.pem
         self.api.replace(self._issue(None))
-        self.link.replace(self._issue(bundle))
+        shown = self._issue(bundle)
+        self.link.replace(shown.key, shown.chain, bundle)
         self.machines.replace(self._issue(bundle))
         self.tunnels.replace(self._issue(None))
         self.relay.replace(self._issue(bundle))
@@ -102,9 +108,9 @@ class Listeners:
         people = (core.store.viewers, core.visibility, core.uses, core.clocks)
         self.api = serve([_gate(core, Door(*people))], API_STREAMS, lasting=True)
         daemons = CertificateReader(partial(_identify, trust_domain=domain), core.clocks)
-        self.link = serve([_gate(core, None, daemons)], LINK_STREAMS)
+        self.link = LinkServer([_gate(core, None, daemons)], certificates.link, ConnectionLines(core.metrics).note)
         self.api_port = bind(self.api, "api", config.api_listen, certificates.api)
-        self.link_port = bind(self.link, "link", config.link_listen, certificates.link)
+        self.link_port = bind_links(self.link, config.link_listen)
         self.of_api: list[grpc.aio.Server] = [self.api]
         self.machines_address: str | None = None
         if config.machines_listen is not None:
@@ -132,9 +138,9 @@ class Listeners:
 
     @property
     def all(self) -> tuple[grpc.aio.Server, ...]:
-        """Every server."""
+        """Every server of gRPC's."""
         of_tunnels = () if self.tunnels is None else (self.tunnels.operators, self.tunnels.tenants)
-        return (*self.of_api, self.link, *of_tunnels)
+        return (*self.of_api, *of_tunnels)
 
 
 def _console(core: Core, listen: str, services: grpc.aio.Server, issued: IssuedCertificate) -> "ConsoleListener":

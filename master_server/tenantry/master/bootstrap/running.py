@@ -100,6 +100,7 @@ async def _serving(config: MasterConfig, clocks: Clocks, store: Opened) -> Async
         await server.start()
     async with contextlib.AsyncExitStack() as beside:
         monitoring_address = beside.enter_context(_monitoring(config, core.metrics))
+        await beside.enter_async_context(listeners.link.serving())
         console = listeners.console
         if console is not None:
             await beside.enter_async_context(console.serving())
@@ -136,6 +137,7 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.compact(config, store.database, clocks, core.metrics)
     yield background.retain(config, store.database, clocks)
     yield background.note_stream_sizes(committer, clocks)
+    yield background.release_alerts(committer, core.reader, clocks)
     yield background.count(core.register, core.metrics)
     yield core.sealer.run()
     yield core.calls.run()
@@ -153,7 +155,7 @@ async def _stop(core: Core, listeners: Listeners, services: Services, jobs: list
     core.hub.close()
     core.tunnels.book.stop()
     await background.say_goodbye(core.links, core.config.reconnect_spread)
-    await asyncio.gather(*(server.stop(GRACE_S) for server in listeners.all))
+    await asyncio.gather(listeners.link.stop(GRACE_S), *(server.stop(GRACE_S) for server in listeners.all))
     for job in jobs:
         job.cancel()
     await background.write_uses(core.committer, core.uses, core.clocks)

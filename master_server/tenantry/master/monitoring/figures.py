@@ -22,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from tenantry.master.domain.connections import ConnectionEnd
 from tenantry.master.domain.connectivity import Connectivity
 from tenantry.protocol.failures import CATALOGUE
 from tenantry.protocol.messages import NackCause, Stream, TenantState
@@ -108,6 +109,8 @@ class MasterMetrics:
         self._refused = {reason: refused.labels(reason) for reason in (*CATALOGUE, _OTHER)}
         ended = self._counter("links_ended", "Links that ended, by how", "how")
         self._ended = {how: ended.labels(how.value) for how in EndOfLink}
+        cut_off = self._counter("connections_ended", "Connections of daemons that the Master ended, by cause", "cause")
+        self._connections_ended = {how: cut_off.labels(how.value) for how in ConnectionEnd}
         enrolments = self._counter("enrolments", "Certificates asked for with an enrolment key, by outcome", "outcome")
         self._enrolled, self._not_enrolled = enrolments.labels("issued"), enrolments.labels("refused")
         self._renewed = self._counter("renewals", "Tenant certificates that were renewed")
@@ -126,6 +129,10 @@ class MasterMetrics:
     def link_ended(self, how: EndOfLink) -> None:
         """A link that was open is not any more."""
         self._ended[how].inc()
+
+    def connection_ended(self, how: ConnectionEnd) -> None:
+        """A daemon's connection was ended because of what its peer did."""
+        self._connections_ended[how].inc()
 
     def enrolment_ended(self, *, issued: bool) -> None:
         """An enrolment key was presented."""

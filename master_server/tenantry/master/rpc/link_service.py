@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from tenantry.licensing.issuers import encode_issuer
 from tenantry.master.domain.tenants import Tenant
+from tenantry.master.http2.server import Server
 from tenantry.master.monitoring.figures import EndOfLink, MasterMetrics
 from tenantry.master.operations import enrolling, opening, registering, supervising
 from tenantry.master.operations.audit_heads import AuditSealer
@@ -367,7 +368,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         return AdoptionRule(self._restored_ms, self._keeper.trust.issuing.id)
 
 
-def add_link_service(servicer: LinkServicer, server: grpc.aio.Server) -> None:
+def add_link_service(servicer: LinkServicer, server: Server) -> None:
     """Register the service. Messages of a link come as bytes: what cannot be parsed gets our own refusal, and costs less."""
     server.add_generic_rpc_handlers(
         (

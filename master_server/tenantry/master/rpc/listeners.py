@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import grpc
 import grpc.aio
@@ -11,12 +12,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
+from tenantry.master.config import split_listen
+from tenantry.master.http2.server import Server
 from tenantry.process.memory import keep_large_blocks
 from tenantry.transport.settings import server_options, tunnel_server_options, with_lasting_calls, without_pings
 
 # A call that is over counts until its objects are collected: busy clients must not be refused for what they have finished.
 API_STREAMS = 1_000
-LINK_STREAMS = 16
 # An end has one connection for all that goes through its tunnels.
 TUNNEL_STREAMS = 2_000
 # All browsers come over one connection.
@@ -123,12 +125,12 @@ def make_tunnel_server(interceptors: Sequence[grpc.aio.ServerInterceptor]) -> gr
     return grpc.aio.server(interceptors=list(interceptors), options=options)
 
 
-async def add_health(server: grpc.aio.Server, services: Sequence[str]) -> health.HealthServicer:
+async def add_health(server: grpc.aio.Server | Server, services: Sequence[str]) -> health.HealthServicer:
     """The standard health service; the empty name stands for the listener as a whole."""
     servicer = health.HealthServicer()
     for service in ("", *services):
         await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, cast("grpc.aio.Server", server))
     return servicer
 
 
@@ -138,6 +140,14 @@ def add_descriptions(server: grpc.aio.Server, *, with_reflection: bool, with_cha
         reflection.enable_server_reflection((*API_SERVICES, HEALTH, reflection.SERVICE_NAME), server)
     if with_channelz:
         channelz.add_channelz_servicer(server)
+
+
+def bind_links(server: Server, address: str) -> int:
+    """Listen for daemons; the port. Raises ListenFailed."""
+    try:
+        return server.bind(*split_listen(address))
+    except OSError:
+        raise ListenFailed("link", address) from None
 
 
 def bind(server: grpc.aio.Server, listener: str, address: str, credentials: LiveCredentials) -> int:

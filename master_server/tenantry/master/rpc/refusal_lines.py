@@ -5,6 +5,9 @@ from typing import Any, Final
 
 import structlog
 
+from tenantry.master.domain.connections import ConnectionEnd
+from tenantry.master.monitoring.figures import MasterMetrics
+
 LINES_PER_MINUTE: Final = 20
 """So many of one method and reason. A guess shall not cost more than its answer."""
 _WINDOW_S: Final = 60.0
@@ -34,3 +37,16 @@ class RefusalLines:
         for (method, reason), number in refused.items():
             if number > LINES_PER_MINUTE:
                 log.info(self._event, method=method, reason=reason, more_times=number - LINES_PER_MINUTE)
+
+
+class ConnectionLines:
+    """What is counted and written down of connections that the Master ends because of their peer."""
+
+    def __init__(self, metrics: MasterMetrics) -> None:
+        self._metrics = metrics
+        self._lines = RefusalLines("connection ended")
+
+    def note(self, end: ConnectionEnd, peer: str, cause: str) -> None:
+        """One was ended: how, whose, and why in words."""
+        self._metrics.connection_ended(end)
+        self._lines.write("link", end.value, peer=peer, cause=cause)
