@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from tenantry.protocol.failures import FieldInvalid, TunnelTicketRefused
@@ -27,6 +28,7 @@ MAX_USED: Final = 65_536
 MAX_OPERATOR: Final = 200
 MAX_ADDRESS: Final = 100
 _MAX_PAYLOAD: Final = 16 * 1024
+_TICKETS_KEPT: Final = 64
 _NEWEST_MS: Final = 253_402_300_799_999  # the end of the year 9999
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False).encode
@@ -130,8 +132,12 @@ def encode_ticket(ticket: Ticket) -> bytes:
     ).encode()
 
 
+@lru_cache(maxsize=_TICKETS_KEPT)
 def decode_ticket(payload: bytes) -> Ticket:
-    """The inverse of `encode_ticket`; nothing but its own output is taken. Raises TunnelTicketRefused."""
+    """The inverse of `encode_ticket`; nothing but its own output is taken. Raises TunnelTicketRefused.
+
+    A daemon reads each twice: as what it claims to be, and once it is proven. So some are remembered.
+    """
     try:
         content = _parse(payload)
         nonce = content["nonce"]

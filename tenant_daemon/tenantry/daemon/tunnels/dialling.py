@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import threading
 import time
@@ -27,6 +28,7 @@ LOOK_AGAIN_S: Final = 60.0
 _MOST_ADDRESSES: Final = 8
 _KEEPALIVE_S: Final = 60
 
+_UNDER_WAY: Final = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EINTR}
 _ENDS: Final = {
     errno.ECONNREFUSED: TunnelEnd.TARGET_REFUSED,
     errno.ECONNRESET: TunnelEnd.TARGET_REFUSED,
@@ -158,8 +160,14 @@ async def _connect_once(address: Address, port: int, limit_s: float) -> socket.s
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_KEEPIDLE"):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)
-        async with asyncio.timeout(limit_s):
-            await asyncio.get_running_loop().sock_connect(connection, (str(address), port))
+        problem = connection.connect_ex((str(address), port))
+        if problem in _UNDER_WAY:
+            if not _is_connected(connection):  # what is near may be there at once
+                async with asyncio.timeout(limit_s):
+                    await _until_writable(connection)
+            problem = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem:
+            raise OSError(problem, os.strerror(problem))
         if connection.getsockname() == connection.getpeername():
             # To a free port of this machine the kernel can connect a socket to itself.
             raise OSError(errno.ECONNREFUSED, "nobody but ourselves")
@@ -167,6 +175,24 @@ async def _connect_once(address: Address, port: int, limit_s: float) -> socket.s
         connection.close()
         raise
     return connection
+
+
+def _is_connected(connection: socket.socket) -> bool:
+    try:
+        connection.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+async def _until_writable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(connection, lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_writer(connection)
 
 
 class MasterAddresses:

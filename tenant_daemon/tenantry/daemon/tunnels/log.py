@@ -29,6 +29,8 @@ CONNECTIONS: Final = "connections"
 FILE_BYTES: Final = 4 << 20
 FILES: Final = 5
 MOST_WAITING: Final = 10_000
+SOON_S: Final = 0.1
+"""So long lines that nobody waits for are gathered: one thread and one fsync for those of many connections."""
 _RETRY_S: Final = 5.0
 
 
@@ -53,6 +55,7 @@ class TunnelLog:
         self._file_bytes = file_bytes
         self._waiting: deque[tuple[bytes, asyncio.Future[None] | None]] = deque()
         self._came = asyncio.Event()
+        self._awaited = asyncio.Event()
         self.missed = 0
         self.trouble = ""
 
@@ -67,6 +70,7 @@ class TunnelLog:
         """Write a line; it is on the disk on return. Raises OSError."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(event, now_ms, facts, written)
+        self._awaited.set()
         await written
 
     async def run(self) -> None:
@@ -75,6 +79,10 @@ class TunnelLog:
             while True:
                 await self._came.wait()
                 self._came.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SOON_S):
+                        await self._awaited.wait()
+                self._awaited.clear()
                 await self._flush()
         finally:
             with contextlib.suppress(OSError, FileExposed):
