@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import tzinfo
 from typing import NoReturn
 
-import re2
 from lark import Token, v_args
 from lark.visitors import Transformer_NonRecursive
 
 from tenantry.nql.functions import AGGREGATES, FUNCTIONS, PERCENTILE, short_percentile
+from tenantry.nql.patterns import read_pattern
 from tenantry.nql.refusing import listed, refusal, suggestion
 from tenantry.nql.times import TimeUnreadable, read_interval, read_time
 from tenantry.nql.tree import (
@@ -61,6 +60,7 @@ from tenantry.nql.tree import (
     Unwind,
     Where,
 )
+from tenantry.nql.zones import Zone
 
 MAX_DEPTH = 32
 MAX_COMMANDS = 64
@@ -90,23 +90,11 @@ class _Depths:
         self._depths[id(node)] = (depth, node)
 
 
-def read_pattern(text: str, *, ignore_case: bool = False) -> object:
-    """A regular expression of RE2, compiled with the bounds that DuckDB has. Raises ValueError."""
-    options = re2.Options()
-    options.log_errors = False
-    options.case_sensitive = not ignore_case
-    try:
-        return re2.compile(text, options)
-    except re2.error as problem:
-        detail = problem.args[0] if problem.args else ""
-        raise ValueError(detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)) from None
-
-
 @v_args(inline=True)
 class Builder(Transformer_NonRecursive[Token, object]):
     """Builds the tree of one text; used once."""
 
-    def __init__(self, *, text: str, now_ms: int, zone: tzinfo) -> None:
+    def __init__(self, *, text: str, now_ms: int, zone: Zone) -> None:
         super().__init__(visit_tokens=False)
         self._text = text
         self._now_ms = now_ms
@@ -500,7 +488,6 @@ class Builder(Transformer_NonRecursive[Token, object]):
         raise refusal(
             self._text, written.at, "no separator", 'Expected sep="," or another text of at most 100 characters.'
         )
-        return None
 
     def _no_aggregates(self, value: Expression | None) -> None:
         """Refuses an aggregate inside of an expression: there it could not be computed row by row."""

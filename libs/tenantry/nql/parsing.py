@@ -6,7 +6,6 @@ nest is bounded here, so that everything behind the parser may recurse over a tr
 
 from __future__ import annotations
 
-from datetime import tzinfo
 from functools import lru_cache
 from importlib.resources import files
 from typing import NoReturn, cast
@@ -17,8 +16,8 @@ from lark.exceptions import UnexpectedEOF, UnexpectedInput, UnexpectedToken, Vis
 from tenantry.nql.building import Builder
 from tenantry.nql.expectations import COMMAND_WORDS, KEYWORDS, expected_words
 from tenantry.nql.refusing import listed, refusal, suggestion
-from tenantry.nql.times import zone_named
 from tenantry.nql.tree import NOWHERE, Command, Expression, Position, Query, Source
+from tenantry.nql.zones import Zone, zone_named
 from tenantry.protocol.failures import QueryInvalid
 
 MAX_TEXT = 32_768
@@ -55,7 +54,7 @@ def parse_condition(text: str, *, now_ms: int, time_zone: str = "UTC") -> Expres
     return cast("Expression", _read(text, "condition", now_ms, zone_named(time_zone)))
 
 
-def _read(text: str, start: str, now_ms: int, zone: tzinfo) -> object:
+def _read(text: str, start: str, now_ms: int, zone: Zone) -> object:
     if len(text) > MAX_TEXT:
         raise refusal("", NOWHERE, f"the query has {len(text)} characters", f"At most {MAX_TEXT} characters are read.")
     strange = next((index for index, one in enumerate(text) if one == "\0" or "\ud800" <= one <= "\udfff"), None)
@@ -91,8 +90,8 @@ def _explain(text: str, problem: UnexpectedInput) -> NoReturn:
     else:
         terminals = set(getattr(problem, "allowed", None) or ())
         history = getattr(problem, "token_history", None)
-        index = problem.pos_in_stream or 0
-    before: Token | None = history[-1] if history else None
+        index = getattr(problem, "pos_in_stream", None) or 0
+    before = history[-1] if history else None
     expected = expected_words(terminals)
     sentence = f"Expected {listed(expected)}." if expected else ""
     at = _place(text, index)

@@ -1,19 +1,16 @@
 """Times as queries write them, and the calendar of a time zone.
 
-The rules of zones are Python's ``zoneinfo``: a local time that a change of clocks skips, or that happens twice, is read with
-the offset that was in force before the change (PEP 495, ``fold=0``).
+A wall clock is a ``datetime`` without a zone, or the milliseconds since a wall clock showed 1970.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
-from functools import lru_cache
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
 
 from tenantry.nql.tree import Interval, Unit
-from tenantry.protocol.failures import FieldInvalid
+from tenantry.nql.zones import Zone
 
 SECOND_MS = 1_000
 MINUTE_MS = 60_000
@@ -21,7 +18,8 @@ HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
 
-# Moments lie in the years 1 to 9999 of the proleptic Gregorian calendar, a day away from both ends so that every zone has them.
+# Moments lie in the years 1 to 9999 of the proleptic Gregorian calendar, a day away from both ends: every wall clock can show
+# them.
 EARLIEST_MS = -62_135_510_400_000
 LATEST_MS = 253_402_214_399_999
 
@@ -41,46 +39,22 @@ class TimeUnreadable(ValueError):
     """A text is no time, or no interval. Its message is for the user."""
 
 
-def zone_named(name: str) -> tzinfo:
-    """The zone of an IANA name such as ``Europe/Vienna``. Raises FieldInvalid."""
-    return UTC if name == "UTC" else _zone(name)
-
-
-@lru_cache(maxsize=64)
-def _zone(name: str) -> tzinfo:
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-        pass
-    except KeyError:
-        pass
-    raise FieldInvalid(
-        field="time_zone", problem="is no known time zone", expected="an IANA name such as Europe/Vienna or UTC"
-    )
-
-
 def in_range(ms: int) -> bool:
     """Whether a moment is one that queries can hold."""
     return EARLIEST_MS <= ms <= LATEST_MS
 
 
-def wall_clock(ms: int, zone: tzinfo) -> datetime:
-    """What a clock on a wall in this zone shows, without its zone."""
-    return ((_EPOCH + timedelta(milliseconds=ms)).replace(tzinfo=UTC).astimezone(zone)).replace(tzinfo=None)
+def wall_clock(ms: int, zone: Zone) -> datetime:
+    """What a clock on a wall in this zone shows."""
+    return _EPOCH + timedelta(milliseconds=zone.wall_of(ms))
 
 
-def moment_of(wall: datetime, zone: tzinfo) -> int:
+def moment_of(wall: datetime, zone: Zone) -> int:
     """The moment at which a wall clock in this zone shows ``wall`` (for the first time, or would have)."""
-    offset = wall.replace(tzinfo=zone, fold=0).utcoffset() or timedelta(0)
-    return (wall - offset - _EPOCH) // timedelta(milliseconds=1)
+    return zone.moment_of((wall - _EPOCH) // timedelta(milliseconds=1))
 
 
-def offset_ms(ms: int, zone: tzinfo) -> int:
-    """How far local time is ahead of UTC at a moment."""
-    return (wall_clock(ms, zone) - _EPOCH) // timedelta(milliseconds=1) - ms
-
-
-def moved(ms: int, count: int, unit: Unit, zone: tzinfo) -> int | None:
+def moved(ms: int, count: int, unit: Unit, zone: Zone) -> int | None:
     """A moment moved by a span; days and longer keep the wall clock, months and years the day as far as there is one.
 
     None when that is outside of what queries can hold.
@@ -112,7 +86,7 @@ def days_in(year: int, month: int) -> int:
     return 30 if month in {4, 6, 9, 11} else 31
 
 
-def bucket_start(ms: int, interval: Interval, zone: tzinfo) -> int | None:
+def bucket_start(ms: int, interval: Interval, zone: Zone) -> int | None:
     """The beginning of the bucket that a moment lies in; None when that is outside of what queries can hold.
 
     Units below a day: fixed spans of the wall clock, counted from midnight of 1 January 1970, with the offset in force at the
@@ -121,7 +95,7 @@ def bucket_start(ms: int, interval: Interval, zone: tzinfo) -> int | None:
     fixed = FIXED_MS.get(interval.unit)
     if fixed is not None:
         span = fixed * interval.count
-        offset = offset_ms(ms, zone)
+        offset = zone.offset_at(ms)
         start = (ms + offset) // span * span - offset
         return start if in_range(start) else None
     wall = wall_clock(ms, zone)
@@ -142,7 +116,7 @@ def bucket_start(ms: int, interval: Interval, zone: tzinfo) -> int | None:
     return start if in_range(start) else None
 
 
-def read_iso(text: str, zone: tzinfo) -> int | None:
+def read_iso(text: str, zone: Zone) -> int | None:
     """ISO 8601 (``2026-11-22``, ``2026-11-22T10:00``, with seconds, up to nine decimals, an offset or Z); None when it is not.
 
     Without an offset it is local time of ``zone``. What is finer than a millisecond is cut off.
@@ -176,7 +150,7 @@ def offset_of(text: str) -> int | None:
     return (hours * HOUR_MS + minutes * MINUTE_MS) * (-1 if text[0] == "-" else 1)
 
 
-def read_time(text: str, now_ms: int, zone: tzinfo) -> int:
+def read_time(text: str, now_ms: int, zone: Zone) -> int:
     """Any time that a query may write: ``@now``, ``-15m@now``, ``-1h@<time>``, ISO 8601, epoch milliseconds.
 
     Raises TimeUnreadable.
@@ -199,7 +173,7 @@ def read_time(text: str, now_ms: int, zone: tzinfo) -> int:
     return result
 
 
-def _anchor(text: str, now_ms: int, zone: tzinfo) -> int:
+def _anchor(text: str, now_ms: int, zone: Zone) -> int:
     if text == "now":
         return now_ms
     if _WHOLE.fullmatch(text):
