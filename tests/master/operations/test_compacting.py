@@ -177,7 +177,7 @@ def test_no_chunk_spans_more_than_readers_assume() -> None:
 def test_runs_are_neighbours_of_one_size() -> None:
     """A large segment between small ones is not merged with them again and again."""
     policy = CompactionPolicy(fan=4)
-    rows = [SegmentRow(n, n, frames, frames, 0, 0) for n, frames in enumerate([1, 1, 100, 1, 1, 1, 1, 1])]
+    rows = [SegmentRow(n, frames, frames, 0, 0) for n, frames in enumerate([1, 1, 100, 1, 1, 1, 1, 1])]
     assert [one.id for one in find_run(rows, policy)] == [3, 4, 5, 6, 7]
     assert find_run(rows[:6], policy) == []
     assert find_run([], policy) == []
@@ -186,5 +186,5 @@ def test_runs_are_neighbours_of_one_size() -> None:
 def test_a_merge_stays_below_the_size_of_a_step() -> None:
     """What would not fit into memory is left for the next run."""
     policy = CompactionPolicy(fan=4, step_bytes=8 * 1_000)
-    rows = [SegmentRow(n, n, 1, 300, 0, 0) for n in range(12)]
+    rows = [SegmentRow(n, 1, 300, 0, 0) for n in range(12)]
     assert [one.id for one in find_run(rows, policy)] == [0, 1, 2]

@@ -30,12 +30,14 @@ def none_alike(_records: Sequence[bytes]) -> AlikeFrames | None:
     return None
 
 
-def make_ingest(*, together: bool) -> Ingest:
+def make_ingest(database: Database, *, together: bool) -> Ingest:
     """With and without what takes many at once."""
+    with database.read() as transaction:
+        newest = transaction.segments.newest_received_ms()
     layouts = LayoutDirectory()
     layouts.learn([(NARROW.id, 1, 1), (WIDE.id, 2, 3)])
     alike = read_alike_frames if together else none_alike
-    return Ingest(Decoders(decode_frame, decode_alert, decode_notification, alike), layouts, 0)
+    return Ingest(Decoders(decode_frame, decode_alert, decode_notification, alike), layouts, newest)
 
 
 def plain(at: int, value: float) -> bytes:
@@ -127,7 +129,7 @@ def test_together_is_as_one_by_one(
         if quiet:
             sessions[quiet].state = TenantState.MAINTENANCE
         open_marks(database, *sessions.values())
-        answers, segments = store(database, make_ingest(together=together), sessions, parts)
+        answers, segments = store(database, make_ingest(database, together=together), sessions, parts)
         links = [
             (session.marks, {number: one._replace(received_ms=0) for number, one in session.latest.items()})
             for session in sessions.values()

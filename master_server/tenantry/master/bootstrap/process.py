@@ -4,12 +4,16 @@ import asyncio
 import gc
 import signal
 import sys
+from typing import Final
 
 import uvloop
 
 from tenantry.master.bootstrap.running import running_master
 from tenantry.master.config import MasterConfig
 from tenantry.process.notify import ServiceNotifier
+
+COLLECTOR: Final = (20_000, 20, 100)
+"""When the collector of garbage runs. Batches make many objects and no cycles: it would walk every link's tasks for nothing."""
 
 
 def run(config: MasterConfig) -> None:
@@ -19,8 +23,7 @@ def run(config: MasterConfig) -> None:
 
 
 async def _serve(config: MasterConfig) -> None:
-    # Batches make many short-lived objects and no cycles: the collector would walk every link's tasks for nothing.
-    gc.set_threshold(20_000, 20, 100)
+    gc.set_threshold(*COLLECTOR)
     # The committer gives the interpreter away at each call of the database; with the default of 5 ms it would wait that long for a
     # busy loop to give it back, several times a round.
     sys.setswitchinterval(0.0005)

@@ -24,15 +24,15 @@ _MOVE: Final = struct.Struct(f"<qBq{EPOCH_BYTES}s{CHAIN_BYTES}s")
 _STREAMS: Final = (Stream.METRICS, Stream.ALERTS, Stream.NOTIFICATIONS)
 _NUMBERS: Final = {stream: number for number, stream in enumerate(_STREAMS)}
 
-_APPEND_SQLITE: Final = "INSERT INTO mark_moves (moves, data) VALUES (?, ?)"
+_APPEND_SQLITE: Final = "INSERT INTO mark_moves (id, moves, data) VALUES (?, ?, ?)"
 _append: Final = insert(table)
 _in_order: Final = select(table.c.data).order_by(table.c.id)
-_count: Final = select(func.coalesce(func.sum(table.c.moves), 0))
+_end: Final = select(func.coalesce(func.max(table.c.id + table.c.moves), 0))
 _clear: Final = delete(table)
 
 
-def append_moves(connection: Connection, moved: Mapping[MarkKey, Place]) -> None:
-    """Write down where some marks are now."""
+def append_moves(connection: Connection, before: int, moved: Mapping[MarkKey, Place]) -> None:
+    """Write down where some marks are now; ``before``: how many moves the log has."""
     pack, numbers = _MOVE.pack, _NUMBERS
     data = b"".join(
         [
@@ -41,9 +41,9 @@ def append_moves(connection: Connection, moved: Mapping[MarkKey, Place]) -> None
         ]
     )
     if is_sqlite(connection):
-        run_on_sqlite(connection, _APPEND_SQLITE, (len(moved), data))
+        run_on_sqlite(connection, _APPEND_SQLITE, (before, len(moved), data))
     else:
-        connection.execute(_append, {"moves": len(moved), "data": data})
+        connection.execute(_append, {"id": before, "moves": len(moved), "data": data})
 
 
 def read_moves(connection: Connection) -> dict[MarkKey, Place]:
@@ -56,8 +56,8 @@ def read_moves(connection: Connection) -> dict[MarkKey, Place]:
 
 
 def count_moves(connection: Connection) -> int:
-    """How many moves are in the log."""
-    return int(connection.execute(_count).scalar_one())
+    """How many moves are in the log, or a few more: those of a part that was undone are counted as well."""
+    return int(connection.execute(_end).scalar_one())
 
 
 def clear_moves(connection: Connection) -> None:

@@ -69,7 +69,7 @@ class MarkBook:
 
     places: dict[MarkKey, Place]
     logged: int
-    """Moves in the log, or a few more."""
+    """Moves in the log, or a few more, which numbers its next row."""
     fences: dict[int, int] = field(default_factory=dict)
     """By Tenant the incarnation of the newest link, the one that may move its marks."""
 
@@ -144,7 +144,7 @@ class MarkStore:
                 moved[key] = to_seq, chain
         if len(moved) != len(moves):
             raise MarksMoved(len(moves), len(moved))
-        append_moves(self._connection, moved)
+        append_moves(self._connection, book.logged, moved)
         self._undo += [(places, key, places[key]) for key in moved]
         places.update(moved)
         book.logged += len(moved)

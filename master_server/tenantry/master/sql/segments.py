@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from tenantry.master.domain.records import StreamName
 from tenantry.master.sql.changes import ChangeLog
@@ -13,7 +13,6 @@ from tenantry.master.sql.shortcut import run_on_sqlite
 from tenantry.master.sql.tables import segments as table
 
 _columns: Final = (
-    table.c.id,
     table.c.received_ms,
     table.c.frames,
     table.c.samples,
@@ -21,19 +20,13 @@ _columns: Final = (
     table.c.last_ms,
     table.c.data,
 )
-_described: Final = select(*_columns[:-1]).order_by(table.c.received_ms, table.c.id)
-_data: Final = select(table.c.data).where(table.c.id == bindparam("number"))
-_insert: Final = insert(table).returning(table.c.id)
+_described: Final = select(*_columns[:-1]).order_by(table.c.received_ms)
+_data: Final = select(table.c.data).where(table.c.received_ms == bindparam("number"))
+_insert: Final = insert(table)
 _INSERT_SQLITE: Final = (
     "INSERT INTO segments (received_ms, frames, samples, first_ms, last_ms, bytes, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_oldest: Final = select(*_columns).order_by(table.c.received_ms, table.c.id).limit(bindparam("most"))
-_after: Final = _oldest.where(
-    and_(
-        table.c.received_ms >= bindparam("received"),
-        or_(table.c.received_ms > bindparam("received"), table.c.id > bindparam("number")),
-    )
-)
+_oldest: Final = select(*_columns).order_by(table.c.received_ms).limit(bindparam("most"))
 _newest: Final = select(func.coalesce(func.max(table.c.received_ms), 0))
 _totals: Final = select(
     func.count(),
@@ -43,19 +36,22 @@ _totals: Final = select(
     func.min(table.c.first_ms),
     func.max(table.c.last_ms),
 )
-_LAST_NUMBER: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
     """What is known of a segment without its data; times in Unix milliseconds."""
 
-    id: int
     received_ms: int
     frames: int
     samples: int
     first_ms: int
     last_ms: int
+
+    @property
+    def id(self) -> int:
+        """Its number: the time of its receipt, which no other segment has."""
+        return self.received_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +82,14 @@ class SegmentStore:
         self._connection = connection
         self._changes = changes
 
-    def append(self, data: bytes, *, received_ms: int, frames: int, samples: int, first_ms: int, last_ms: int) -> int:
-        """Store the segment of one group commit; gives its number."""
+    def append(self, data: bytes, *, received_ms: int, frames: int, samples: int, first_ms: int, last_ms: int) -> None:
+        """Store the segment of one group commit. No other in the store is of the same time."""
         self._changes.streams.add(StreamName.METRICS_MASTER)
         if is_sqlite(self._connection):
             row = (received_ms, frames, samples, first_ms, last_ms, len(data), data)
-            return run_on_sqlite(self._connection, _INSERT_SQLITE, row).lastrowid or 0
-        result = self._connection.execute(
+            run_on_sqlite(self._connection, _INSERT_SQLITE, row)
+            return
+        self._connection.execute(
             _insert,
             {
                 "received_ms": received_ms,
@@ -104,20 +101,10 @@ class SegmentStore:
                 "data": data,
             },
         )
-        return int(result.scalar_one())
-
-    def after(self, received_ms: int, limit: int, *, after_id: int | None = None) -> list[StoredSegment]:
-        """At most ``limit`` segments received after this time, oldest first.
-
-        With ``after_id`` also those of exactly this time whose number is higher, so that a reader misses none where
-        several were received in one millisecond.
-        """
-        number = _LAST_NUMBER if after_id is None else after_id
-        return self._read(_after, {"received": received_ms, "number": number, "most": limit})
 
     def oldest(self, limit: int) -> list[StoredSegment]:
         """At most ``limit`` segments, oldest first."""
-        return self._read(_oldest, {"most": limit})
+        return [StoredSegment(*row) for row in self._connection.execute(_oldest, {"most": limit})]
 
     def listing(self, received_from: int = 0) -> list[SegmentRow]:
         """All segments received at or after this time, oldest first, without their data."""
@@ -131,7 +118,7 @@ class SegmentStore:
     def delete(self, ids: Sequence[int]) -> None:
         """Erase segments."""
         if ids:
-            self._connection.execute(delete(table).where(any_of(self._connection, table.c.id, ids)))
+            self._connection.execute(delete(table).where(any_of(self._connection, table.c.received_ms, ids)))
 
     def newest_received_ms(self) -> int:
         """When the newest segment was received; 0 when there is none."""
@@ -140,9 +127,6 @@ class SegmentStore:
     def totals(self) -> SegmentTotals:
         """What all segments hold together."""
         return SegmentTotals(*(_whole(value) for value in self._connection.execute(_totals).one()))
-
-    def _read(self, query: Select[Any], parameters: dict[str, int]) -> list[StoredSegment]:
-        return [StoredSegment(*row) for row in self._connection.execute(query, parameters)]
 
 
 def _whole(value: Any) -> Any:

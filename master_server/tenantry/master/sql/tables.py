@@ -373,10 +373,9 @@ marks: Final = Table(
 mark_moves: Final = Table(
     "mark_moves",
     metadata,
-    Column("id", _Number, primary_key=True),
+    Column("id", _Number, primary_key=True, autoincrement=False),  # how many moves lie before
     Column("moves", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    sqlite_autoincrement=True,
 )
 
 layouts: Final = Table(
@@ -391,16 +390,13 @@ layouts: Final = Table(
 segments: Final = Table(
     "segments",
     metadata,
-    Column("id", _Number, primary_key=True),
-    Column("received_ms", BigInteger, nullable=False),
+    Column("received_ms", _Number, primary_key=True, autoincrement=False),  # no two commits have the same
     Column("frames", BigInteger, nullable=False),
     Column("samples", BigInteger, nullable=False),
     Column("first_ms", BigInteger, nullable=False),
     Column("last_ms", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    Index("ix_segments_received_ms_id", "received_ms", "id"),
-    sqlite_autoincrement=True,
 )
 
 chunks: Final = Table(

@@ -62,18 +62,15 @@ def upgrade() -> None:
     )
     op.create_table(
         "segments",
-        sa.Column("id", _NUMBER, nullable=False),
-        sa.Column("received_ms", sa.BigInteger(), nullable=False),
+        sa.Column("received_ms", _NUMBER, autoincrement=False, nullable=False),
         sa.Column("frames", sa.BigInteger(), nullable=False),
         sa.Column("samples", sa.BigInteger(), nullable=False),
         sa.Column("first_ms", sa.BigInteger(), nullable=False),
         sa.Column("last_ms", sa.BigInteger(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_segments")),
-        sqlite_autoincrement=True,
+        sa.PrimaryKeyConstraint("received_ms", name=op.f("pk_segments")),
     )
-    op.create_index("ix_segments_received_ms_id", "segments", ["received_ms", "id"], unique=False)
     op.create_table(
         "settings",
         sa.Column("name", sa.Text(), nullable=False),
@@ -378,11 +375,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "mark_moves",
-        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("id", _NUMBER, autoincrement=False, nullable=False),
         sa.Column("moves", sa.BigInteger(), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mark_moves")),
-        sqlite_autoincrement=True,
     )
     op.create_table(
         "records",
