@@ -57,6 +57,8 @@ SILENCE_S = 2.0
 """A stream that says nothing for so long has told what it has to tell."""
 BYSTANDER = "bystander"
 NAMES_A_TENANT = {"guid", "guids", "tenant", "tenant_guids", "owner", "owners"}
+PROVES_THE_CALLER = {"password", "old_password", "code"}
+"""What is in these changes the caller's own way in, or uses up attempts, so that the next call is answered otherwise."""
 OPEN_SERVICES = {"SessionService", "OpenIdService"}
 """They serve strangers, count attempts, and know no Tenants."""
 WORDS = {OWN.word, FOREIGN.word, MAIN_WORD, SHARED_WORD, PRIVATE_WORD}
@@ -232,7 +234,8 @@ def requests(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     found = list(bases(rpc, marked))
     yield from found
     for path in string_fields(rpc.method.input_type):
-        if LONG or path[-1].name in NAMES_A_TENANT:
+        name = path[-1].name
+        if name in NAMES_A_TENANT or (LONG and name not in PROVES_THE_CALLER):
             request = rpc.request()
             request.CopyFrom(found[0])
             _overwrite(request, path, guid)

@@ -113,7 +113,7 @@ async def test_f37_a_loss_ends_what_is_open_and_acts_on_the_next_call(master: Ma
 
 
 async def test_f37_a_role_lost_by_a_group_is_lost(master: MasterProcess) -> None:
-    """Membership gives and takes: the next call follows it."""
+    """Membership gives and takes: the next call follows it, and what is open ends with it, or with the group's role, or the group."""
     guid = (await create_tenant(master, f"lost {secrets.token_hex(6)}")).tenant.guid
     person, group = await make_person(master, f"p{secrets.token_hex(6)}"), f"g{secrets.token_hex(6)}"
     await call(
@@ -131,15 +131,24 @@ async def test_f37_a_role_lost_by_a_group_is_lost(master: MasterProcess) -> None
     async with master.api_channel() as channel:
         with refused(TenantNotFound):
             await call_as(channel, person, "TenantService", "GetTenant", get)
-        await call(master, "GroupService", "AddGroupMembers", joining)
-        await call_as(channel, person, "TenantService", "GetTenant", get)
-        await call(master, "GroupService", "RemoveGroupMembers", leaving)
-        with refused(TenantNotFound):
+        taken = role_service_pb2.RevokeRoleRequest(owner=guid, subject=subject, role=access_pb2.ROLE_JUNIOR_ANALYST)
+        for service, method, request in (
+            ("GroupService", "RemoveGroupMembers", leaving),
+            ("RoleService", "RevokeRole", taken),
+            ("GroupService", "DeleteGroup", group_service_pb2.DeleteGroupRequest(name=group)),
+        ):
+            await call(master, "GroupService", "AddGroupMembers", joining)
+            await call(master, "RoleService", "GrantRole", held)
             await call_as(channel, person, "TenantService", "GetTenant", get)
-        await call(master, "GroupService", "AddGroupMembers", joining)
-        await call(master, "GroupService", "DeleteGroup", group_service_pb2.DeleteGroupRequest(name=group))
-        with refused(TenantNotFound):
-            await call_as(channel, person, "TenantService", "GetTenant", get)
+            streams = [open_watch(channel, person), open_tail(channel, person)]
+            for stream in streams:
+                await stream.read()
+            await call(master, service, method, request)
+            with refused(TenantNotFound):
+                await call_as(channel, person, "TenantService", "GetTenant", get)
+            async with within(END_S):
+                for end in await asyncio.gather(*map(end_of, streams)):
+                    check_refusal(end, NotAllowed)
 
 
 async def test_f37_a_part_that_is_lost_ends_what_is_open_so_that_it_begins_anew(master: MasterProcess) -> None:
