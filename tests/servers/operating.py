@@ -5,6 +5,7 @@ from typing import Any
 import grpc.aio
 
 from tenantry.v1 import (
+    alert_service_pb2_grpc,
     authority_service_pb2_grpc,
     board_service_pb2_grpc,
     enrolment_service_pb2_grpc,
@@ -22,10 +23,13 @@ from tenantry.v1 import (
     token_service_pb2_grpc,
     tunnel_service_pb2_grpc,
     user_service_pb2_grpc,
+    window_service_pb2_grpc,
 )
 from tests.servers.master import MasterProcess
 
 STUBS: dict[str, Any] = {
+    "AlertService": alert_service_pb2_grpc.AlertServiceStub,
+    "WindowService": window_service_pb2_grpc.WindowServiceStub,
     "EnrolmentService": enrolment_service_pb2_grpc.EnrolmentServiceStub,
     "BoardService": board_service_pb2_grpc.BoardServiceStub,
     "TenantService": tenant_service_pb2_grpc.TenantServiceStub,

@@ -14,10 +14,11 @@ from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import MasterMetrics
 from tenantry.master.operations import licensing, supervising, trusting
+from tenantry.master.operations.alert_releasing import release_muted
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.compacting import CompactionPolicy, Compactor
-from tenantry.master.operations.following import StreamHub
+from tenantry.master.operations.following import ALERT_CHANGES, StreamHub
 from tenantry.master.operations.licensing import LicenceBook
 from tenantry.master.operations.links import LinkDirectory
 from tenantry.master.operations.register import TenantRegister
@@ -42,6 +43,7 @@ USES_S = 60.0
 CERTIFICATE_CHECK_S = 60.0
 RETENTION_S = 60.0
 SIZES_S = 600.0
+RELEASE_S = 2.0
 STORM_LINKS = 100
 STORM_OVER_S = 2.0
 ROUNDS_AFTER_STORM = 10
@@ -62,18 +64,19 @@ async def follow_changes(
     viewers: ViewerDirectory,
     hub: StreamHub,
 ) -> None:
-    """After each commit: the register and what callers may do are brought up to date, followers of streams are woken."""
+    """After each commit: the register and what callers may do are brought up to date, followers are woken."""
     while True:
         changed = await changes.get()
         tenants, streams, users = set(changed.tenants), set(changed.streams), set(changed.users)
-        privacy = changed.privacy
+        privacy, alerts = changed.privacy, changed.alerts
         while not changes.empty():
             more = changes.get_nowait()
             tenants |= more.tenants
             streams |= more.streams
             users |= more.users
             privacy |= more.privacy
-        hub.notify(frozenset(streams))
+            alerts |= more.alerts
+        hub.notify([*streams, *([ALERT_CHANGES] if alerts else [])])
         if tenants or users:
             announced = viewers.announced
             try:
@@ -275,6 +278,17 @@ async def note_stream_sizes(committer: Committer, clocks: Clocks) -> None:
         with contextlib.suppress(Failure):  # said by the committer already
             await committer.run(partial(note_sizes, now_ms=clocks.wall_ms()), patient=True)
         await asyncio.sleep(SIZES_S)
+
+
+async def release_alerts(committer: Committer, reader: StoreReader, clocks: Clocks) -> None:
+    """When maintenance windows are over: act on what they muted and what still stands."""
+    while True:
+        with contextlib.suppress(Failure):  # said by the committer already
+            due_ms = await reader.run(lambda transaction: transaction.alerts.next_unmuting(), EVERYTHING)
+            more = due_ms is not None and due_ms <= clocks.wall_ms()
+            while more:
+                more = await committer.run(lambda transaction: release_muted(transaction, clocks.wall_ms()))
+        await asyncio.sleep(RELEASE_S)
 
 
 async def _repeat(name: str, interval_s: float, step: Callable[[], bool]) -> None:

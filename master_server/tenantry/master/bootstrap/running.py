@@ -138,6 +138,7 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.retain(config, store.database, clocks)
     yield background.note_stream_sizes(committer, clocks)
     yield background.release_alerts(committer, core.reader, clocks)
+    yield background.release_alerts(committer, core.reader, clocks)
     yield background.count(core.register, core.metrics)
     yield core.sealer.run()
     yield core.calls.run()

@@ -14,6 +14,7 @@ from tenantry.master.operations.tunnels.opening import TunnelDesk
 from tenantry.master.operations.veiling import Veil
 from tenantry.master.query.desk import QueryDesk
 from tenantry.master.query.limits import QueryLimits
+from tenantry.master.rpc.alert_service import AlertServicer
 from tenantry.master.rpc.audit_service import AuditServicer
 from tenantry.master.rpc.authority_service import AuthorityServicer
 from tenantry.master.rpc.board_service import BoardServicer
@@ -30,9 +31,11 @@ from tenantry.master.rpc.tenant_messages import TenantEncoder
 from tenantry.master.rpc.tenant_service import TenantServicer
 from tenantry.master.rpc.tunnel_relay import TunnelRelay, add_answer, add_dial
 from tenantry.master.rpc.tunnel_service import TunnelServicer
+from tenantry.master.rpc.window_service import WindowServicer
 from tenantry.protocol.joining import join_address
 from tenantry.protocol.names import listener_name
 from tenantry.v1 import (
+    alert_service_pb2_grpc,
     audit_service_pb2_grpc,
     authority_service_pb2_grpc,
     board_service_pb2_grpc,
@@ -43,6 +46,7 @@ from tenantry.v1 import (
     stream_service_pb2_grpc,
     tenant_service_pb2_grpc,
     tunnel_service_pb2_grpc,
+    window_service_pb2_grpc,
 )
 
 FAILED_ATTEMPTS_PER_MINUTE = 5
@@ -87,6 +91,7 @@ async def add_services(core: Core, listeners: Listeners) -> Services:
         core.store.database.free_bytes,
         queries,
     )
+    alerts = AlertServicer(core.committer, core.reader, core.visibility, core.hub, veil, core.clocks)
     people, links = _people(core, listeners), _links(core, tenants)
     tunnels = _tunnels(core, listeners)
     enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(_enrolment(core, listeners), listeners.api)
@@ -94,6 +99,7 @@ async def add_services(core: Core, listeners: Listeners) -> Services:
         tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(tenants, server)
         stream_service_pb2_grpc.add_StreamServiceServicer_to_server(streams, server)
         tunnel_service_pb2_grpc.add_TunnelServiceServicer_to_server(tunnels, server)
+        alert_service_pb2_grpc.add_AlertServiceServicer_to_server(alerts, server)
         people.add_to(server)
         _add_others(core, server)
     add_link_service(links, listeners.link)
@@ -239,6 +245,9 @@ def _add_others(core: Core, server: grpc.aio.Server) -> None:
     board_service_pb2_grpc.add_BoardServiceServicer_to_server(BoardServicer(core.boards, committer, clocks), server)
     rule_service_pb2_grpc.add_RuleServiceServicer_to_server(
         RuleServicer(committer, reader, core.visibility, clocks), server
+    )
+    window_service_pb2_grpc.add_WindowServiceServicer_to_server(
+        WindowServicer(committer, reader, core.visibility, clocks), server
     )
     licence_service_pb2_grpc.add_LicenceServiceServicer_to_server(
         LicenceServicer(committer, reader, core.licences, clocks), server

@@ -28,8 +28,12 @@ class Permission(StrEnum):
     STREAM_READ = "stream.read"
     RULE_READ = "rule.read"
     RULE_WRITE = "rule.write"
+    ALERT_READ = "alert.read"
     ALERT_WORK = "alert.work"
     """Acknowledge, comment, assign, resolve."""
+    WINDOW_READ = "window.read"
+    WINDOW_WRITE = "window.write"
+    """Maintenance windows, which hold back what is done about alerts."""
     TUNNEL_OPEN = "tunnel.open"
     """Reach the Tenant's machine through a tunnel, as far as its own policy allows."""
     TUNNEL_READ = "tunnel.read"
@@ -69,9 +73,20 @@ class Role(StrEnum):
 
 _P = Permission
 
-_JUNIOR: Final = frozenset({_P.TENANT_READ, _P.STREAM_READ, _P.RULE_READ, _P.MASTER_READ, _P.DESCRIBE, _P.LICENCE_READ})
+_JUNIOR: Final = frozenset(
+    {
+        _P.TENANT_READ,
+        _P.STREAM_READ,
+        _P.RULE_READ,
+        _P.ALERT_READ,
+        _P.WINDOW_READ,
+        _P.MASTER_READ,
+        _P.DESCRIBE,
+        _P.LICENCE_READ,
+    }
+)
 _TIER_1: Final = _JUNIOR | {_P.ALERT_WORK, _P.TENANT_MOVE, _P.TUNNEL_READ}
-_TIER_2: Final = _TIER_1 | {_P.RULE_WRITE, _P.TUNNEL_OPEN, _P.EXPORT}
+_TIER_2: Final = _TIER_1 | {_P.RULE_WRITE, _P.WINDOW_WRITE, _P.TUNNEL_OPEN, _P.EXPORT}
 _TENANT_ADMINISTRATOR: Final = _TIER_2 | {
     _P.TENANT_EDIT,
     _P.TUNNEL_CLOSE,

@@ -145,7 +145,8 @@ class Firing:
 
     ``owner`` is whose alert it becomes (a Tenant's number, or that of the main tenant) and ``tenant_id`` the Tenant that it is about,
     if any. ``rule_id`` tells rules apart: the `Rule.uid` of a rule, the name of all others. ``series`` says what of the Tenant fires:
-    what ends with ``over`` must have the same. ``late``: it is so old that nobody is to be paged for it.
+    what ends with ``over`` must have the same. ``late``: it is so old that nobody is to be paged for it. ``still``: it has fired before,
+    was found late then, and still stands now that the Tenant has caught up.
     """
 
     owner: int
@@ -160,6 +161,7 @@ class Firing:
     series: str = ""
     over: bool = False
     late: bool = False
+    still: bool = False
     fields: Mapping[str, JsonValue] = field(default_factory=dict)
     records: tuple[RecordCopy, ...] = ()
 
@@ -180,8 +182,8 @@ class Alert:
 
     ``level`` and ``score`` are the worst so far, ``message`` and ``fields`` those of the newest firing. ``first_ms`` and ``last_ms``
     are when what fired happened, ``opened_ms`` when it became known. ``standing`` has what stands now: series (hashed) to level.
-    ``filling`` is whether firings still fill it; ``muted_until_ms`` until when its actions are held. ``version`` grows with changes by
-    people alone, ``revision`` with every change of any alert.
+    ``filling`` is whether firings still fill it; ``muted_until_ms`` until when its actions are held; ``acted`` whether anything was done
+    about what stands. ``version`` grows with changes by people alone, ``revision`` with every change of any alert.
     """
 
     id: int
@@ -213,6 +215,7 @@ class Alert:
     resolved_ms: int | None = None
     muted_by: str = ""
     muted_until_ms: int | None = None
+    acted: bool = False
     version: int = 1
     revision: int = 0
 
@@ -298,6 +301,8 @@ def fill(alert: Alert, firing: Firing, now_ms: int) -> Filled:
     """The alert after a firing of its rule."""
     standing, key = dict(alert.standing), series_key(firing.series)
     stood = bool(standing)
+    if firing.still:
+        return Filled(alert, None)
     if firing.over:
         if standing.pop(key, None) is None:
             return Filled(alert, None)

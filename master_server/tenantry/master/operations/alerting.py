@@ -4,7 +4,7 @@ All firings of a transaction that come together are taken together: alerts are r
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -40,7 +40,7 @@ class RaisedAlert(NamedTuple):
     """What a firing has become: the alert as it is after all firings that came with it.
 
     ``opened``: it was not there before. ``muted_by``: the name of the window that mutes the firing. ``acts``: what is to be done about
-    it is due now; it is not where the firing is over, found late or muted.
+    it is due now: not where the firing was found late or is muted, and for what is over only where something was done when it began.
     """
 
     alert: Alert
@@ -89,7 +89,7 @@ def raise_alerts(transaction: Transaction, firings: Sequence[Firing], now_ms: in
     """Fill or open the alert of each firing, in their order; what became of each.
 
     None for the end of what nobody has an open alert of, and for a firing whose Tenant has too many alerts open: then another alert
-    says so, and a notification when that is opened.
+    says so, and a notification when that is opened. What receivers are to be told waits for them when this returns.
     """
     if not firings:
         return []
@@ -113,11 +113,12 @@ def _tells(raised: RaisedAlert) -> bool:
 
 
 def announce(transaction: Transaction, firings: Sequence[Firing], now_ms: int) -> list[NewRecord]:
-    """Raise alerts, and give the records that say so in the stream `alerts`, one a firing."""
+    """Raise alerts, and give the records that say so in the stream `alerts`, one for each firing but those that say nothing new."""
     raised = raise_alerts(transaction, firings, now_ms)
     return [
         journal.alert(firing, None if one is None else one.alert.uid, None if one is None else one.muted_by, now_ms)
         for firing, one in zip(firings, raised, strict=True)
+        if not firing.still
     ]
 
 
@@ -133,20 +134,6 @@ class News:
         records = self.records + announce(transaction, self.firings, now_ms)
         if records:
             transaction.records.append(records)
-
-
-def end_standing(
-    transaction: Transaction, tenant_ids: Collection[int], sources: Collection[AlertSource], why: str, now_ms: int
-) -> None:
-    """What alerts of these sources say of these Tenants does not stand any more, for a reason that no firing says."""
-    ended: list[Alert] = []
-    changes: list[AlertChange] = []
-    for alert in transaction.alerts.unresolved_of(tenant_ids):
-        if alert.source in sources and alert.standing:
-            ended.append(replace(alert, standing={}, over_ms=now_ms, updated_ms=now_ms))
-            changes.append(_change(alert, ChangeKind.OVER, "system:master", {"reason": why}, now_ms))
-    transaction.alerts.save(ended)
-    transaction.alerts.note(changes)
 
 
 class _Taken(NamedTuple):
@@ -166,6 +153,11 @@ class _Work:
     copies: dict[int, tuple[int, RecordCopy]] = field(default_factory=dict)
     changes: list[tuple[ChangeKind, str, dict[str, JsonValue]]] = field(default_factory=list)
 
+    def put(self, alert: Alert) -> None:
+        """The alert as it is from here on."""
+        self.touched = self.touched or alert != self.alert
+        self.alert = alert
+
 
 class _Desk:
     """What the firings of one transaction bring about, until it is written."""
@@ -184,25 +176,30 @@ class _Desk:
         """Fill an alert in memory."""
         work = self._work.get(firing.filling_key)
         if work is None:
-            if firing.over:
+            if firing.over or firing.still:
                 return None
             if not self._has_room(firing):
                 self._refuse(firing)
                 return None
             work = _Work(opened(firing, str(uuid.uuid4()), self._now_ms), new=True)
             self._work[firing.filling_key] = work
-        was_open = work.alert.count > 0
-        filled = fill(work.alert, firing, self._now_ms)
-        if filled.alert is not work.alert:
-            work.alert, work.touched = filled.alert, True
-        muting = None if firing.over else self._muting(firing)
-        self._attach(work, firing)
+        before = work.alert
+        filled = fill(before, firing, self._now_ms)
+        work.put(filled.alert)
         if filled.change is not None:
             self._note(work, filled.change, firing)
-        if not firing.over:
-            self._mute(work, muting)
-        name = None if muting is None else muting[0]
-        return _Taken(firing, not was_open, name, not (firing.over or firing.late or muting is not None))
+        if firing.over:
+            acts = filled.change is ChangeKind.OVER and before.acted
+            if not work.alert.standing:
+                work.put(replace(work.alert, acted=False))
+            return _Taken(firing, False, None, acts)
+        self._attach(work, firing)
+        by = muting(self._windows, firing, firing.event_ms)
+        self._mute(work, by)
+        acts = by is None and not firing.late and (not firing.still or work.alert.stands)
+        if acts:
+            work.put(replace(work.alert, acted=True))
+        return _Taken(firing, before.count == 0, None if by is None else by[0], acts)
 
     def write(self) -> dict[str, Alert]:
         """Write what was taken; the alerts by their filling keys."""
@@ -267,23 +264,18 @@ class _Desk:
                 journal.notification(NotificationLevel.WARNING, "alerts", message, self._now_ms, firing.tenant_id)
             )
 
-    def _muting(self, firing: Firing) -> tuple[str, int] | None:
-        """The window that mutes a firing, by the time at which it happened, and until when."""
-        return muting(self._windows, firing, firing.event_ms)
-
     def _mute(self, work: _Work, by: tuple[str, int] | None) -> None:
         alert = work.alert
         if by is None:
-            if alert.muted_until_ms is not None:
-                work.alert = replace(alert, muted_until_ms=None)
+            work.put(replace(alert, muted_until_ms=None))
             return
         name, until_ms = by
-        if alert.muted_until_ms is None or alert.muted_by != name:
+        # A window that is over by now holds nothing back: what is found so late pages nobody anyway.
+        held = until_ms if until_ms > self._now_ms else None
+        if alert.muted_by != name or (alert.muted_until_ms is None and held is not None):
             facts: dict[str, JsonValue] = {"window": name, "until_ms": until_ms}
             self._write_down(work, ChangeKind.MUTED, "system:master", facts)
-        # One that was over before the firing came holds nothing back: what is late pages nobody anyway.
-        held = until_ms if until_ms > self._now_ms else None
-        work.alert = replace(work.alert, muted_by=name, muted_until_ms=held)
+        work.put(replace(work.alert, muted_by=name, muted_until_ms=held))
 
     def _note(self, work: _Work, kind: ChangeKind, firing: Firing) -> None:
         alert = work.alert
@@ -299,13 +291,13 @@ class _Desk:
     def _write_down(self, work: _Work, kind: ChangeKind, actor: str, facts: dict[str, JsonValue]) -> None:
         if work.alert.noted < MAX_NOTED:
             work.changes.append((kind, actor, facts))
-            work.alert = replace(work.alert, noted=work.alert.noted + 1)
+            work.put(replace(work.alert, noted=work.alert.noted + 1))
 
     def _attach(self, work: _Work, firing: Firing) -> None:
         for copy in firing.records[:MAX_COPIES_A_FIRING]:
             number = work.alert.copies
             work.copies[copy_slot(number)] = number, _bounded(copy)
-            work.alert, work.touched = replace(work.alert, copies=number + 1), True
+            work.put(replace(work.alert, copies=number + 1))
 
 
 def muting(windows: Iterable[Window], what: Firing | Alert, at_ms: int) -> tuple[str, int] | None:

@@ -5,19 +5,19 @@ series holds it there any more. What an operator decides stands: a finding acts 
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from tenantry.detection.levels import Level
 from tenantry.master.domain.access import MAIN_OWNER
-from tenantry.master.domain.alerts import AlertSource, Firing, RecordCopy
+from tenantry.master.domain.alerts import Alert, AlertSource, Firing, RecordCopy
 from tenantry.master.domain.lifecycle import LIFECYCLE, SUPERVISED, LifecycleEvent
-from tenantry.master.domain.records import JsonValue
+from tenantry.master.domain.records import JsonValue, NewRecord
 from tenantry.master.domain.rules import LATE_AFTER_MS, ActionKind, Labels, Rule
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
-from tenantry.master.operations.alerting import News
+from tenantry.master.operations.alerting import News, muting
 from tenantry.master.sql.rule_states import StoredState
 from tenantry.master.sql.transaction import Transaction
 from tenantry.process.durations import format_milliseconds
@@ -69,36 +69,72 @@ def carry_out(
 
     ``held`` says whether a finding that stands now keeps the Tenant of this number in Alert.
     """
-    concerned = {finding.tenant_id for finding in findings}
-    tenants = transaction.tenants.standings_of(concerned)
-    states = {number: tenant.state for number, tenant in tenants.items() if tenant.state in SUPERVISED}
-    by_rules = transaction.rule_states.held(concerned)
-    moved: dict[int, tuple[TenantState, str]] = {}
+    moves = _Moves(transaction, {finding.tenant_id for finding in findings}, received_ms)
     news = News()
+    windows = transaction.windows.in_force(min(finding.timestamp_ms for finding in findings)) if findings else []
     for finding in findings:
         number = finding.tenant_id
-        before = states.get(number)
-        if before is None:
+        if number not in moves.states:
             continue
-        tenant = tenants[number]
         firing = firing_of(finding, received_ms)
         if firing is not None:
             news.firings.append(firing)
         kind = _move(finding)
-        if kind is None or (kind is ActionKind.TO_ACTIVE and (number not in by_rules or held(number))):
+        if kind is ActionKind.TO_ALERT and firing is not None and muting(windows, firing, firing.event_ms) is not None:
+            continue  # what still stands when the window is over moves the Tenant then
+        if kind is None or (kind is ActionKind.TO_ACTIVE and (number not in moves.by_rules or held(number))):
             continue
+        moves.make(number, kind, finding.rule, finding.describe())
+    news.records = moves.write()
+    news.write(transaction, received_ms)
+
+
+def move_after_windows(transaction: Transaction, alerts: Sequence[Alert], now_ms: int) -> None:
+    """Move the Tenants of alerts that stand, now that what muted them is over, to Alert where their rules say so."""
+    standing = [(alert, alert.standing_level) for alert in alerts if alert.source is AlertSource.RULE]
+    rules = transaction.rules.by_uids({alert.rule_id for alert, _ in standing})
+    moves = _Moves(transaction, {alert.tenant_id for alert, _ in standing if alert.tenant_id is not None}, now_ms)
+    for alert, level in standing:
+        rule, number = rules.get(alert.rule_id), alert.tenant_id
+        if rule is None or level is None or number not in moves.states or not rule.acts(ActionKind.TO_ALERT, level):
+            continue
+        assert number is not None  # noqa: S101 - it is among them
+        moves.make(number, ActionKind.TO_ALERT, rule, f"{alert.message}, still so after {alert.muted_by}"[:MAX_REASON])
+    records = moves.write()
+    if records:
+        transaction.records.append(records)
+
+
+class _Moves:
+    """Moves of the life cycle that rules make in one transaction, until they are written."""
+
+    def __init__(self, transaction: Transaction, tenant_ids: Collection[int], now_ms: int) -> None:
+        self._transaction = transaction
+        self._now_ms = now_ms
+        self._tenants = transaction.tenants.standings_of(tenant_ids)
+        self._moved: dict[int, tuple[TenantState, str]] = {}
+        self._records: list[NewRecord] = []
+        self.states = {number: one.state for number, one in self._tenants.items() if one.state in SUPERVISED}
+        self.by_rules = transaction.rule_states.held(tenant_ids)
+
+    def make(self, number: int, kind: ActionKind, rule: Rule, reason: str) -> None:
+        """Move a Tenant, where the life cycle lets a rule do so."""
+        before = self.states[number]
         after = LIFECYCLE.get((before, _MOVES[kind]))
         if after is None:
-            continue
-        reason = finding.describe()
-        actor = Actor("rule", finding.rule.name)
-        news.records.append(journal.state_changed(tenant, before, after, actor, reason, received_ms))
-        states[number], moved[number] = after, (after, reason)
-        (by_rules.add if after is TenantState.ALERT else by_rules.discard)(number)
-    transaction.tenants.move_each(moved, received_ms)
-    transaction.rule_states.hold([number for number in moved if number in by_rules], received_ms)
-    transaction.rule_states.release([number for number in moved if number not in by_rules])
-    news.write(transaction, received_ms)
+            return
+        actor = Actor("rule", rule.name)
+        self._records.append(journal.state_changed(self._tenants[number], before, after, actor, reason, self._now_ms))
+        self.states[number], self._moved[number] = after, (after, reason)
+        (self.by_rules.add if after is TenantState.ALERT else self.by_rules.discard)(number)
+
+    def write(self) -> list[NewRecord]:
+        """Write the moves; the records of tenantStatusHistory that say so."""
+        transaction, moved = self._transaction, self._moved
+        transaction.tenants.move_each(moved, self._now_ms)
+        transaction.rule_states.hold([number for number in moved if number in self.by_rules], self._now_ms)
+        transaction.rule_states.release([number for number in moved if number not in self.by_rules])
+        return self._records
 
 
 def end_findings(states: Iterable[StoredState], rules: Mapping[int, Rule], why: str, now_ms: int) -> list[Finding]:
@@ -159,7 +195,10 @@ def firing_of(finding: Finding, received_ms: int) -> Firing | None:
     """What a finding is for the alerts; None where its rule raises none for it."""
     rule, condition = finding.rule, finding.rule.draft.condition
     stood, stands = (rule.acts(ActionKind.RAISE_ALERT, level) for level in (finding.before, finding.after))
-    if finding.before is finding.after or not (stood or stands):
+    still = finding.before is finding.after and finding.acted_after > finding.acted_before
+    if finding.before is finding.after and not still:
+        return None
+    if not (stands if still else stood or stands):
         return None
     limit, labels = condition.limits.get(finding.after), dict(finding.labels)
     fields: dict[str, JsonValue] = {
@@ -186,8 +225,9 @@ def firing_of(finding: Finding, received_ms: int) -> Firing | None:
         series=json.dumps(finding.labels),
         over=not stands,
         late=received_ms - finding.timestamp_ms > LATE_AFTER_MS,
+        still=still,
         fields=fields,
-        records=() if finding.value is None else (sample,),
+        records=() if still or finding.value is None else (sample,),
     )
 
 

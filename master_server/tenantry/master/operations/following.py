@@ -6,7 +6,7 @@ queued for anybody, so a follower that reads slowly costs the others nothing, an
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -24,6 +24,8 @@ from tenantry.master.operations.reading import ReadRecord, RecordFilter, read_of
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, MasterStopping
 
+ALERT_CHANGES: Final = "alert changes"
+"""What followers of alerts wait for, where those of records wait for their stream."""
 MAX_BACKLOG: Final = 10_000
 RECORDS_A_STEP: Final = 500
 
@@ -32,11 +34,11 @@ class StreamHub:
     """Who waits for which stream. Lives on the event loop; none of its methods blocks."""
 
     def __init__(self) -> None:
-        self._waiting: dict[StreamName, set[asyncio.Event]] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = {}
         self._closed = False
 
-    def notify(self, streams: frozenset[StreamName]) -> None:
-        """Something was appended to these streams and is committed."""
+    def notify(self, streams: Collection[str]) -> None:
+        """Something was appended to these streams, or alerts have changed, and is committed."""
         for stream in streams:
             for event in self._waiting.get(stream, ()):
                 event.set()
@@ -53,8 +55,11 @@ class StreamHub:
             raise MasterStopping
 
     @contextmanager
-    def watch(self, stream: StreamName) -> Iterator[asyncio.Event]:
-        """An event that is set when the stream has grown, or when the hub is closed; whoever waits clears it."""
+    def watch(self, stream: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the stream has grown, or the hub is closed; whoever waits clears it.
+
+        With `ALERT_CHANGES` it is set when alerts have changed.
+        """
         event = asyncio.Event()
         watching = self._waiting.setdefault(stream, set())
         watching.add(event)

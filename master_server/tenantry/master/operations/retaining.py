@@ -22,6 +22,7 @@ class Retainer:
 
         Metrics go a chunk at a time, once its newest tick is too old; those that no chunk holds yet stay until one does.
         Of the audit goes what a signed head has seen. Tunnels that have ended go with it, by their end: they are its other half.
+        With the stream of alerts go resolved alerts, by when they were resolved, and all that is kept with them; open ones stay.
         """
         more = False
         for stream, kept in self._retention.items():
@@ -32,6 +33,9 @@ class Retainer:
                 elif stream is StreamName.AUDIT_MESSAGES:
                     tunnels = transaction.tunnels.erase_before(before, self._rows)
                     erased = max(tunnels, transaction.audit.erase_before(before, self._rows))
+                elif stream is StreamName.ALERTS:
+                    resolved = transaction.alerts.erase_resolved_before(before, self._rows)
+                    erased = max(resolved, transaction.records.erase_before(stream, before, self._rows))
                 else:
                     erased = transaction.records.erase_before(stream, before, self._rows)
             more = more or erased >= self._rows

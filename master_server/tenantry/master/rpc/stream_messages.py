@@ -57,7 +57,7 @@ def encode_record(record: ReadRecord, veil: Veil) -> pb.Record:
         message.tenant_guid = record.tenant.guid
         message.tenant_name = record.tenant.tenant_name
         message.instance_name = record.tenant.instance_name
-    _fill(message.fields, record.fields)
+    fill_struct(message.fields, record.fields)
     return message
 
 
@@ -99,7 +99,8 @@ def encode_gap(entry: ReadGap) -> pb.Gap:
     )
 
 
-def _fill(struct: Struct, fields: Mapping[str, JsonValue]) -> None:
+def fill_struct(struct: Struct, fields: Mapping[str, JsonValue]) -> None:
+    """Fields of a record as an object."""
     struct.update({name: _finite(value) for name, value in fields.items()})
 
 

@@ -87,7 +87,10 @@ _open: Final = select(func.count()).where(
 _due: Final = (
     _all.where(table.c.muted_until_ms <= bindparam("now")).order_by(table.c.muted_until_ms).limit(bindparam("most"))
 )
-_muted: Final = _all.where(table.c.muted_until_ms.is_not(None))
+_next_unmuting: Final = select(func.min(table.c.muted_until_ms)).where(table.c.muted_until_ms.is_not(None))
+_reconsider: Final = (
+    update(table).where(table.c.muted_until_ms > bindparam("now")).values(muted_until_ms=bindparam("now"))
+)
 _unresolved: Final = _all.where(table.c.resolved_ms.is_(None)).order_by(table.c.id)
 _others: Final = table.alias()
 _old: Final = (
@@ -237,9 +240,14 @@ class AlertStore:
         """At most ``limit`` alerts whose actions were held until now."""
         return self._read(_due, {"now": now_ms, "most": limit})
 
-    def muted(self) -> list[Alert]:
-        """All whose actions are held."""
-        return self._read(_muted)
+    def next_unmuting(self) -> int | None:
+        """When the actions of an alert are held no longer (Unix ms); None where none are held."""
+        found: int | None = self._connection.execute(_next_unmuting).scalar_one()
+        return found
+
+    def reconsider_muted(self, now_ms: int) -> None:
+        """Let it be judged anew now which alerts are muted: their windows have changed."""
+        self._connection.execute(_reconsider, {"now": now_ms})
 
     def page(
         self, wanted: AlertFilter, order: AlertOrder, after: Key | None, limit: int, sight: Sight = EVERYTHING
@@ -259,11 +267,16 @@ class AlertStore:
         return int(self._connection.execute(query).scalar_one())
 
     def changed_after(
-        self, revision: int, limit: int, wanted: AlertFilter, sight: Sight = EVERYTHING
+        self, revision: int, limit: int, wanted: AlertFilter, sight: Sight = EVERYTHING, *, matching: bool = False
     ) -> list[tuple[Alert, bool]]:
-        """At most ``limit`` alerts within sight that changed after this revision, in that order, and whether each matches."""
-        matches = and_(true(), *self._conditions(wanted, EVERYTHING)).label("matches")
-        query = _after.add_columns(matches).where(*self._seen(sight)).limit(limit)
+        """At most ``limit`` alerts within sight that changed after this revision, in that order, and whether each matches.
+
+        ``matching``: only those that do.
+        """
+        matches = and_(true(), *self._conditions(wanted, EVERYTHING))
+        query = _after.add_columns(matches.label("matches")).where(*self._seen(sight)).limit(limit)
+        if matching:
+            query = query.where(matches)
         return [(_alert(row), bool(row.matches)) for row in self._connection.execute(query, {"after": revision})]
 
     def newest_revision(self) -> int:
@@ -378,6 +391,7 @@ def _mutable(alert: Alert) -> dict[str, Any]:
         "resolved_ms": alert.resolved_ms,
         "muted_by": alert.muted_by,
         "muted_until_ms": alert.muted_until_ms,
+        "acted": alert.acted,
         "version": alert.version,
     }
 
@@ -413,6 +427,7 @@ def _alert(row: Row[Any]) -> Alert:
         resolved_ms=row.resolved_ms,
         muted_by=row.muted_by,
         muted_until_ms=row.muted_until_ms,
+        acted=row.acted,
         version=row.version,
         revision=row.revision,
     )

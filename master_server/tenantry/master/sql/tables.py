@@ -541,6 +541,7 @@ alerts: Final = Table(
     Column("resolved_ms", BigInteger),
     Column("muted_by", Text, nullable=False),
     Column("muted_until_ms", BigInteger),
+    Column("acted", Boolean, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False, unique=True),
     Index("ix_alerts_last_ms_uid", "last_ms", "uid"),

@@ -570,6 +570,7 @@ def upgrade() -> None:
         sa.Column("resolved_ms", sa.BigInteger(), nullable=True),
         sa.Column("muted_by", sa.Text(), nullable=False),
         sa.Column("muted_until_ms", sa.BigInteger(), nullable=True),
+        sa.Column("acted", sa.Boolean(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_alerts_tenant_id")),
