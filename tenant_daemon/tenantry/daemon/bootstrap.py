@@ -16,7 +16,8 @@ import structlog
 from tenantry.daemon.config import Settings
 from tenantry.daemon.console.console import LocalConsole
 from tenantry.daemon.control.server import serve_control
-from tenantry.daemon.licences.folder import LicenceFolder, describe_kept
+from tenantry.daemon.domain.standing import Standing
+from tenantry.daemon.licences.folder import LicenceFolder, describe_kept, newest_end
 from tenantry.daemon.link.heads import HeadArchive
 from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.link.keeper import LinkKeeper
@@ -66,7 +67,16 @@ class Daemon:
             tell=self._tell_verdict,
             tunnels=self.tunnels,
         )
+        self.measuring.standing = self._standing
         self._ended: asyncio.Future[bool] | None = None
+
+    def _standing(self) -> Standing:
+        status = self.keeper.status
+        return Standing(
+            certificate_end_ms=None if status.credential is None else status.credential.not_after_ms,
+            licence_end_ms=newest_end(self.licences),
+            clock_offset_ms=status.clock_offset_ms,
+        )
 
     def _make_front(self, settings: Settings, identity_folder: IdentityFolder) -> TunnelFront | None:
         place = settings.tunnels_policy

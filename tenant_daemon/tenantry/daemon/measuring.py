@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from tenantry.daemon.config import Settings
 from tenantry.daemon.domain.failures import DaemonRunning, FileUnusable, SettingsInvalid
 from tenantry.daemon.domain.readings import Reading
 from tenantry.daemon.domain.rules import LocalRules
+from tenantry.daemon.domain.standing import Standing
 from tenantry.daemon.operations.collecting import Collector
 from tenantry.daemon.operations.conduct import ConductKeeper
 from tenantry.daemon.operations.newest import read_newest
@@ -86,7 +87,8 @@ class Measuring:
         self.software_version = software_version
         self.started_ms = time.time_ns() // 1_000_000
         self.spool = Spool(folder, guid, sizes)
-        discovery = discover_probes(lambda: self.spool.last_status)
+        self.standing: Callable[[], Standing] = Standing
+        discovery = discover_probes(lambda: self.spool.last_status, self._read_standing)
         for fault in discovery.faults:
             _log.warning("probe skipped", entry_point=fault.entry_point, cause=fault.problem)
         names = [probe.name for probe in discovery.probes]
@@ -106,6 +108,9 @@ class Measuring:
             self.spool,
         )
         self.notifier = ServiceNotifier.from_environment()
+
+    def _read_standing(self) -> Standing:
+        return self.standing()
 
     def use_workers(self) -> None:
         """Give the running loop its few threads."""

@@ -16,6 +16,7 @@ from tenantry.daemon.config import Settings
 from tenantry.daemon.console.console import LocalConsole
 from tenantry.daemon.control.server import serve_control
 from tenantry.daemon.domain.failures import AlreadyJoined, NotJoined
+from tenantry.daemon.domain.standing import Standing
 from tenantry.daemon.licences.checking import licence_in_force
 from tenantry.daemon.link.identity import IdentityFolder
 from tenantry.daemon.measuring import Measuring, leased_folder, loop_factory
@@ -62,6 +63,7 @@ class StandAloneDaemon:
             **TunnelOrders(None).handlers,
         }
         await measuring.conduct.enter_state(TenantState.ACTIVE, "stand-alone")
+        measuring.standing = lambda: Standing(licence_end_ms=self.watch.licence.not_after_ms)
         async with measuring.spool.opened(), serve_control(self.data, handlers), self.console.served():
             _log.info("daemon started", mode="stand-alone", version=measuring.software_version, folder=str(self.data))
             measuring.notifier.ready("running stand-alone")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tenantry.daemon.domain.standing import Standing
 from tenantry.daemon.probes import processor
 from tenantry.daemon.probes.contract import Probe
 from tenantry.daemon.probes.disks import DiskProbe
@@ -103,6 +104,16 @@ class TestSelf(ProbeContract):
         assert values["tenantry.daemon.spool.records"] == 3
         assert values["tenantry.daemon.spool.usage"] == 1_000
         assert values["tenantry.daemon.spool.limit"] == 5_000
+
+
+def test_what_ends_and_what_the_clock_does_is_told_where_it_is_known() -> None:
+    """Seconds that are left, negative when it is over; without a Master nothing is known, and nothing is said."""
+    standing = Standing(certificate_end_ms=90_000, licence_end_ms=10_000, clock_offset_ms=-1_500)
+    told = {one.name: one.value for one in SelfProbe(standing=lambda: standing, wall=lambda: 60.0).read()}
+    assert told["tenantry.daemon.certificate.remaining"] == 30.0
+    assert told["tenantry.daemon.licence.remaining"] == -50.0
+    assert told["tenantry.daemon.clock.offset"] == -1.5
+    assert not [one for one in SelfProbe().read() if "remaining" in one.name or "offset" in one.name]
 
 
 def test_own_cpu_is_a_share_of_one_core() -> None:

@@ -85,6 +85,15 @@ class LicenceFolder:
             return ""
 
 
+def newest_end(folder: LicenceFolder) -> int | None:
+    """When the last of the licences here ends (Unix ms); None where there is none that can be read."""
+    try:
+        ends = [one.licence.not_after_ms for one in folder.kept() if one.licence is not None]
+    except (OSError, FileExposed):
+        return None
+    return max(ends, default=None)
+
+
 def describe_kept(folder: LicenceFolder, now_ms: int) -> dict[str, object] | None:
     """What lies in the folder as plain data, for `status`; not verified: who can write there can write anything here."""
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
+from tenantry.daemon.domain.standing import Standing
 from tenantry.daemon.probes.contract import MAX_NOTE, Probe, printable
 from tenantry.daemon.probes.disks import DiskProbe
 from tenantry.daemon.probes.filesystems import FilesystemProbe
@@ -62,7 +63,10 @@ class _Unusable(Exception):
 
 
 def discover_probes(
-    spool: Callable[[], SpoolStatus | None] = lambda: None, *, plugins: Iterable[EntryPoint] | None = None
+    spool: Callable[[], SpoolStatus | None] = lambda: None,
+    standing: Callable[[], Standing] = Standing,
+    *,
+    plugins: Iterable[EntryPoint] | None = None,
 ) -> Discovery:
     """The daemon's probes, then those of the entry points in the group `tenantry.probes`, by name.
 
@@ -71,7 +75,7 @@ def discover_probes(
     ``plugins`` stands in for the installed entry points.
     """
     probes: list[Probe] = [make() for make in BUILT_IN]
-    probes.append(SelfProbe(spool))
+    probes.append(SelfProbe(spool, standing))
     taken = {probe.name for probe in probes}
     faults: list[PluginFault] = []
     installed = entry_points(group=GROUP) if plugins is None else plugins

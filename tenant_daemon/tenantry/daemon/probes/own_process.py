@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Final
 
 import psutil
 
 from tenantry.daemon.domain.readings import Reading, share
+from tenantry.daemon.domain.standing import Standing
 from tenantry.protocol.layouts import SeriesKind
 from tenantry.protocol.messages import SpoolStatus
 
@@ -16,11 +17,11 @@ _LABELS: Final = (("process.executable.name", "tenantry-daemon"),)
 
 
 class SelfProbe:
-    """`process.*` of this process, and `tenantry.daemon.spool.*`.
+    """`process.*` of this process, `tenantry.daemon.spool.*`, and `tenantry.daemon.*` about its standing with the Master.
 
     ``process.cpu.utilization`` is the share of one core (1 = a whole core) since the previous read, over all threads; the
-    first read has none. ``spool`` gives what waits to be delivered, None when nobody knows; it is called in the thread
-    of the read and must be quick.
+    first read has none. ``spool`` gives what waits to be delivered, None when nobody knows; ``standing`` what is known of certificate,
+    licence and clock. Both are called in the thread of the read and must be quick.
     """
 
     name: ClassVar[str] = "self"
@@ -29,12 +30,16 @@ class SelfProbe:
     def __init__(
         self,
         spool: Callable[[], SpoolStatus | None] = lambda: None,
+        standing: Callable[[], Standing] = Standing,
         *,
+        wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         cpu_seconds: Callable[[], float] = time.process_time,
     ) -> None:
         self.notes: tuple[str, ...] = ()
         self._spool = spool
+        self._standing = standing
+        self._wall = wall
         self._monotonic = monotonic
         self._cpu_seconds = cpu_seconds
         self._process = psutil.Process()
@@ -69,4 +74,18 @@ class SelfProbe:
                 Reading("tenantry.daemon.spool.usage", "By", SeriesKind.GAUGE, (), float(status.bytes)),
                 Reading("tenantry.daemon.spool.limit", "By", SeriesKind.GAUGE, (), float(status.capacity_bytes)),
             ]
-        return readings
+        return [*readings, *self._read_standing()]
+
+    def _read_standing(self) -> Iterator[Reading]:
+        standing, now_ms = self._standing(), self._wall() * 1000
+        for name, milliseconds in (
+            ("tenantry.daemon.certificate.remaining", _left(standing.certificate_end_ms, now_ms)),
+            ("tenantry.daemon.licence.remaining", _left(standing.licence_end_ms, now_ms)),
+            ("tenantry.daemon.clock.offset", standing.clock_offset_ms),
+        ):
+            if milliseconds is not None:
+                yield Reading(name, "s", SeriesKind.GAUGE, (), milliseconds / 1000)
+
+
+def _left(end_ms: int | None, now_ms: float) -> float | None:
+    return None if end_ms is None else end_ms - now_ms
