@@ -21,6 +21,7 @@ from tenantry.v1 import (
     token_service_pb2,
     user_service_pb2,
 )
+from tests.servers.deadlines import within
 from tests.servers.master import MasterProcess
 from tests.servers.operating import STUBS, call, delete
 from tests.servers.people import Person, call_as, grant, make_person, revoke
