@@ -39,3 +39,18 @@ def read_pattern(text: str, *, ignore_case: bool = False) -> CompiledPattern:
     except re2.error as problem:
         detail = problem.args[0] if problem.args else ""
         raise ValueError(detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)) from None
+
+
+def wildcard_pattern(wildcards: str) -> CompiledPattern:
+    """``*`` and ``?`` as a regular expression of a whole text; a backslash takes their meaning from them."""
+    result = "(?s)"
+    index = 0
+    while index < len(wildcards):
+        one = wildcards[index]
+        if one == "\\" and wildcards[index + 1 : index + 2] in {"*", "?", "\\"}:
+            index += 1
+            result += re2.escape(wildcards[index])
+        else:
+            result += {"*": ".*", "?": "."}.get(one) or re2.escape(one)
+        index += 1
+    return read_pattern(result)
