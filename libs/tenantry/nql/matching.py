@@ -40,6 +40,15 @@ def record_matcher(
     return lambda record: bool(holds(record))
 
 
+def record_value(
+    expression: Expression, schema: Schema, *, now_ms: int = 0, time_zone: str = "UTC", text: str = ""
+) -> Callable[[Mapping[str, Any]], Any]:
+    """The value that an expression, such as the name of a field, has for a record. Raises as ``record_matcher`` does."""
+    zone = zone_named(time_zone)
+    checked = ExpressionChecker(text=text, now_ms=now_ms, zone=zone).value(expression, Scope.of_schema(schema))
+    return evaluator(checked, zone)
+
+
 @dataclass(frozen=True, slots=True)
 class RecordPipe:
     """The first, stateless commands of a query. ``rest`` is how many commands come behind them."""

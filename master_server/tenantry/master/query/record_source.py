@@ -9,8 +9,8 @@ import pyarrow as pa
 from sqlalchemy import ColumnElement, false, func, literal, or_, select
 
 from tenantry.master.domain.access import MAIN_OWNER
+from tenantry.master.domain.stream_fields import REST
 from tenantry.master.query.scanning import Progress, Scan
-from tenantry.master.query.schemas import REST
 from tenantry.master.query.tenant_words import OWNER, TENANT_COLUMNS, TEXT, TenantWords
 from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.tables import records as table
