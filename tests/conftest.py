@@ -82,9 +82,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _limit_of(item: pytest.Item) -> float:
-    """Seconds that pytest-timeout gives a test."""
+    """Seconds that pytest-timeout gives a test; by the command line where it says so."""
     marker = item.get_closest_marker("timeout")
-    return float(marker.args[0] if marker is not None else item.config.getini("timeout"))
+    if marker is not None:
+        return float(marker.args[0])
+    return float(item.config.getoption("timeout") or item.config.getini("timeout"))
 
 
 def _ended_in_time(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
