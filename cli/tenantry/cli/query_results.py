@@ -112,7 +112,12 @@ def shown(cell: Any, kind: int, zone: tzinfo) -> str:
         return f"{number:,}" if isinstance(number, int) else f"{cell:,.6g}" if abs(cell) < 1e6 else f"{cell:,.0f}"
     if kind == _BOOLEAN:
         return "yes" if cell else "no"
-    return str(cell)
+    return _text_of(cell) if kind in _STRUCTURED else str(cell)
+
+
+def _text_of(written: str) -> str:
+    """A JSON text without its quotation marks; any other JSON as it is."""
+    return str(json.loads(written)) if written.startswith('"') else written
 
 
 def _moment(milliseconds: int, zone: tzinfo) -> str:
@@ -144,7 +149,7 @@ def _csv_cell(cell: Any, kind: int) -> Any:
     if cell is None:
         return ""
     if kind in _STRUCTURED:
-        return cell
+        return _text_of(cell)
     if kind == _BOOLEAN:
         return "true" if cell else "false"
     return _plain_cell(cell, kind)

@@ -1,7 +1,7 @@
 """Working out one order against a store: reading, the engine, and the answer in steps."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,7 +54,7 @@ class Understood:
             pushed.tenant_guids,
             pushed.instance_names,
             pushed.metrics,
-            pushed.columns,
+            self.compiled.source_columns,
         )
 
 
@@ -70,7 +70,7 @@ class _Reported:
     def schema(self) -> pa.Schema:
         return self._source.schema
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
         for batch in self._source.batches():
             now = time.monotonic()
             if now - self._told >= PROGRESS_S:

@@ -5,7 +5,7 @@ statement: nothing that a query says can reach ``arrived``, which is what the so
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -38,7 +38,7 @@ class Source(Protocol):
     def schema(self) -> pa.Schema:
         """Columns of all batches."""
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """All rows, from the begin."""
 
 
@@ -55,12 +55,21 @@ class _Stream:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._begun: list[Generator[pa.RecordBatch, None, None]] = []
+
+    def close(self) -> None:
+        """End readings that came to no end."""
+        for one in self._begun:
+            with contextlib.suppress(ValueError):  # one that another thread has not left yet
+                one.close()
 
     def __arrow_c_schema__(self) -> object:
         return self._source.schema.__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        reader = pa.RecordBatchReader.from_batches(self._source.schema, self._source.batches())
+        batches = self._source.batches()
+        self._begun.append(batches)
+        reader = pa.RecordBatchReader.from_batches(self._source.schema, batches)
         return reader.__arrow_c_stream__(requested_schema)
 
 
@@ -82,7 +91,8 @@ class Engine:
         )
         for setting in _CLOSED:
             self._connection.execute(f"SET {setting}")
-        self._connection.register("arrived", _Stream(source))
+        self._stream = _Stream(source)
+        self._connection.register("arrived", self._stream)
         columns = ", ".join(f'"{name}"' for name in source.schema.names if name != OWNER)
         condition = self._narrowing(sight)
         # Without a column there is still a number of rows.
@@ -112,6 +122,7 @@ class Engine:
     def close(self) -> None:
         """Give back what it has."""
         self._connection.close()
+        self._stream.close()
 
     def _narrowing(self, sight: Sight) -> str:
         if sight.tenant_ids is None:

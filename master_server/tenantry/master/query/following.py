@@ -6,6 +6,7 @@ from typing import Final
 from tenantry.master.domain.access import Sight
 from tenantry.master.domain.records import stream_named
 from tenantry.master.operations.reading import ReadRecord, RecordFilter
+from tenantry.master.query.compiling import pushdown
 from tenantry.master.query.desk import QueryDesk
 from tenantry.master.query.exchange import Message, Order
 from tenantry.master.query.rows_at_hand import plain_rows
@@ -27,7 +28,8 @@ def check_followable(query: Query) -> None:
 
 def followed(query: Query, sight: Sight) -> RecordFilter:
     """Which records of the stream to look at. Raises StreamNotFound."""
-    return RecordFilter(stream_named(query.source.stream), sight=sight)
+    metrics = pushdown(query).metrics
+    return RecordFilter(stream_named(query.source.stream), metrics=metrics or frozenset(), sight=sight)
 
 
 async def keep(desk: QueryDesk, order: Order, records: Sequence[ReadRecord]) -> list[Message]:

@@ -4,7 +4,8 @@ A row is one sample. Nothing is done for each of them in Python: chunks are deco
 Tenants) are codes into short lists, and what the query leaves out by Tenant, time or metric is not decoded at all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -86,7 +87,7 @@ class MetricSource:
         self.schema = pa.schema([one for one in METRIC_FIELDS if one.name == OWNER or self.scan.needs(one.name)])
         self._words = LayoutWords(self.transaction, self.scan.metrics)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """All rows."""
         blocks: list[_Block] = []
         rows = 0
@@ -126,17 +127,21 @@ class MetricSource:
             connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one()
         )
         query = select(table.c.id, table.c.tenant_id, table.c.layout_id, table.c.ticks, table.c.data).where(*conditions)
-        rows = connection.execute(query.execution_options(yield_per=_CHUNKS_A_FETCH))
-        for partition in rows.partitions(_CHUNKS_A_FETCH):
-            self.progress.chunks_read += len(partition)
-            alike: dict[tuple[int, int], list[_StoredChunk]] = {}
-            for row in partition:
-                one = _StoredChunk(*row)
-                alike.setdefault((one.layout_id, one.ticks), []).append(one)
-            for (layout_id, _), group in alike.items():
-                wanted = self._words.wanted(layout_id)
-                if len(wanted):
-                    yield from self._from_alike(layout_id, wanted, group)
+        with closing(connection.execute(query.execution_options(yield_per=_CHUNKS_A_FETCH))) as rows:
+            for partition in rows.partitions(_CHUNKS_A_FETCH):
+                yield from self._from_partition(partition)
+
+    def _from_partition(self, partition: Sequence[Any]) -> Iterator[_Block]:
+        """The rows of some chunks, those of one layout and length together."""
+        self.progress.chunks_read += len(partition)
+        alike: dict[tuple[int, int], list[_StoredChunk]] = {}
+        for row in partition:
+            one = _StoredChunk(*row)
+            alike.setdefault((one.layout_id, one.ticks), []).append(one)
+        for (layout_id, _), group in alike.items():
+            wanted = self._words.wanted(layout_id)
+            if len(wanted):
+                yield from self._from_alike(layout_id, wanted, group)
 
     def _from_alike(self, layout_id: int, wanted: _Int32s, rows: Sequence[_StoredChunk]) -> Iterator[_Block]:
         """The rows of chunks of one layout and length; one by one where any of them is damaged."""

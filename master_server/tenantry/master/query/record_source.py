@@ -1,6 +1,7 @@
 """Records of a stream as Arrow: their fields as JSON text, which the statement takes apart."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -62,14 +63,14 @@ class RecordSource:
     def __post_init__(self) -> None:
         self.schema = pa.schema([one for one in RECORD_FIELDS if one.name == OWNER or self.scan.needs(one.name)])
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """All records, in no order."""
         fields = table.c.fields if self.scan.needs(REST) else literal("{}")
         query = select(table.c.timestamp_ms, table.c.received_ms, table.c.tenant_id, fields)
         query = query.where(*self._conditions())
-        rows = self.transaction.connection.execute(query.execution_options(yield_per=_ROWS_A_FETCH))
-        for partition in rows.partitions(_ROWS_A_FETCH):
-            yield from self._cut([tuple(row) for row in partition])
+        with closing(self.transaction.connection.execute(query.execution_options(yield_per=_ROWS_A_FETCH))) as rows:
+            for partition in rows.partitions(_ROWS_A_FETCH):
+                yield from self._cut([tuple(row) for row in partition])
 
     def measure(self) -> tuple[int, int, int]:
         """No segments, no chunks, and how many records are read."""

@@ -1,7 +1,7 @@
 """Records that somebody follows, as a source: those of one step."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -38,7 +38,7 @@ class RowsAtHand:
         words = TenantWords((number, guid, name, instance) for number, guid, name, instance in tenants)
         self._batch = _samples(rows, words, self.schema) if metrics else _records(rows, words, self.schema)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """All rows."""
         yield self._batch
 
