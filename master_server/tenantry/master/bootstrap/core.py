@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tenantry.licensing.issuers import TrustFile
 from tenantry.licensing.signing import IssuerKey, generate_issuer, load_issuer_key, store_issuer_key
+from tenantry.master.bootstrap.outbox import Outbox, make_outbox
 from tenantry.master.bootstrap.tunnels import Tunnels, make_tunnels
 from tenantry.master.config import MasterConfig
 from tenantry.master.domain.connectivity import Thresholds
@@ -51,6 +52,8 @@ class Opened:
     changes: "asyncio.Queue[Changes]"
     viewers: ViewerDirectory
     rules: RuleEvaluator
+    deliveries: asyncio.Event
+    """Set when there may be something new to tell receivers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Core:
     uses: TokenUses
     tunnels: Tunnels
     boards: BoardKeeper
+    outbox: Outbox
     hub: StreamHub = field(default_factory=StreamHub)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -152,6 +156,7 @@ def load_core(config: MasterConfig, clocks: Clocks, store: Opened, renew_listene
         terms=terms,
         uses=TokenUses(terms),
         tunnels=tunnels,
+        outbox=make_outbox(config, database, committer, clocks, metrics, store.deliveries),
         boards=BoardKeeper(board, Thresholds(config.stale_after, config.lost_after), config.heartbeat_interval),
     )
 

@@ -68,11 +68,14 @@ async def running_master(config: MasterConfig, clocks: Clocks | None = None) -> 
 async def _open(config: MasterConfig) -> Opened:
     changes: asyncio.Queue[Changes] = asyncio.Queue()
     viewers, rules = ViewerDirectory(), RuleEvaluator(config.clock_tolerance)
+    deliveries = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def note(changed: Changes) -> None:
         if changed.users or changed.privacy:
             viewers.expect()
+        if changed.deliveries:
+            deliveries.set()
         changes.put_nowait(changed)
 
     def on_commit(changed: Changes) -> None:
@@ -81,7 +84,7 @@ async def _open(config: MasterConfig) -> Opened:
         loop.call_soon_threadsafe(note, changed)
 
     database = await asyncio.to_thread(partial(Database.open, config.dsn, on_commit=on_commit))
-    return Opened(database, changes, viewers, rules)
+    return Opened(database, changes, viewers, rules, deliveries)
 
 
 @contextlib.asynccontextmanager
@@ -140,6 +143,7 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.release_alerts(committer, core.reader, clocks)
     yield background.release_alerts(committer, core.reader, clocks)
     yield background.count(core.register, core.metrics)
+    yield core.outbox.worker.run()
     yield core.sealer.run()
     yield core.calls.run()
     yield core.tunnels.accounts.run()
@@ -157,6 +161,7 @@ async def _stop(core: Core, listeners: Listeners, services: Services, jobs: list
     core.tunnels.book.stop()
     await background.say_goodbye(core.links, core.config.reconnect_spread)
     await asyncio.gather(listeners.link.stop(GRACE_S), *(server.stop(GRACE_S) for server in listeners.all))
+    await core.outbox.finish()
     for job in jobs:
         job.cancel()
     await background.write_uses(core.committer, core.uses, core.clocks)

@@ -18,6 +18,7 @@ from tenantry.master.rpc.alert_service import AlertServicer
 from tenantry.master.rpc.audit_service import AuditServicer
 from tenantry.master.rpc.authority_service import AuthorityServicer
 from tenantry.master.rpc.board_service import BoardServicer
+from tenantry.master.rpc.delivery_service import DeliveryServicer
 from tenantry.master.rpc.endpoints import JoinEndpoint
 from tenantry.master.rpc.enrolment_service import EnrolmentServicer
 from tenantry.master.rpc.licence_service import LicenceServicer
@@ -25,6 +26,7 @@ from tenantry.master.rpc.link_service import LinkServicer, add_link_service
 from tenantry.master.rpc.listeners import API_SERVICES, LINK_SERVICES, add_descriptions, add_health
 from tenantry.master.rpc.master_service import MasterFacts, MasterServicer
 from tenantry.master.rpc.people import PeopleServices
+from tenantry.master.rpc.receiver_service import ReceiverServicer
 from tenantry.master.rpc.rule_service import RuleServicer
 from tenantry.master.rpc.stream_service import StreamServicer
 from tenantry.master.rpc.tenant_messages import TenantEncoder
@@ -39,9 +41,11 @@ from tenantry.v1 import (
     audit_service_pb2_grpc,
     authority_service_pb2_grpc,
     board_service_pb2_grpc,
+    delivery_service_pb2_grpc,
     enrolment_service_pb2_grpc,
     licence_service_pb2_grpc,
     master_service_pb2_grpc,
+    receiver_service_pb2_grpc,
     rule_service_pb2_grpc,
     stream_service_pb2_grpc,
     tenant_service_pb2_grpc,
@@ -248,6 +252,13 @@ def _add_others(core: Core, server: grpc.aio.Server) -> None:
     )
     window_service_pb2_grpc.add_WindowServiceServicer_to_server(
         WindowServicer(committer, reader, core.visibility, clocks), server
+    )
+    outbox = core.outbox
+    receiver_service_pb2_grpc.add_ReceiverServiceServicer_to_server(
+        ReceiverServicer(committer, reader, core.visibility, outbox.trials, outbox.seal, clocks), server
+    )
+    delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
+        DeliveryServicer(committer, reader, core.visibility, clocks, config.deliveries.lifetime), server
     )
     licence_service_pb2_grpc.add_LicenceServiceServicer_to_server(
         LicenceServicer(committer, reader, core.licences, clocks), server

@@ -258,6 +258,16 @@ def _read_urls(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_read_url(entry) for entry in entries))
 
 
+def _read_networks(value: object) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    entries = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(entries, list | tuple):
+        raise Wrong("is no list of networks")
+    try:
+        return tuple(dict.fromkeys(ipaddress.ip_network(_text(entry).strip()) for entry in entries))
+    except ValueError as error:
+        raise Wrong(f"holds what is no network: {str(error)[:80]}") from None
+
+
 def _write_list(values: Any) -> str:
     return f"[{', '.join(map(_quote, values))}]"
 
@@ -271,5 +281,6 @@ TRUST_DOMAIN: Final = Kind(_read_trust_domain, "lower-case DNS labels, like tena
 URL: Final = Kind(_read_url, "https://HOST[:PORT]/PATH (plain http only to this machine)", _quote)
 URLS: Final = Kind(_read_urls, "a list of https:// URLs", _write_list)
 WORD: Final = Kind(_read_word, f"1 to {MAX_WORD} printable characters without spaces", _quote)
+NETWORKS: Final = Kind(_read_networks, "a list of networks, like 10.0.0.0/8 and ::1/128", _write_list)
 WORDS: Final = Kind(_read_words, "a list of words", _write_list)
 LEVEL: Final = Kind(_read_level, f"one of {', '.join(LOG_LEVELS)}", _quote)

@@ -13,6 +13,7 @@ from tenantry.master.config.kinds import (
     HOSTS,
     LEVEL,
     LISTEN,
+    NETWORKS,
     PATH,
     TRUST_DOMAIN,
     URL,
@@ -29,6 +30,7 @@ from tenantry.master.config.kinds import (
 from tenantry.master.domain.keys import DEFAULT_KEY_LIFETIME_MS, MAX_KEY_LIFETIME_MS, MIN_KEY_LIFETIME_MS
 from tenantry.master.domain.records import StreamName
 from tenantry.process.redaction import redact_text
+from tenantry.protocol.addresses import Network
 from tenantry.protocol.messages import DEFAULT_CREDITS, DEFAULT_HEARTBEAT_MS
 
 DEFAULT_DATA_DIR: Final = Path("/var/lib/tenantry-master")
@@ -101,6 +103,26 @@ class Query:
     """Queries at once; others wait."""
     per_user: int = _setting(2, number(1, 64))
     """Queries of one user at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """How receivers are told of alerts, and where they may be."""
+
+    allowed_networks: tuple[Network, ...] = _setting((), NETWORKS)
+    """Loopback, link-local, metadata addresses and this machine's own are reached only where they are written out here."""
+    denied_networks: tuple[Network, ...] = _setting((), NETWORKS)
+    """Never reached, but for what is allowed."""
+    concurrency: int = _setting(32, number(1, 256))
+    """Receivers at once; those that fail or are slow have half as many places of their own."""
+    per_owner: int = _setting(8, number(1, 256))
+    """Receivers of one owner at once."""
+    patience: int = _setting(15 * _SECOND, duration(_SECOND, 5 * _MINUTE))
+    """An attempt is given up after this time."""
+    lifetime: int = _setting(_DAY, duration(_SECOND, 30 * _DAY))
+    """What no receiver has taken after this time is given up, and can be retried by hand."""
+    kept: int | None = _setting(None, retention_period())
+    """How long deliveries are kept that have ended; None: for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +202,7 @@ class MasterConfig:
     channelz: bool = _setting(False, BOOLEAN)
     log_level: str = _setting("info", LEVEL)
     compaction: Compaction = field(default_factory=Compaction)
+    deliveries: Deliveries = field(default_factory=Deliveries)
     openid: OpenId = field(default_factory=OpenId)
     tunnels: Tunnels = field(default_factory=Tunnels)
     query: Query = field(default_factory=Query)
@@ -250,8 +273,9 @@ class MasterConfig:
         return _write(self, keys, {})
 
 
-SECTIONS: Final[Mapping[str, type[Compaction | OpenId | Query | Tunnels]]] = {
+SECTIONS: Final[Mapping[str, type[Compaction | Deliveries | OpenId | Query | Tunnels]]] = {
     "compaction": Compaction,
+    "deliveries": Deliveries,
     "openid": OpenId,
     "query": Query,
     "tunnels": Tunnels,

@@ -104,12 +104,8 @@ class Dialler:
                 server_hostname=destination.host if context is not None else None,
                 limit=READ_LIMIT,
             )
-        except (OSError, ssl.SSLError) as error:
-            connection.close()
+        except OSError as error:
             raise NotReached(f"{_place(destination)}: {why(error)}") from None
-        except BaseException:
-            connection.close()
-            raise
         try:
             yield Streams(reader, writer)
         finally:

@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 import re
+import socket
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -65,8 +66,10 @@ class MailSender:
         except SMTPException as error:
             raise _failure(error) from None
         finally:
+            # The transport has the socket now. A server that does not read must not keep it open.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
             client.close()
-            connection.close()
         if refused:
             code = next(iter(refused.values())).code
             return f"taken for {len(settings.recipients) - len(refused)} recipients; {len(refused)} refused ({code})"
@@ -99,7 +102,7 @@ def _failure(error: SMTPException) -> NotTaken | NotReached:
             return NotTaken("the server does not speak SMTP")
         permanent = error.code in _REFUSED and error.code not in _SIGN_IN
         return NotTaken(f"refused: {error.code} {error.message}", permanent=permanent)
-    if isinstance(error, SMTPNotSupported):
+    if isinstance(error, SMTPNotSupported) or type(error) is SMTPException:
         return NotTaken("the mail server does not offer what the receiver asks for (STARTTLS, or a way to sign in)")
     if isinstance(error, SMTPTimeoutError):
         return NotTaken("the mail server does not answer")

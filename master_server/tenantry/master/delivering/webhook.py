@@ -96,29 +96,29 @@ def _target(outgoing: Outgoing, settings: WebhookSettings) -> str:
     return outgoing.secrets.get(PATH_SECRET) or (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _headers(outgoing: Outgoing, settings: WebhookSettings, body: bytes) -> list[tuple[str, bytes]]:
+def _headers(outgoing: Outgoing, settings: WebhookSettings, body: bytes) -> list[tuple[bytes, bytes]]:
     secrets = outgoing.secrets
     found = [
-        ("Host", urlsplit(settings.url).netloc.encode()),
-        ("User-Agent", b"tenantry-master"),
-        ("Connection", b"close"),
-        ("Content-Type", settings.content_type.encode()),
-        ("Content-Length", str(len(body)).encode()),
-        ("Idempotency-Key", outgoing.key.encode()),
+        (b"Host", urlsplit(settings.url).netloc.encode()),
+        (b"User-Agent", b"tenantry-master"),
+        (b"Connection", b"close"),
+        (b"Content-Type", settings.content_type.encode()),
+        (b"Content-Length", str(len(body)).encode()),
+        (b"Idempotency-Key", outgoing.key.encode()),
     ]
     for name, _ in settings.headers:
         value = one_line(outgoing.texts[f"header {name}"])[:MAX_HEADER]
-        found.append((name, value.encode("ascii", errors="replace")))
+        found.append((name.encode(), value.encode("ascii", errors="replace")))
     for name, secret in secrets.items():
         if name.startswith(HEADER_SECRET):
-            found.append((name.removeprefix(HEADER_SECRET), secret.encode()))
+            found.append((name.removeprefix(HEADER_SECRET).encode(), secret.encode()))
     if TOKEN in secrets:
-        found.append(("Authorization", b"Bearer " + secrets[TOKEN].encode()))
+        found.append((b"Authorization", b"Bearer " + secrets[TOKEN].encode()))
     elif PASSWORD in secrets:
         pair = f"{settings.user}:{secrets[PASSWORD]}".encode()
-        found.append(("Authorization", b"Basic " + base64.b64encode(pair)))
+        found.append((b"Authorization", b"Basic " + base64.b64encode(pair)))
     if SIGNING_KEY in secrets:
-        found.append(("Tenantry-Signature", sign(secrets[SIGNING_KEY], outgoing.now_ms // 1_000, body)))
+        found.append((b"Tenantry-Signature", sign(secrets[SIGNING_KEY], outgoing.now_ms // 1_000, body)))
     return found
 
 

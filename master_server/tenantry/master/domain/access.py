@@ -40,6 +40,11 @@ class Permission(StrEnum):
     """See the tunnels of others."""
     TUNNEL_CLOSE = "tunnel.close"
     """End the tunnels of others; one's own need no right."""
+    RECEIVER_READ = "receiver.read"
+    RECEIVER_WRITE = "receiver.write"
+    """Receivers of notices, and trying them."""
+    DELIVERY_READ = "delivery.read"
+    DELIVERY_RETRY = "delivery.retry"
     EXPORT = "export"
     AUDIT_READ = "audit.read"
     USER_READ = "user.read"
@@ -80,13 +85,15 @@ _JUNIOR: Final = frozenset(
         _P.RULE_READ,
         _P.ALERT_READ,
         _P.WINDOW_READ,
+        _P.RECEIVER_READ,
+        _P.DELIVERY_READ,
         _P.MASTER_READ,
         _P.DESCRIBE,
         _P.LICENCE_READ,
     }
 )
-_TIER_1: Final = _JUNIOR | {_P.ALERT_WORK, _P.TENANT_MOVE, _P.TUNNEL_READ}
-_TIER_2: Final = _TIER_1 | {_P.RULE_WRITE, _P.WINDOW_WRITE, _P.TUNNEL_OPEN, _P.EXPORT}
+_TIER_1: Final = _JUNIOR | {_P.ALERT_WORK, _P.DELIVERY_RETRY, _P.TENANT_MOVE, _P.TUNNEL_READ}
+_TIER_2: Final = _TIER_1 | {_P.RULE_WRITE, _P.RECEIVER_WRITE, _P.WINDOW_WRITE, _P.TUNNEL_OPEN, _P.EXPORT}
 _TENANT_ADMINISTRATOR: Final = _TIER_2 | {
     _P.TENANT_EDIT,
     _P.TUNNEL_CLOSE,
@@ -109,8 +116,8 @@ GRANTS: Final[Mapping[Role, frozenset[Permission]]] = {
 
 
 _SHARED_MEANS: Final[Mapping[Permission, frozenset[Permission]]] = {
-    _P.SHARED_READ: frozenset({_P.RULE_READ}),
-    _P.SHARED_WRITE: frozenset({_P.RULE_WRITE}),
+    _P.SHARED_READ: frozenset({_P.RECEIVER_READ, _P.RULE_READ}),
+    _P.SHARED_WRITE: frozenset({_P.RECEIVER_WRITE, _P.RULE_WRITE}),
 }
 """What the rights to shared resources are for each kind of resource. They mean so at the shared tenant alone."""
 

@@ -97,6 +97,30 @@ class Notice:
         }
 
 
+def example(now_ms: int, receiver: str) -> Notice:
+    """What a receiver is told that is only tried, and what templates are shown with."""
+    return Notice(
+        alert="00000000-0000-4000-8000-000000000000",
+        rule="Example rule",
+        rule_uid="00000000-0000-4000-8000-000000000001",
+        severity="info",
+        score=1,
+        level="minor",
+        over=False,
+        message=f"This is a test of the receiver {receiver}: nothing has happened.",
+        event_ms=now_ms,
+        tenant_guid="00000000-0000-4000-8000-000000000002",
+        tenant_name="Example",
+        instance_name="example-1",
+        fields={
+            "metric": "system.cpu.utilization",
+            "labels": {"cpu": "total"},
+            "value": 0.97,
+            "threshold": 0.9,
+        },
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
     """A delivery to be kept. ``uid`` is its idempotency key; ``content`` as `Notice.content` gives it, as JSON."""

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from tenantry.master.domain.connections import ConnectionEnd
 from tenantry.master.domain.connectivity import Connectivity
+from tenantry.master.domain.receivers import ReceiverKind
 from tenantry.protocol.failures import CATALOGUE
 from tenantry.protocol.messages import NackCause, Stream, TenantState
 from tenantry.protocol.tunnels.ends import TunnelEnd
@@ -96,6 +97,7 @@ class MasterMetrics:
         self._build_store()
         self._build_register()
         self._build_tunnels()
+        self._build_deliveries()
         self._browsers = self._gauge(
             "console_connections_open", "Connections of browsers to the web console, past their TLS handshake"
         )
@@ -255,6 +257,36 @@ class MasterMetrics:
         self._licence_end.set(end_ms / 1000)
         self._licence_limit.set(limit)
         self._licence_used.set(used)
+
+    # --- the outbox ----------------------------------------------------------------------------------------------------------
+
+    def _build_deliveries(self) -> None:
+        self._waiting = self._gauge("deliveries_waiting", "Deliveries to receivers that wait")
+        self._oldest = self._gauge("deliveries_oldest_seconds", "For how long the oldest of these has waited; 0 without any")
+        attempts = self._counter(
+            "delivery_attempts", "Attempts to deliver, by kind of receiver and outcome", "kind", "outcome"
+        )
+        self._attempts = {
+            (kind, taken): attempts.labels(kind.value, "taken" if taken else "failed")
+            for kind in ReceiverKind
+            for taken in (True, False)
+        }
+        self._dead = self._counter("deliveries_dead", "Deliveries that were given up")
+
+    def attempt_made(self, kind: ReceiverKind, *, taken: bool, dead: bool) -> None:
+        """A receiver has taken something or not; ``dead``: it was given up."""
+        self._attempts[kind, taken].inc()
+        if dead:
+            self._dead.inc()
+
+    def deliveries_died(self, count: int) -> None:
+        """So many were given up because their lifetime was over."""
+        self._dead.inc(count)
+
+    def set_waiting(self, count: int, oldest_seconds: float) -> None:
+        """So many deliveries wait, the oldest for so long."""
+        self._waiting.set(count)
+        self._oldest.set(oldest_seconds)
 
     # --- tunnels ----------------------------------------------------------------------------------------------------------
 

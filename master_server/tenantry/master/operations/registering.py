@@ -14,6 +14,7 @@ from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.alert_work import resolve_of_deleted
 from tenantry.master.operations.findings import follow_moves
+from tenantry.master.operations.receiving import delete_receivers_of
 from tenantry.master.operations.ruling import delete_rules_of
 from tenantry.master.operations.windowing import delete_windows_of
 from tenantry.master.sql.tenants import NewTenant
@@ -293,6 +294,7 @@ def delete_tenant(transaction: Transaction, actor: Actor, guid: str, *, etag: st
     transaction.keys.cancel_unused(tenant.id, now_ms)
     transaction.role_bindings.delete_at(tenant.id)
     delete_rules_of(transaction, actor, tenant.id, now_ms)
+    delete_receivers_of(transaction, actor, tenant.id, now_ms)
     delete_windows_of(transaction, actor, tenant.id, now_ms)
     resolve_of_deleted(transaction, actor, tenant.id, now_ms)
     deleted = replace(

@@ -30,6 +30,8 @@ API_SERVICES = (
     "tenantry.v1.TenantService",
     "tenantry.v1.StreamService",
     "tenantry.v1.RuleService",
+    "tenantry.v1.ReceiverService",
+    "tenantry.v1.DeliveryService",
     "tenantry.v1.AlertService",
     "tenantry.v1.WindowService",
     "tenantry.v1.BoardService",

@@ -1,6 +1,6 @@
 """Rules on the wire: domain -> rule_service.proto, and the drafts and filters of requests back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tenantry.detection.levels import Level
 from tenantry.master.domain.access import OWNER_WORDS
@@ -37,8 +37,10 @@ _SIGNS = {number: sign for sign, number in _OPERATORS.items()}
 _THRESHOLDS = {Level.CRITICAL: "critical", Level.MAJOR: "major", Level.MINOR: "minor"}
 
 
-def encode_rule(rule: Rule, status: RuleStatus, tenant: TenantStanding | None) -> pb.Rule:
-    """The rule with what it finds now; ``tenant`` is its owner where that is one."""
+def encode_rule(
+    rule: Rule, status: RuleStatus, tenant: TenantStanding | None, receivers: Mapping[str, str]
+) -> pb.Rule:
+    """The rule with what it finds now; ``tenant`` is its owner where that is one, ``receivers`` has names by ids."""
     draft, condition = rule.draft, rule.draft.condition
     message = pb.Rule(
         id=rule.uid,
@@ -65,6 +67,8 @@ def encode_rule(rule: Rule, status: RuleStatus, tenant: TenantStanding | None) -
             pb.RuleAction(
                 kind=ACTIONS.number(action.kind),
                 levels=[LEVELS.number(level) for level in sorted(action.levels, reverse=True)],
+                receiver=action.receiver,
+                receiver_name=receivers.get(action.receiver, ""),
             )
             for action in draft.actions
         ],
@@ -146,5 +150,7 @@ def _decode_limits(thresholds: pb.RuleThresholds) -> dict[Level, Limit]:
 def _decode_actions(actions: Iterable[pb.RuleAction]) -> Iterable[Action]:
     for action in actions:
         yield Action(
-            ACTIONS.member(action.kind, ActionKind), frozenset(LEVELS.member(level, Level) for level in action.levels)
+            ACTIONS.member(action.kind, ActionKind),
+            frozenset(LEVELS.member(level, Level) for level in action.levels),
+            action.receiver,
         )

@@ -11,6 +11,8 @@ from tenantry.master.operations import ruling
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
+from tenantry.master.operations.receiver_rights import ReceiverRights, receiver_rights
+from tenantry.master.operations.receiving import names_of, resolve_notified
 from tenantry.master.operations.roles import find_owner
 from tenantry.master.operations.rule_rights import RuleRights, rule_rights
 from tenantry.master.operations.visibility import Visibility
@@ -39,18 +41,20 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
     async def CreateRule(self, request: pb.CreateRuleRequest, context: Context) -> pb.CreateRuleResponse:
         actor, uid, now_ms = ACTOR.get(), str(uuid.uuid4()), self._clocks.wall_ms()
         draft = decode_draft(request.rule, VIEWER.get().user_id)
+        receivers = self._receivers()
 
         def create(transaction: Transaction) -> Rule:
             owner = find_owner(transaction, request.rule.owner)
-            return ruling.create_rule(transaction, actor, draft, owner=owner, uid=uid, now_ms=now_ms)
+            resolved = resolve_notified(transaction, receivers, owner, draft)
+            return ruling.create_rule(transaction, actor, resolved, owner=owner, uid=uid, now_ms=now_ms)
 
         return pb.CreateRuleResponse(rule=await self._change(self._rights(), create))
 
     async def GetRule(self, request: pb.GetRuleRequest, context: Context) -> pb.GetRuleResponse:
-        rights = self._rights()
+        rights, receivers = self._rights(), self._receivers()
 
         def read(transaction: Transaction) -> pb.Rule:
-            return _encode(transaction, [rights.find(transaction, request.id)], rights.sight)[0]
+            return _encode(transaction, [rights.find(transaction, request.id)], rights.sight, receivers)[0]
 
         return pb.GetRuleResponse(rule=await self._reader.run(read, rights.sight))
 
@@ -59,7 +63,7 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
         wanted, listing = decode_filter(request.filter), request.filter.SerializeToString(deterministic=True)
         place = decode_page_token(listing, request.page_token)
         after = (str(place[0]), str(place[1])) if place else None
-        owner, rights = request.filter.owner, self._rights()
+        owner, rights, receivers = request.filter.owner, self._rights(), self._receivers()
         if owner:
             self._visibility.require_at(VIEWER.get(), Permission.RULE_READ, owner)
 
@@ -70,7 +74,7 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
             page = found[:size]
             last = (page[-1].name, page[-1].uid) if len(found) > size else None
             return pb.ListRulesResponse(
-                rules=_encode(transaction, page, rights.sight),
+                rules=_encode(transaction, page, rights.sight, receivers),
                 next_page_token=encode_page_token(listing, last) if last else "",
                 total_size=transaction.rules.count(narrowed, *seen),
             )
@@ -81,10 +85,15 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
         actor, rights, now_ms = ACTOR.get(), self._rights(), self._clocks.wall_ms()
         draft = decode_draft(request.rule, rights.viewer.user_id)
         uid, etag, paths = request.rule.id, request.rule.etag, tuple(request.update_mask.paths)
+        receivers = self._receivers()
 
         def update(transaction: Transaction) -> Rule:
             rule = rights.require(transaction, uid, Deed.EDIT)
-            return ruling.update_rule(transaction, actor, rule, etag, draft, paths, now_ms)
+            wanted = draft
+            if "actions" in paths:
+                told = frozenset(action.receiver for action in rule.draft.actions)
+                wanted = resolve_notified(transaction, receivers, rule.owner, draft, told)
+            return ruling.update_rule(transaction, actor, rule, etag, wanted, paths, now_ms)
 
         return pb.UpdateRuleResponse(rule=await self._change(rights, update))
 
@@ -116,14 +125,22 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
     def _rights(self) -> RuleRights:
         return rule_rights(self._visibility, VIEWER.get())
 
+    def _receivers(self) -> ReceiverRights:
+        return receiver_rights(self._visibility, VIEWER.get())
+
     async def _change(self, rights: RuleRights, change: Callable[[Transaction], Rule]) -> pb.Rule:
+        receivers = self._receivers()
         return await self._committer.run(
-            lambda transaction: _encode(transaction, [change(transaction)], rights.sight)[0]
+            lambda transaction: _encode(transaction, [change(transaction)], rights.sight, receivers)[0]
         )
 
 
-def _encode(transaction: Transaction, rules: Sequence[Rule], sight: Sight) -> list[pb.Rule]:
+def _encode(
+    transaction: Transaction, rules: Sequence[Rule], sight: Sight, receivers: ReceiverRights
+) -> list[pb.Rule]:
     """Rules with what each finds of the Tenants within sight."""
     statuses = transaction.rule_states.statuses([rule.id for rule in rules], sight)
     tenants = transaction.tenants.standings_of({rule.owner for rule in rules})
-    return [encode_rule(rule, statuses.get(rule.id, _NOTHING_FOUND), tenants.get(rule.owner)) for rule in rules]
+    told = {action.receiver for rule in rules for action in rule.draft.actions if action.receiver}
+    names = names_of(transaction, receivers, told)
+    return [encode_rule(rule, statuses.get(rule.id, _NOTHING_FOUND), tenants.get(rule.owner), names) for rule in rules]
