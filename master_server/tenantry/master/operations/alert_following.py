@@ -10,10 +10,8 @@ from typing import Final
 from tenantry.master.domain.access import Sight
 from tenantry.master.domain.alerts import Alert, AlertFilter
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.failures import FieldInvalid
 
 ALERTS_A_STEP: Final = 200
-_PREFIX: Final = "alerts:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +21,6 @@ class AlertStep:
     alerts: list[tuple[Alert, bool]]
     revision: int
     more: bool
-
-
-def write_cursor(revision: int) -> str:
-    """The place behind a revision."""
-    return f"{_PREFIX}{revision}"
-
-
-def read_cursor(cursor: str) -> int | None:
-    """The inverse; None for an empty one. Raises FieldInvalid."""
-    if not cursor:
-        return None
-    digits = cursor.removeprefix(_PREFIX)
-    if digits == cursor or not (digits.isascii() and digits.isdigit()):
-        raise FieldInvalid(
-            field="after_cursor", problem="is not a cursor of alerts", expected="what a message of a watch carried"
-        )
-    return int(digits)
 
 
 class AlertTail:

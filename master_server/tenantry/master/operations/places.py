@@ -1,4 +1,4 @@
-"""Places in streams as texts that callers hand back: cursors."""
+"""Places in streams, and among the changes of alerts, as texts that callers hand back: cursors."""
 
 import base64
 import binascii
@@ -10,6 +10,8 @@ from tenantry.protocol.failures import FieldInvalid
 
 _POSITION: Final = struct.Struct(">q")
 _ARRIVAL: Final = struct.Struct(">6q")
+_REVISION: Final = struct.Struct(">6sq")  # of a length that no other has
+_OF_ALERTS: Final = b"alerts"
 MAX_TEXT: Final = 256
 
 
@@ -31,6 +33,16 @@ def write_arrival(arrival: Arrival) -> str:
 def read_arrival(cursor: str) -> Arrival:
     """The inverse of `write_arrival`. Raises FieldInvalid."""
     return Arrival(*_read_cursor(_ARRIVAL, cursor))
+
+
+def write_revision(revision: int) -> str:
+    """The cursor behind a change of an alert."""
+    return _text(_REVISION.pack(_OF_ALERTS, revision))
+
+
+def read_revision(cursor: str) -> int:
+    """The inverse of `write_revision`. Raises FieldInvalid."""
+    return int(_read_cursor(_REVISION, cursor)[1])
 
 
 def _read_cursor(shape: struct.Struct, cursor: str) -> tuple[int, ...]:

@@ -8,13 +8,14 @@ from typing import Any, Final
 from tenantry.master.domain.access import Permission
 from tenantry.master.domain.alerts import Alert, AlertEvent, AlertFilter
 from tenantry.master.operations import alert_work
-from tenantry.master.operations.alert_following import AlertStep, AlertTail, read_cursor, write_cursor
+from tenantry.master.operations.alert_following import AlertStep, AlertTail
 from tenantry.master.operations.alert_rights import AlertRights, alert_rights
 from tenantry.master.operations.alert_work import Deed
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.following import ALERT_CHANGES, StreamHub
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
+from tenantry.master.operations.places import read_revision, write_revision
 from tenantry.master.operations.roles import find_owner
 from tenantry.master.operations.veiling import Veil
 from tenantry.master.operations.visibility import Visibility
@@ -141,7 +142,8 @@ class AlertServicer(alert_service_pb2_grpc.AlertServiceServicer):
         self, request: pb.WatchAlertsRequest, context: Context
     ) -> AsyncIterator[pb.WatchAlertsResponse]:
         rights, wanted = self._rights(), self._allowed(request.filter)
-        after = read_cursor(self._veil.uncover_cursor(request.after_cursor))
+        cursor = self._veil.uncover_cursor(request.after_cursor)
+        after = read_revision(cursor) if cursor else None
         wanted = await self._reader.run(
             lambda transaction: _narrowed(transaction, wanted, request.filter), rights.sight
         )
@@ -158,11 +160,11 @@ class AlertServicer(alert_service_pb2_grpc.AlertServiceServicer):
                 changed.clear()
                 step, messages = await self._reader.run(read, rights.sight)
                 for (alert, matches), message in zip(step.alerts, messages, strict=True):
-                    cursor = self._cursor(alert.revision)
+                    place = self._cursor(alert.revision)
                     if matches:
-                        yield pb.WatchAlertsResponse(alert=message, cursor=cursor)
+                        yield pb.WatchAlertsResponse(alert=message, cursor=place)
                     else:
-                        yield pb.WatchAlertsResponse(gone=alert.uid, cursor=cursor)
+                        yield pb.WatchAlertsResponse(gone=alert.uid, cursor=place)
                 if step.more:
                     continue
                 if not synchronised:
@@ -172,7 +174,7 @@ class AlertServicer(alert_service_pb2_grpc.AlertServiceServicer):
                 await changed.wait()
 
     def _cursor(self, revision: int) -> str:
-        return self._veil.cover_cursor(write_cursor(revision), fresh=True)
+        return self._veil.cover_cursor(write_revision(revision), fresh=True)
 
     def _rights(self) -> AlertRights:
         return alert_rights(self._visibility, VIEWER.get())
