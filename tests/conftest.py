@@ -82,17 +82,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _limit_of(item: pytest.Item) -> float:
-    """Seconds that pytest-timeout gives a test; by the command line where it says so."""
-    marker = item.get_closest_marker("timeout")
+    """Seconds that pytest-timeout gives a test, by the command line where it says so; 0: as many as it likes."""
+    marker, said = item.get_closest_marker("timeout"), item.config.getoption("timeout")
     if marker is not None:
         return float(marker.args[0])
-    return float(item.config.getoption("timeout") or item.config.getini("timeout"))
+    return float(item.config.getini("timeout") if said is None else said)
 
 
 def _ended_in_time(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
     @functools.wraps(test)
     async def run(*arguments: object, **fixtures: object) -> None:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds or None):
             await test(*arguments, **fixtures)
 
     return run

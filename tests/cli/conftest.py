@@ -28,6 +28,8 @@ class Person:
 
     profiles: Path
     environment: dict[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = (str(PROGRAM),)
+    """What is run as a process of its own."""
 
     def run(self, *words: str, stdin: str = "", **environment: str) -> Result:
         """Run a command in this process."""
@@ -56,7 +58,7 @@ class Person:
     def start(self, *words: str, **pipes: Any) -> Iterator[subprocess.Popen[str]]:
         """Run a command as a process of its own. Killed at the end if it still runs."""
         with subprocess.Popen(
-            [PROGRAM, *words], env=self.surroundings(), text=True, **{"stdin": subprocess.DEVNULL, **pipes}
+            [*self.program, *words], env=self.surroundings(), text=True, **{"stdin": subprocess.DEVNULL, **pipes}
         ) as process:
             try:
                 yield process
