@@ -221,7 +221,9 @@ def _people(core: Core, listeners: Listeners) -> PeopleServices:
         from tenantry.master.openid.provider import openid_provider  # noqa: PLC0415
 
         provider = openid_provider(openid)
-    flows = OpenIdFlows(provider, redirects, core.committer, core.clocks, core.terms, core.calls, provision=openid.provision)
+    flows = OpenIdFlows(
+        provider, redirects, core.committer, core.clocks, core.terms, core.calls, provision=openid.provision
+    )
     return PeopleServices(
         core.committer,
         core.reader,

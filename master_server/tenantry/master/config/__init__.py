@@ -6,7 +6,16 @@ Durations are kept as whole milliseconds and written like ``30m``, sizes are kep
 
 from tenantry.master.config.kinds import is_host, split_listen
 from tenantry.master.config.loading import CONFIG_NAME, ConfigurationInvalid, Problem, load
-from tenantry.master.config.settings import DEFAULT_DATA_DIR, KEYS, Compaction, Deliveries, MasterConfig, OpenId, Query, Tunnels
+from tenantry.master.config.settings import (
+    DEFAULT_DATA_DIR,
+    KEYS,
+    Compaction,
+    Deliveries,
+    MasterConfig,
+    OpenId,
+    Query,
+    Tunnels,
+)
 
 __all__ = [
     "CONFIG_NAME",

@@ -262,7 +262,9 @@ class MasterMetrics:
 
     def _build_deliveries(self) -> None:
         self._waiting = self._gauge("deliveries_waiting", "Deliveries to receivers that wait")
-        self._oldest = self._gauge("deliveries_oldest_seconds", "For how long the oldest of these has waited; 0 without any")
+        self._oldest = self._gauge(
+            "deliveries_oldest_seconds", "For how long the oldest of these has waited; 0 without any"
+        )
         attempts = self._counter(
             "delivery_attempts", "Attempts to deliver, by kind of receiver and outcome", "kind", "outcome"
         )

@@ -294,9 +294,9 @@ def delete_tenant(transaction: Transaction, actor: Actor, guid: str, *, etag: st
     transaction.keys.cancel_unused(tenant.id, now_ms)
     transaction.role_bindings.delete_at(tenant.id)
     delete_rules_of(transaction, actor, tenant.id, now_ms)
-    delete_receivers_of(transaction, actor, tenant.id, now_ms)
     delete_windows_of(transaction, actor, tenant.id, now_ms)
     resolve_of_deleted(transaction, actor, tenant.id, now_ms)
+    delete_receivers_of(transaction, actor, tenant.id, now_ms)
     deleted = replace(
         tenant,
         state=after,

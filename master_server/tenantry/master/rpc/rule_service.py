@@ -135,9 +135,7 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
         )
 
 
-def _encode(
-    transaction: Transaction, rules: Sequence[Rule], sight: Sight, receivers: ReceiverRights
-) -> list[pb.Rule]:
+def _encode(transaction: Transaction, rules: Sequence[Rule], sight: Sight, receivers: ReceiverRights) -> list[pb.Rule]:
     """Rules with what each finds of the Tenants within sight."""
     statuses = transaction.rule_states.statuses([rule.id for rule in rules], sight)
     tenants = transaction.tenants.standings_of({rule.owner for rule in rules})

@@ -28,19 +28,21 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tenantry.v1 import access_pb2 as tenantry_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etenantry/v1/rule_service.proto\x12\x0btenantry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tenantry/v1/access.proto\"K\n\rRuleThreshold\x12+\n\x08operator\x18\x01 \x01(\x0e\x32\x19.tenantry.v1.RuleOperator\x12\r\n\x05value\x18\x02 \x01(\x01\"\x94\x01\n\x0eRuleThresholds\x12,\n\x08\x63ritical\x18\x01 \x01(\x0b\x32\x1a.tenantry.v1.RuleThreshold\x12)\n\x05major\x18\x02 \x01(\x0b\x32\x1a.tenantry.v1.RuleThreshold\x12)\n\x05minor\x18\x03 \x01(\x0b\x32\x1a.tenantry.v1.RuleThreshold\":\n\tRuleLabel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0f\n\x07negated\x18\x03 \x01(\x08\"\x88\x01\n\nRuleAction\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.tenantry.v1.RuleActionKind\x12&\n\x06levels\x18\x02 \x03(\x0e\x32\x16.tenantry.v1.RuleLevel\x12\x10\n\x08receiver\x18\x03 \x01(\t\x12\x15\n\rreceiver_name\x18\x04 \x01(\t\"z\n\nRuleStatus\x12\x10\n\x08\x66indings\x18\x01 \x01(\x05\x12\x0f\n\x07tenants\x18\x02 \x01(\x05\x12\x16\n\x0e\x66\x61iling_reason\x18\x03 \x01(\t\x12\x31\n\rfailing_since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x05\n\x04Rule\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12\r\n\x05score\x18\x06 \x01(\x05\x12\x0e\n\x06stream\x18\x07 \x01(\t\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12&\n\x06labels\x18\t \x03(\x0b\x32\x16.tenantry.v1.RuleLabel\x12/\n\nthresholds\x18\n \x01(\x0b\x32\x1b.tenantry.v1.RuleThresholds\x12\x0e\n\x06margin\x18\x0b \x01(\x01\x12/\n\x0c\x66or_duration\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x63lear_for_duration\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x07\x61\x63tions\x18\x0e \x03(\x0b\x32\x17.tenantry.v1.RuleAction\x12\x0f\n\x07\x62uiltin\x18\x0f \x01(\t\x12\x0c\n\x04\x65tag\x18\x10 \x01(\t\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06status\x18\x13 \x01(\x0b\x32\x17.tenantry.v1.RuleStatus\x12\r\n\x05owner\x18\x14 \x01(\t\x12\x13\n\x0btenant_name\x18\x15 \x01(\t\x12\x15\n\rinstance_name\x18\x16 \x01(\t\x12%\n\x07privacy\x18\x17 \x01(\x0b\x32\x14.tenantry.v1.Privacy\"4\n\x11\x43reateRuleRequest\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\"5\n\x12\x43reateRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\"\x1c\n\x0eGetRuleRequest\x12\n\n\x02id\x18\x01 \x01(\t\"2\n\x0fGetRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\"e\n\nRuleFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x13\n\x06\x61\x63tive\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\r\n\x05owner\x18\x05 \x01(\tB\t\n\x07_active\"b\n\x10ListRulesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.tenantry.v1.RuleFilter\"b\n\x11ListRulesResponse\x12 \n\x05rules\x18\x01 \x03(\x0b\x32\x11.tenantry.v1.Rule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"e\n\x11UpdateRuleRequest\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"5\n\x12UpdateRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\"-\n\x11\x44\x65leteRuleRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteRuleResponse\"-\n\x11\x45nableRuleRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"5\n\x12\x45nableRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\".\n\x12\x44isableRuleRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"6\n\x13\x44isableRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule*\x84\x01\n\tRuleLevel\x12\x1a\n\x16RULE_LEVEL_UNSPECIFIED\x10\x00\x12\x16\n\x12RULE_LEVEL_CLEARED\x10\x01\x12\x14\n\x10RULE_LEVEL_MINOR\x10\x02\x12\x14\n\x10RULE_LEVEL_MAJOR\x10\x03\x12\x17\n\x13RULE_LEVEL_CRITICAL\x10\x04*\xa5\x01\n\x0cRuleOperator\x12\x1d\n\x19RULE_OPERATOR_UNSPECIFIED\x10\x00\x12\x19\n\x15RULE_OPERATOR_GREATER\x10\x01\x12\"\n\x1eRULE_OPERATOR_GREATER_OR_EQUAL\x10\x02\x12\x16\n\x12RULE_OPERATOR_LESS\x10\x03\x12\x1f\n\x1bRULE_OPERATOR_LESS_OR_EQUAL\x10\x04*\xb0\x01\n\x0eRuleActionKind\x12 \n\x1cRULE_ACTION_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cRULE_ACTION_KIND_RAISE_ALERT\x10\x01\x12\x1d\n\x19RULE_ACTION_KIND_TO_ALERT\x10\x02\x12\x1e\n\x1aRULE_ACTION_KIND_TO_ACTIVE\x10\x03\x12\x1b\n\x17RULE_ACTION_KIND_NOTIFY\x10\x04\x32\xad\x04\n\x0bRuleService\x12M\n\nCreateRule\x12\x1e.tenantry.v1.CreateRuleRequest\x1a\x1f.tenantry.v1.CreateRuleResponse\x12\x44\n\x07GetRule\x12\x1b.tenantry.v1.GetRuleRequest\x1a\x1c.tenantry.v1.GetRuleResponse\x12J\n\tListRules\x12\x1d.tenantry.v1.ListRulesRequest\x1a\x1e.tenantry.v1.ListRulesResponse\x12M\n\nUpdateRule\x12\x1e.tenantry.v1.UpdateRuleRequest\x1a\x1f.tenantry.v1.UpdateRuleResponse\x12M\n\nDeleteRule\x12\x1e.tenantry.v1.DeleteRuleRequest\x1a\x1f.tenantry.v1.DeleteRuleResponse\x12M\n\nEnableRule\x12\x1e.tenantry.v1.EnableRuleRequest\x1a\x1f.tenantry.v1.EnableRuleResponse\x12P\n\x0b\x44isableRule\x12\x1f.tenantry.v1.DisableRuleRequest\x1a .tenantry.v1.DisableRuleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etenantry/v1/rule_service.proto\x12\x0btenantry.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tenantry/v1/access.proto\"K\n\rRuleThreshold\x12+\n\x08operator\x18\x01 \x01(\x0e\x32\x19.tenantry.v1.RuleOperator\x12\r\n\x05value\x18\x02 \x01(\x01\"\x94\x01\n\x0eRuleThresholds\x12,\n\x08\x63ritical\x18\x01 \x01(\x0b\x32\x1a.tenantry.v1.RuleThreshold\x12)\n\x05major\x18\x02 \x01(\x0b\x32\x1a.tenantry.v1.RuleThreshold\x12)\n\x05minor\x18\x03 \x01(\x0b\x32\x1a.tenantry.v1.RuleThreshold\":\n\tRuleLabel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x0f\n\x07negated\x18\x03 \x01(\x08\"\x88\x01\n\nRuleAction\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.tenantry.v1.RuleActionKind\x12&\n\x06levels\x18\x02 \x03(\x0e\x32\x16.tenantry.v1.RuleLevel\x12\x10\n\x08receiver\x18\x03 \x01(\t\x12\x15\n\rreceiver_name\x18\x04 \x01(\t\"z\n\nRuleStatus\x12\x10\n\x08\x66indings\x18\x01 \x01(\x05\x12\x0f\n\x07tenants\x18\x02 \x01(\x05\x12\x16\n\x0e\x66\x61iling_reason\x18\x03 \x01(\t\x12\x31\n\rfailing_since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"i\n\tRuleValue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x08\x66unction\x18\x02 \x01(\x0e\x32\x19.tenantry.v1.RuleFunction\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x12\n\npercentile\x18\x04 \x01(\x01\"\x84\x02\n\nRuleWindow\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12&\n\x06values\x18\x02 \x03(\x0b\x32\x16.tenantry.v1.RuleValue\x12\x0e\n\x06judged\x18\x03 \x01(\t\x12\x12\n\ncategories\x18\x04 \x03(\t\x12)\n\x06length\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08lateness\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\routput_filter\x18\x08 \x01(\t\"\x8e\x06\n\x04Rule\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12\r\n\x05score\x18\x06 \x01(\x05\x12\x0e\n\x06stream\x18\x07 \x01(\t\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12&\n\x06labels\x18\t \x03(\x0b\x32\x16.tenantry.v1.RuleLabel\x12/\n\nthresholds\x18\n \x01(\x0b\x32\x1b.tenantry.v1.RuleThresholds\x12\x0e\n\x06margin\x18\x0b \x01(\x01\x12/\n\x0c\x66or_duration\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12\x63lear_for_duration\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x07\x61\x63tions\x18\x0e \x03(\x0b\x32\x17.tenantry.v1.RuleAction\x12\x0f\n\x07\x62uiltin\x18\x0f \x01(\t\x12\x0c\n\x04\x65tag\x18\x10 \x01(\t\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06status\x18\x13 \x01(\x0b\x32\x17.tenantry.v1.RuleStatus\x12\r\n\x05owner\x18\x14 \x01(\t\x12\x13\n\x0btenant_name\x18\x15 \x01(\t\x12\x15\n\rinstance_name\x18\x16 \x01(\t\x12%\n\x07privacy\x18\x17 \x01(\x0b\x32\x14.tenantry.v1.Privacy\x12\'\n\x06window\x18\x18 \x01(\x0b\x32\x17.tenantry.v1.RuleWindow\x12+\n\x08throttle\x18\x19 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmitre_tactic\x18\x1a \x01(\t\x12\x17\n\x0fmitre_technique\x18\x1b \x01(\t\"4\n\x11\x43reateRuleRequest\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\"5\n\x12\x43reateRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\"\x1c\n\x0eGetRuleRequest\x12\n\n\x02id\x18\x01 \x01(\t\"2\n\x0fGetRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\"e\n\nRuleFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x13\n\x06\x61\x63tive\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\r\n\x05owner\x18\x05 \x01(\tB\t\n\x07_active\"b\n\x10ListRulesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x17.tenantry.v1.RuleFilter\"b\n\x11ListRulesResponse\x12 \n\x05rules\x18\x01 \x03(\x0b\x32\x11.tenantry.v1.Rule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"e\n\x11UpdateRuleRequest\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"5\n\x12UpdateRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\"-\n\x11\x44\x65leteRuleRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteRuleResponse\"-\n\x11\x45nableRuleRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"5\n\x12\x45nableRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule\".\n\x12\x44isableRuleRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"6\n\x13\x44isableRuleResponse\x12\x1f\n\x04rule\x18\x01 \x01(\x0b\x32\x11.tenantry.v1.Rule*\x84\x01\n\tRuleLevel\x12\x1a\n\x16RULE_LEVEL_UNSPECIFIED\x10\x00\x12\x16\n\x12RULE_LEVEL_CLEARED\x10\x01\x12\x14\n\x10RULE_LEVEL_MINOR\x10\x02\x12\x14\n\x10RULE_LEVEL_MAJOR\x10\x03\x12\x17\n\x13RULE_LEVEL_CRITICAL\x10\x04*\xa5\x01\n\x0cRuleOperator\x12\x1d\n\x19RULE_OPERATOR_UNSPECIFIED\x10\x00\x12\x19\n\x15RULE_OPERATOR_GREATER\x10\x01\x12\"\n\x1eRULE_OPERATOR_GREATER_OR_EQUAL\x10\x02\x12\x16\n\x12RULE_OPERATOR_LESS\x10\x03\x12\x1f\n\x1bRULE_OPERATOR_LESS_OR_EQUAL\x10\x04*\xb0\x01\n\x0eRuleActionKind\x12 \n\x1cRULE_ACTION_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cRULE_ACTION_KIND_RAISE_ALERT\x10\x01\x12\x1d\n\x19RULE_ACTION_KIND_TO_ALERT\x10\x02\x12\x1e\n\x1aRULE_ACTION_KIND_TO_ACTIVE\x10\x03\x12\x1b\n\x17RULE_ACTION_KIND_NOTIFY\x10\x04*\x80\x02\n\x0cRuleFunction\x12\x1d\n\x19RULE_FUNCTION_UNSPECIFIED\x10\x00\x12\x17\n\x13RULE_FUNCTION_COUNT\x10\x01\x12\x15\n\x11RULE_FUNCTION_SUM\x10\x02\x12\x15\n\x11RULE_FUNCTION_AVG\x10\x03\x12\x15\n\x11RULE_FUNCTION_MIN\x10\x04\x12\x15\n\x11RULE_FUNCTION_MAX\x10\x05\x12\x17\n\x13RULE_FUNCTION_FIRST\x10\x06\x12\x16\n\x12RULE_FUNCTION_LAST\x10\x07\x12\x14\n\x10RULE_FUNCTION_DC\x10\x08\x12\x15\n\x11RULE_FUNCTION_PRC\x10\t2\xad\x04\n\x0bRuleService\x12M\n\nCreateRule\x12\x1e.tenantry.v1.CreateRuleRequest\x1a\x1f.tenantry.v1.CreateRuleResponse\x12\x44\n\x07GetRule\x12\x1b.tenantry.v1.GetRuleRequest\x1a\x1c.tenantry.v1.GetRuleResponse\x12J\n\tListRules\x12\x1d.tenantry.v1.ListRulesRequest\x1a\x1e.tenantry.v1.ListRulesResponse\x12M\n\nUpdateRule\x12\x1e.tenantry.v1.UpdateRuleRequest\x1a\x1f.tenantry.v1.UpdateRuleResponse\x12M\n\nDeleteRule\x12\x1e.tenantry.v1.DeleteRuleRequest\x1a\x1f.tenantry.v1.DeleteRuleResponse\x12M\n\nEnableRule\x12\x1e.tenantry.v1.EnableRuleRequest\x1a\x1f.tenantry.v1.EnableRuleResponse\x12P\n\x0b\x44isableRule\x12\x1f.tenantry.v1.DisableRuleRequest\x1a .tenantry.v1.DisableRuleResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tenantry.v1.rule_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RULELEVEL']._serialized_start=2303
-  _globals['_RULELEVEL']._serialized_end=2435
-  _globals['_RULEOPERATOR']._serialized_start=2438
-  _globals['_RULEOPERATOR']._serialized_end=2603
-  _globals['_RULEACTIONKIND']._serialized_start=2606
-  _globals['_RULEACTIONKIND']._serialized_end=2782
+  _globals['_RULELEVEL']._serialized_start=2806
+  _globals['_RULELEVEL']._serialized_end=2938
+  _globals['_RULEOPERATOR']._serialized_start=2941
+  _globals['_RULEOPERATOR']._serialized_end=3106
+  _globals['_RULEACTIONKIND']._serialized_start=3109
+  _globals['_RULEACTIONKIND']._serialized_end=3285
+  _globals['_RULEFUNCTION']._serialized_start=3288
+  _globals['_RULEFUNCTION']._serialized_end=3544
   _globals['_RULETHRESHOLD']._serialized_start=172
   _globals['_RULETHRESHOLD']._serialized_end=247
   _globals['_RULETHRESHOLDS']._serialized_start=250
@@ -51,38 +53,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RULEACTION']._serialized_end=597
   _globals['_RULESTATUS']._serialized_start=599
   _globals['_RULESTATUS']._serialized_end=721
-  _globals['_RULE']._serialized_start=724
-  _globals['_RULE']._serialized_end=1373
-  _globals['_CREATERULEREQUEST']._serialized_start=1375
-  _globals['_CREATERULEREQUEST']._serialized_end=1427
-  _globals['_CREATERULERESPONSE']._serialized_start=1429
-  _globals['_CREATERULERESPONSE']._serialized_end=1482
-  _globals['_GETRULEREQUEST']._serialized_start=1484
-  _globals['_GETRULEREQUEST']._serialized_end=1512
-  _globals['_GETRULERESPONSE']._serialized_start=1514
-  _globals['_GETRULERESPONSE']._serialized_end=1564
-  _globals['_RULEFILTER']._serialized_start=1566
-  _globals['_RULEFILTER']._serialized_end=1667
-  _globals['_LISTRULESREQUEST']._serialized_start=1669
-  _globals['_LISTRULESREQUEST']._serialized_end=1767
-  _globals['_LISTRULESRESPONSE']._serialized_start=1769
-  _globals['_LISTRULESRESPONSE']._serialized_end=1867
-  _globals['_UPDATERULEREQUEST']._serialized_start=1869
-  _globals['_UPDATERULEREQUEST']._serialized_end=1970
-  _globals['_UPDATERULERESPONSE']._serialized_start=1972
-  _globals['_UPDATERULERESPONSE']._serialized_end=2025
-  _globals['_DELETERULEREQUEST']._serialized_start=2027
-  _globals['_DELETERULEREQUEST']._serialized_end=2072
-  _globals['_DELETERULERESPONSE']._serialized_start=2074
-  _globals['_DELETERULERESPONSE']._serialized_end=2094
-  _globals['_ENABLERULEREQUEST']._serialized_start=2096
-  _globals['_ENABLERULEREQUEST']._serialized_end=2141
-  _globals['_ENABLERULERESPONSE']._serialized_start=2143
-  _globals['_ENABLERULERESPONSE']._serialized_end=2196
-  _globals['_DISABLERULEREQUEST']._serialized_start=2198
-  _globals['_DISABLERULEREQUEST']._serialized_end=2244
-  _globals['_DISABLERULERESPONSE']._serialized_start=2246
-  _globals['_DISABLERULERESPONSE']._serialized_end=2300
-  _globals['_RULESERVICE']._serialized_start=2785
-  _globals['_RULESERVICE']._serialized_end=3342
+  _globals['_RULEVALUE']._serialized_start=723
+  _globals['_RULEVALUE']._serialized_end=828
+  _globals['_RULEWINDOW']._serialized_start=831
+  _globals['_RULEWINDOW']._serialized_end=1091
+  _globals['_RULE']._serialized_start=1094
+  _globals['_RULE']._serialized_end=1876
+  _globals['_CREATERULEREQUEST']._serialized_start=1878
+  _globals['_CREATERULEREQUEST']._serialized_end=1930
+  _globals['_CREATERULERESPONSE']._serialized_start=1932
+  _globals['_CREATERULERESPONSE']._serialized_end=1985
+  _globals['_GETRULEREQUEST']._serialized_start=1987
+  _globals['_GETRULEREQUEST']._serialized_end=2015
+  _globals['_GETRULERESPONSE']._serialized_start=2017
+  _globals['_GETRULERESPONSE']._serialized_end=2067
+  _globals['_RULEFILTER']._serialized_start=2069
+  _globals['_RULEFILTER']._serialized_end=2170
+  _globals['_LISTRULESREQUEST']._serialized_start=2172
+  _globals['_LISTRULESREQUEST']._serialized_end=2270
+  _globals['_LISTRULESRESPONSE']._serialized_start=2272
+  _globals['_LISTRULESRESPONSE']._serialized_end=2370
+  _globals['_UPDATERULEREQUEST']._serialized_start=2372
+  _globals['_UPDATERULEREQUEST']._serialized_end=2473
+  _globals['_UPDATERULERESPONSE']._serialized_start=2475
+  _globals['_UPDATERULERESPONSE']._serialized_end=2528
+  _globals['_DELETERULEREQUEST']._serialized_start=2530
+  _globals['_DELETERULEREQUEST']._serialized_end=2575
+  _globals['_DELETERULERESPONSE']._serialized_start=2577
+  _globals['_DELETERULERESPONSE']._serialized_end=2597
+  _globals['_ENABLERULEREQUEST']._serialized_start=2599
+  _globals['_ENABLERULEREQUEST']._serialized_end=2644
+  _globals['_ENABLERULERESPONSE']._serialized_start=2646
+  _globals['_ENABLERULERESPONSE']._serialized_end=2699
+  _globals['_DISABLERULEREQUEST']._serialized_start=2701
+  _globals['_DISABLERULEREQUEST']._serialized_end=2747
+  _globals['_DISABLERULERESPONSE']._serialized_start=2749
+  _globals['_DISABLERULERESPONSE']._serialized_end=2803
+  _globals['_RULESERVICE']._serialized_start=3547
+  _globals['_RULESERVICE']._serialized_end=4104
 # @@protoc_insertion_point(module_scope)

@@ -127,6 +127,58 @@ maintenance window mutes, is told to nobody.
 """
 Global___RuleActionKind: _TypeAlias = RuleActionKind  # noqa: Y015
 
+class _RuleFunction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RuleFunctionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RuleFunction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RULE_FUNCTION_UNSPECIFIED: _RuleFunction.ValueType  # 0
+    """Not set. Refused."""
+    RULE_FUNCTION_COUNT: _RuleFunction.ValueType  # 1
+    """How many records, or how many that have the field."""
+    RULE_FUNCTION_SUM: _RuleFunction.ValueType  # 2
+    """Their sum; 0 of none."""
+    RULE_FUNCTION_AVG: _RuleFunction.ValueType  # 3
+    """Their mean."""
+    RULE_FUNCTION_MIN: _RuleFunction.ValueType  # 4
+    """The smallest."""
+    RULE_FUNCTION_MAX: _RuleFunction.ValueType  # 5
+    """The largest."""
+    RULE_FUNCTION_FIRST: _RuleFunction.ValueType  # 6
+    """That of the earliest record."""
+    RULE_FUNCTION_LAST: _RuleFunction.ValueType  # 7
+    """That of the latest record."""
+    RULE_FUNCTION_DC: _RuleFunction.ValueType  # 8
+    """How many different ones; exact, up to 10,000 in a window."""
+    RULE_FUNCTION_PRC: _RuleFunction.ValueType  # 9
+    """The percentile: the smallest value with at least so many per cent of all at or below it; exact, up to 10,000 values in a window."""
+
+class RuleFunction(_RuleFunction, metaclass=_RuleFunctionEnumTypeWrapper):
+    """What is made of the values of a window."""
+
+RULE_FUNCTION_UNSPECIFIED: RuleFunction.ValueType  # 0
+"""Not set. Refused."""
+RULE_FUNCTION_COUNT: RuleFunction.ValueType  # 1
+"""How many records, or how many that have the field."""
+RULE_FUNCTION_SUM: RuleFunction.ValueType  # 2
+"""Their sum; 0 of none."""
+RULE_FUNCTION_AVG: RuleFunction.ValueType  # 3
+"""Their mean."""
+RULE_FUNCTION_MIN: RuleFunction.ValueType  # 4
+"""The smallest."""
+RULE_FUNCTION_MAX: RuleFunction.ValueType  # 5
+"""The largest."""
+RULE_FUNCTION_FIRST: RuleFunction.ValueType  # 6
+"""That of the earliest record."""
+RULE_FUNCTION_LAST: RuleFunction.ValueType  # 7
+"""That of the latest record."""
+RULE_FUNCTION_DC: RuleFunction.ValueType  # 8
+"""How many different ones; exact, up to 10,000 in a window."""
+RULE_FUNCTION_PRC: RuleFunction.ValueType  # 9
+"""The percentile: the smallest value with at least so many per cent of all at or below it; exact, up to 10,000 values in a window."""
+Global___RuleFunction: _TypeAlias = RuleFunction  # noqa: Y015
+
 @_typing.final
 class RuleThreshold(_message.Message):
     """From where on a value is wrong."""
@@ -300,8 +352,106 @@ class RuleStatus(_message.Message):
 Global___RuleStatus: _TypeAlias = RuleStatus  # noqa: Y015
 
 @_typing.final
+class RuleValue(_message.Message):
+    """A named value of a window."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FUNCTION_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    PERCENTILE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. Unique in the rule; letters, digits and _, a letter first, at most 64."""
+    function: Global___RuleFunction.ValueType
+    """Required."""
+    field: _builtins.str
+    """The field of a record; required for all but COUNT. `labels.NAME` is a label of a metric."""
+    percentile: _builtins.float
+    """For PRC: above 0, up to 100; 0 means 95."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        function: Global___RuleFunction.ValueType = ...,
+        field: _builtins.str = ...,
+        percentile: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "function", b"function", "name", b"name", "percentile", b"percentile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleValue: _TypeAlias = RuleValue  # noqa: Y015
+
+@_typing.final
+class RuleWindow(_message.Message):
+    """What a rule makes of many records before its thresholds look at it: for each Tenant and category, values over windows of event time. All
+    windows are of one length and end at multiples of the interval (UTC). A window is judged when the Tenant has sent something newer than
+    its end and the lateness, or, in streams other than metricsMaster, when the Master's clock says so and the Tenant is connected and holds
+    nothing back. What is not there any more counts as 0 for COUNT, SUM and DC, and says nothing for the others.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    JUDGED_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    LATENESS_FIELD_NUMBER: _builtins.int
+    OUTPUT_FILTER_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """Which records count: a condition of NQL over the fields of the stream. Empty: all. At most 4,000 characters."""
+    judged: _builtins.str
+    """The name of the value that the thresholds look at. Empty: the first one."""
+    output_filter: _builtins.str
+    """A condition of NQL over the values and the categories. Where it does not hold nothing is wrong. Empty: it always holds."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleValue]:
+        """Required: 1 to 16."""
+
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields by which records are told apart, beside the Tenant, which always is one. At most 8; at most 1,000 categories of a Tenant."""
+
+    @_builtins.property
+    def length(self) -> _duration_pb2.Duration:
+        """Required. 1 s to 1 day, a whole number of intervals, at most 1,440 of them."""
+
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """1 s to 1 day; absent means 1 minute."""
+
+    @_builtins.property
+    def lateness(self) -> _duration_pb2.Duration:
+        """By how much records may come out of order; absent means 30 s. At most 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        values: _abc.Iterable[Global___RuleValue] | None = ...,
+        judged: _builtins.str = ...,
+        categories: _abc.Iterable[_builtins.str] | None = ...,
+        length: _duration_pb2.Duration | None = ...,
+        interval: _duration_pb2.Duration | None = ...,
+        lateness: _duration_pb2.Duration | None = ...,
+        output_filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "lateness", b"lateness", "length", b"length"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "filter", b"filter", "interval", b"interval", "judged", b"judged", "lateness", b"lateness", "length", b"length", "output_filter", b"output_filter", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleWindow: _TypeAlias = RuleWindow  # noqa: Y015
+
+@_typing.final
 class Rule(_message.Message):
-    """A rule over metrics."""
+    """A rule over what Tenants send."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -328,6 +478,10 @@ class Rule(_message.Message):
     TENANT_NAME_FIELD_NUMBER: _builtins.int
     INSTANCE_NAME_FIELD_NUMBER: _builtins.int
     PRIVACY_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    THROTTLE_FIELD_NUMBER: _builtins.int
+    MITRE_TACTIC_FIELD_NUMBER: _builtins.int
+    MITRE_TECHNIQUE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID, made by the Master. Output only."""
     name: _builtins.str
@@ -339,9 +493,11 @@ class Rule(_message.Message):
     score: _builtins.int
     """How much it matters: 1 and 2 are info, 3 and 4 low, 5 and 6 medium, 7 and 8 high, 9 and 10 critical. 0 means 5."""
     stream: _builtins.str
-    """The stream that is judged: `metricsMaster`, which empty means too."""
+    """The stream that is judged: `metricsMaster`, which empty means too; with a window also alertsMaster, notificationsMaster,
+    tenantStatusHistory, masterRegistration, notifications. Records that concern no Tenant are left out.
+    """
     metric: _builtins.str
-    """Required. Name of the metric, for instance `system.cpu.utilization`. At most 128 characters."""
+    """Name of the metric, for instance `system.cpu.utilization`. Required for metricsMaster, empty for the others. At most 128 characters."""
     margin: _builtins.float
     """How far a value must come back behind a threshold before it is over (hysteresis), in the metric's unit. 0 or more."""
     builtin: _builtins.str
@@ -356,6 +512,10 @@ class Rule(_message.Message):
     """The owner's names where it is a Tenant; empty for `main` and `shared`. Output only."""
     instance_name: _builtins.str
     """As tenant_name. Output only."""
+    mitre_tactic: _builtins.str
+    """MITRE ATT&CK tactic, for instance `TA0040`. At most 16 characters; empty: none."""
+    mitre_technique: _builtins.str
+    """MITRE ATT&CK technique, for instance `T1499.002`. At most 16 characters; empty: none."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 32 words."""
@@ -398,6 +558,16 @@ class Rule(_message.Message):
         narrowing, whoever made it private or shared first keeps it.
         """
 
+    @_builtins.property
+    def window(self) -> Global___RuleWindow:
+        """What is made of many records before the thresholds look at it. Absent: every sample of every series is judged by itself."""
+
+    @_builtins.property
+    def throttle(self) -> _duration_pb2.Duration:
+        """For how long NOTIFY tells a receiver nothing more about one Tenant after it told something, unless it gets worse or is over. 0 to 7 days;
+        absent means 0.
+        """
+
     def __init__(
         self,
         *,
@@ -424,10 +594,14 @@ class Rule(_message.Message):
         tenant_name: _builtins.str = ...,
         instance_name: _builtins.str = ...,
         privacy: _access_pb2.Privacy | None = ...,
+        window: Global___RuleWindow | None = ...,
+        throttle: _duration_pb2.Duration | None = ...,
+        mitre_tactic: _builtins.str = ...,
+        mitre_technique: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clear_for_duration", b"clear_for_duration", "create_time", b"create_time", "for_duration", b"for_duration", "privacy", b"privacy", "status", b"status", "thresholds", b"thresholds", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clear_for_duration", b"clear_for_duration", "create_time", b"create_time", "for_duration", b"for_duration", "privacy", b"privacy", "status", b"status", "thresholds", b"thresholds", "throttle", b"throttle", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "active", b"active", "builtin", b"builtin", "clear_for_duration", b"clear_for_duration", "create_time", b"create_time", "description", b"description", "etag", b"etag", "for_duration", b"for_duration", "id", b"id", "instance_name", b"instance_name", "labels", b"labels", "margin", b"margin", "metric", b"metric", "name", b"name", "owner", b"owner", "privacy", b"privacy", "score", b"score", "status", b"status", "stream", b"stream", "tags", b"tags", "tenant_name", b"tenant_name", "thresholds", b"thresholds", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "active", b"active", "builtin", b"builtin", "clear_for_duration", b"clear_for_duration", "create_time", b"create_time", "description", b"description", "etag", b"etag", "for_duration", b"for_duration", "id", b"id", "instance_name", b"instance_name", "labels", b"labels", "margin", b"margin", "metric", b"metric", "mitre_tactic", b"mitre_tactic", "mitre_technique", b"mitre_technique", "name", b"name", "owner", b"owner", "privacy", b"privacy", "score", b"score", "status", b"status", "stream", b"stream", "tags", b"tags", "tenant_name", b"tenant_name", "thresholds", b"thresholds", "throttle", b"throttle", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -648,7 +822,7 @@ class UpdateRuleRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Required. Paths among: name, description, active, tags, score, stream, metric, labels, thresholds, margin, for_duration,
-        clear_for_duration, actions, privacy.
+        clear_for_duration, actions, privacy, window, throttle, mitre_tactic, mitre_technique.
         """
 
     def __init__(
