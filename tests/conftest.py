@@ -52,9 +52,11 @@ def _profile() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the Hypothesis profile unless the command line names one; give the programs that tests start a clean environment."""
     _clean_environment()
-    # A job that a shell put into the background ignores SIGINT, and so would every program that it starts.
+    # A job that a shell put into the background ignores SIGINT, one under nohup SIGHUP, and so would every program that it starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if not config.getoption("hypothesis_profile", default=None):
         hypothesis.settings.load_profile(_profile())
 
