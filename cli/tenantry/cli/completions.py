@@ -71,6 +71,20 @@ def rule_names(context: click.Context, _parameter: click.Parameter, incomplete: 
     return _silently(ask)
 
 
+def receiver_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Receivers by name."""
+
+    def ask() -> list[str]:
+        from tenantry.v1 import receiver_service_pb2 as pb
+
+        with _master(context) as master:
+            request = pb.ListReceiversRequest(filter=pb.ReceiverFilter(text=incomplete[:_TYPED]), page_size=_OFFERED)
+            receivers = master.call(master.receivers.ListReceivers, request).receivers
+        return [one.name for one in receivers if one.name.startswith(incomplete) and one.name.isprintable()]
+
+    return _silently(ask)
+
+
 def user_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Users by name."""
 

@@ -41,10 +41,12 @@ from tenantry.v1 import user_service_pb2 as user_pb
 from tenantry.v1.audit_service_pb2_grpc import AuditServiceStub
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
 from tenantry.v1.board_service_pb2_grpc import BoardServiceStub
+from tenantry.v1.delivery_service_pb2_grpc import DeliveryServiceStub
 from tenantry.v1.group_service_pb2_grpc import GroupServiceStub
 from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
 from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
 from tenantry.v1.openid_service_pb2_grpc import OpenIdServiceStub
+from tenantry.v1.receiver_service_pb2_grpc import ReceiverServiceStub
 from tenantry.v1.role_service_pb2_grpc import RoleServiceStub
 from tenantry.v1.rule_service_pb2_grpc import RuleServiceStub
 from tenantry.v1.session_service_pb2_grpc import SessionServiceStub
@@ -137,6 +139,16 @@ class Master:
     def rules(self) -> RuleServiceStub:
         """Its rules."""
         return RuleServiceStub(self._channel)
+
+    @cached_property
+    def receivers(self) -> ReceiverServiceStub:
+        """Calls about receivers."""
+        return ReceiverServiceStub(self._channel)
+
+    @cached_property
+    def deliveries(self) -> DeliveryServiceStub:
+        """Calls about deliveries."""
+        return DeliveryServiceStub(self._channel)
 
     @cached_property
     def audit(self) -> AuditServiceStub:

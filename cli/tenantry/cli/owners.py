@@ -8,6 +8,7 @@ from tenantry.cli.troubles import InputInvalid
 
 if TYPE_CHECKING:
     from tenantry.cli.connection import Master
+    from tenantry.v1 import receiver_service_pb2 as receivers_pb
     from tenantry.v1 import role_service_pb2 as pb
     from tenantry.v1 import rule_service_pb2 as rules_pb
 
@@ -45,6 +46,6 @@ def subject_text(subject: pb.Subject) -> str:
     return f"group {subject.group}" if subject.group else subject.user
 
 
-def owner_text(owned: pb.RoleBinding | rules_pb.Rule) -> str:
+def owner_text(owned: pb.RoleBinding | rules_pb.Rule | receivers_pb.Receiver) -> str:
     """Where a role is held, or whose a rule is, for people."""
     return f"{owned.tenant_name}/{owned.instance_name}" if owned.tenant_name else owned.owner

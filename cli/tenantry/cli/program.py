@@ -13,12 +13,14 @@ import click
 from tenantry.cli.commands.audit import audit
 from tenantry.cli.commands.authority import ca
 from tenantry.cli.commands.board import board
+from tenantry.cli.commands.delivery import delivery
 from tenantry.cli.commands.group import group
 from tenantry.cli.commands.guidance import PROGRAM, completion, topics
 from tenantry.cli.commands.licence_issuing import license_
 from tenantry.cli.commands.login import login, logout
 from tenantry.cli.commands.profile import profile
 from tenantry.cli.commands.query import query
+from tenantry.cli.commands.receiver import receiver
 from tenantry.cli.commands.role import can_i, role, whoami
 from tenantry.cli.commands.rule import rule
 from tenantry.cli.commands.rule_copy import copy_rules, export_rules, import_rules
@@ -121,6 +123,8 @@ commands: tuple[click.Command, ...] = (
     board,
     tenant,
     rule,
+    receiver,
+    delivery,
     stream,
     query,
     gaps,

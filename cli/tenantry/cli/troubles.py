@@ -49,6 +49,13 @@ class RuleAmbiguous(Trouble):
     exit_code = EXIT_CONFLICT
 
 
+class ReceiverAmbiguous(Trouble):
+    """Several owners have a receiver of that name."""
+
+    reason = "RECEIVER_AMBIGUOUS"
+    exit_code = EXIT_CONFLICT
+
+
 class TunnelAmbiguous(Trouble):
     """Several tunnels have ids that begin like that."""
 
