@@ -30,7 +30,8 @@ async def _relay(port: int, reader: asyncio.StreamReader, writer: asyncio.Stream
 
 async def _both_ways(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     onwards, back = await asyncio.open_connection("127.0.0.1", port, limit=_READ)
-    with contextlib.suppress(ConnectionError):
+    # A peer that resets: the loop says so in one way or the other.
+    with contextlib.suppress(ConnectionError, RuntimeError):
         await asyncio.gather(_copy(reader, back), _copy(onwards, writer))
     for end in (writer, back):
         end.close()

@@ -3,7 +3,7 @@
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +23,21 @@ class WayMissing(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """What signs in, or opens a tunnel, for one connection, which is its standard input and output."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Way:
-    """Where a connection begins, and the processes that carry it, by what they are."""
+    """Where a connection begins, the processes that carry it, by what they are, and a program that goes the same way anew."""
 
     name: str
     port: int
     processes: Mapping[str, int] = field(default_factory=dict)
+    program: Program | None = None
 
     def cpu_seconds(self) -> float:
         """What all of them have used so far."""
@@ -56,11 +65,11 @@ def raw_way(port: int) -> Iterator[Way]:
 @contextmanager
 def ssh_way(port: int, folder: Path, cipher: str | None = None) -> Iterator[Way]:
     """The Tenant's side forwards the target to a server (`ssh -R`), the operator's side fetches it from there (`ssh -L`)."""
-    program = find_program("sshd")
-    if program is None:
+    sshd_program = find_program("sshd")
+    if sshd_program is None:
         raise WayMissing("sshd is not installed; `make programs` does")
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(sshd.running_sshd(program, folder))
+        server = stack.enter_context(sshd.running_sshd(sshd_program, folder))
         middle, near = steady_port(), steady_port()
         common = ["ssh", *server.options(), *(("-c", cipher) if cipher else ())]
         there = ["-p", str(server.port), f"{server.user}@127.0.0.1"]
@@ -73,14 +82,16 @@ def ssh_way(port: int, folder: Path, cipher: str | None = None) -> Iterator[Way]
             process = stack.enter_context(running([*common, *words, *there], folder / "ssh.log"))
             until_it_listens(opened, process, (folder / "ssh.log").read_text)
             processes[name] = process.pid
-        yield Way(f"ssh {cipher}" if cipher else "ssh", near, processes)
+        program = Program([*common, "-W", f"127.0.0.1:{middle}", *there])
+        yield Way(f"ssh {cipher}" if cipher else "ssh", near, processes, program)
 
 
 @contextmanager
 def our_way(tenant: TunnelledTenant, port: int) -> Iterator[Way]:
     """`tenantry tunnel forward`, as an operator runs it."""
     with tenant.forward(port) as (process, (near,)):
-        yield Way("tenantry", near, {**tenant.processes, "operator": process.pid})
+        program = Program(tenant.command("tunnel", "stdio", tenant.guid, f"127.0.0.1:{port}"), tenant.environment())
+        yield Way("tenantry", near, {**tenant.processes, "operator": process.pid}, program)
 
 
 @contextmanager

@@ -17,8 +17,13 @@ def connect(port: int, action: bytes, amount: int = 0) -> socket.socket:
     """A connection on which the target has been told what to do."""
     connection = socket.create_connection(("127.0.0.1", port), _PATIENCE_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sendall(action + amount.to_bytes(8, "big"))
+    connection.sendall(order(action, amount))
     return connection
+
+
+def order(action: bytes, amount: int = 0) -> bytes:
+    """What tells the target what to do."""
+    return action + amount.to_bytes(8, "big")
 
 
 def download(port: int, amount: int) -> float:
