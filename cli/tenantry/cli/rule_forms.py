@@ -42,13 +42,25 @@ def thresholds_of(rule: pb.Rule) -> dict[str, str]:
 
 
 def actions_of(rule: pb.Rule) -> dict[str, list[str]]:
-    """What is done at which levels."""
+    """What is done at which levels, but for telling receivers."""
     return {
-        enum_word(pb.RuleActionKind.DESCRIPTOR, action.kind).lower(): [
-            enum_word(pb.RuleLevel.DESCRIPTOR, level).lower() for level in action.levels
-        ]
+        enum_word(pb.RuleActionKind.DESCRIPTOR, action.kind).lower(): _level_words(action)
         for action in rule.actions
+        if action.kind != pb.RULE_ACTION_KIND_NOTIFY
     }
+
+
+def told_by(rule: pb.Rule) -> dict[str, list[str]]:
+    """Which receivers are told of which levels, by name; by id where the name is not for this caller."""
+    return {
+        action.receiver_name or action.receiver: _level_words(action)
+        for action in rule.actions
+        if action.kind == pb.RULE_ACTION_KIND_NOTIFY
+    }
+
+
+def _level_words(action: pb.RuleAction) -> list[str]:
+    return [enum_word(pb.RuleLevel.DESCRIPTOR, level).lower() for level in action.levels]
 
 
 def to_form(rule: pb.Rule) -> dict[str, Any]:
@@ -68,7 +80,7 @@ def to_form(rule: pb.Rule) -> dict[str, Any]:
         "margin": rule.margin,
         "for": format_milliseconds(duration_ms(rule.for_duration)),
         "clear_for": format_milliseconds(duration_ms(rule.clear_for_duration)),
-        "actions": actions_of(rule),
+        "actions": {**actions_of(rule), **({"notify": told_by(rule)} if told_by(rule) else {})},
         "privacy": write_privacy(rule.privacy),
     }
 
@@ -153,11 +165,16 @@ def _read_thresholds(rule: pb.Rule, thresholds: Any) -> None:
 
 
 def _read_actions(rule: pb.Rule, actions: Any) -> None:
-    kinds = {pb.RuleActionKind.Value(f"RULE_ACTION_KIND_{kind.upper()}"): levels for kind, levels in actions.items()}
+    kinds = {
+        (pb.RuleActionKind.Value(f"RULE_ACTION_KIND_{kind.upper()}"), ""): levels
+        for kind, levels in actions.items()
+        if kind != "notify"
+    }
+    told = {(pb.RULE_ACTION_KIND_NOTIFY, str(name)): levels for name, levels in actions.get("notify", {}).items()}
     # In one order, so that what means the same is the same.
-    for kind, levels in sorted(kinds.items()):
+    for (kind, receiver), levels in sorted({**kinds, **told}.items()):
         numbers = {pb.RuleLevel.Value(f"RULE_LEVEL_{level.upper()}") for level in levels}
-        rule.actions.add(kind=kind, levels=sorted(numbers, reverse=True))
+        rule.actions.add(kind=kind, levels=sorted(numbers, reverse=True), receiver=receiver)
 
 
 def _read_privacy(rule: pb.Rule, text: Any) -> None:

@@ -237,7 +237,7 @@ def _state(found: pb.Rule) -> Cell:
 def _details(found: pb.Rule) -> Iterator[tuple[str, Cell | str]]:
     from tenantry.cli.moments import duration_ms, local_time, timestamp_ms
     from tenantry.cli.owners import owner_text
-    from tenantry.cli.rule_forms import actions_of, thresholds_of
+    from tenantry.cli.rule_forms import actions_of, thresholds_of, told_by
     from tenantry.process.durations import format_milliseconds
 
     yield "Name", found.name
@@ -261,6 +261,8 @@ def _details(found: pb.Rule) -> Iterator[tuple[str, Cell | str]]:
         yield name, format_milliseconds(duration_ms(duration)) if duration_ms(duration) else ""
     for kind, levels in actions_of(found).items():
         yield kind.replace("_", " ").capitalize(), ", ".join(levels)
+    for name, levels in told_by(found).items():
+        yield "Notify", f"{name}: {', '.join(levels)}"
     yield "Comes with", f"the program, as {found.builtin}" if found.builtin else ""
     yield "Etag", found.etag
     yield "Changed", local_time(timestamp_ms(found.update_time))
