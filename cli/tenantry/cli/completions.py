@@ -71,6 +71,34 @@ def rule_names(context: click.Context, _parameter: click.Parameter, incomplete: 
     return _silently(ask)
 
 
+def alert_ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Open alerts by id, the newest first."""
+
+    def ask() -> list[str]:
+        from tenantry.v1 import alert_service_pb2 as pb
+
+        with _master(context) as master:
+            wanted = pb.AlertFilter(open=True, id_prefix=incomplete.lower())
+            request = pb.ListAlertsRequest(filter=wanted, page_size=_OFFERED)
+            return [alert.id for alert in master.call(master.alerts.ListAlerts, request).alerts]
+
+    return _silently(ask)
+
+
+def window_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Maintenance windows by name."""
+
+    def ask() -> list[str]:
+        from tenantry.v1 import window_service_pb2 as pb
+
+        with _master(context) as master:
+            request = pb.ListWindowsRequest(filter=pb.WindowFilter(text=incomplete[:_TYPED]), page_size=_OFFERED)
+            windows = master.call(master.windows.ListWindows, request).windows
+        return [window.name for window in windows if window.name.startswith(incomplete) and window.name.isprintable()]
+
+    return _silently(ask)
+
+
 def receiver_names(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Receivers by name."""
 

@@ -38,6 +38,7 @@ from tenantry.transport.statuses import failure_of
 from tenantry.v1 import master_service_pb2 as master_pb
 from tenantry.v1 import role_service_pb2 as role_pb
 from tenantry.v1 import user_service_pb2 as user_pb
+from tenantry.v1.alert_service_pb2_grpc import AlertServiceStub
 from tenantry.v1.audit_service_pb2_grpc import AuditServiceStub
 from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
 from tenantry.v1.board_service_pb2_grpc import BoardServiceStub
@@ -55,6 +56,7 @@ from tenantry.v1.tenant_service_pb2_grpc import TenantServiceStub
 from tenantry.v1.token_service_pb2_grpc import TokenServiceStub
 from tenantry.v1.tunnel_service_pb2_grpc import TunnelServiceStub
 from tenantry.v1.user_service_pb2_grpc import UserServiceStub
+from tenantry.v1.window_service_pb2_grpc import WindowServiceStub
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
@@ -139,6 +141,16 @@ class Master:
     def rules(self) -> RuleServiceStub:
         """Its rules."""
         return RuleServiceStub(self._channel)
+
+    @cached_property
+    def alerts(self) -> AlertServiceStub:
+        """Its alerts."""
+        return AlertServiceStub(self._channel)
+
+    @cached_property
+    def windows(self) -> WindowServiceStub:
+        """Its maintenance windows."""
+        return WindowServiceStub(self._channel)
 
     @cached_property
     def receivers(self) -> ReceiverServiceStub:

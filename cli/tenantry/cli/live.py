@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final, Generic, Self, TypeAlias, TypeVar
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -125,10 +125,13 @@ class TenantBoard:
         return title
 
 
-class LiveTable:
+Board = TypeVar("Board", bound=ConsoleRenderable)
+
+
+class LiveTable(Generic[Board]):
     """Draws a board on a terminal, four times a second, until it is left; a context manager."""
 
-    def __init__(self, console: Console, board: TenantBoard) -> None:
+    def __init__(self, console: Console, board: Board) -> None:
         self.board = board
         self._live = Live(
             board, console=console, refresh_per_second=REFRESHES_PER_SECOND, vertical_overflow="crop", screen=False

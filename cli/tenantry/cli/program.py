@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import click
 
+from tenantry.cli.commands.alert import alert
+from tenantry.cli.commands.alert_work import WORK as ALERT_WORK
 from tenantry.cli.commands.audit import audit
 from tenantry.cli.commands.authority import ca
 from tenantry.cli.commands.board import board
@@ -39,6 +41,7 @@ from tenantry.cli.commands.tunnel_programs import open_console, secure_shell
 from tenantry.cli.commands.user import user
 from tenantry.cli.commands.user_certificates import certificates_of, issue_certificate, revoke_certificate
 from tenantry.cli.commands.user_security import second_factor, set_password
+from tenantry.cli.commands.window import window
 from tenantry.cli.diagnosis import EXIT_BROKEN_PIPE, diagnose, exit_code_lines, report
 from tenantry.cli.invocation import Invocation, Noun, shared_options
 from tenantry.protocol.failures import EXIT_BUG
@@ -122,6 +125,8 @@ commands: tuple[click.Command, ...] = (
     status,
     board,
     tenant,
+    alert,
+    window,
     rule,
     receiver,
     delivery,
@@ -156,6 +161,8 @@ for command in commands:
     program.add_command(command)
 for verb in verbs:
     tenant.add_command(verb)
+for work in ALERT_WORK:
+    alert.add_command(work)
 for end in (forward_ports, relay_stdio, serve_socks):
     tunnel.add_command(end)
 for copying in (export_rules, import_rules, copy_rules):

@@ -49,6 +49,20 @@ class RuleAmbiguous(Trouble):
     exit_code = EXIT_CONFLICT
 
 
+class AlertAmbiguous(Trouble):
+    """Several alerts have ids that begin like that."""
+
+    reason = "ALERT_AMBIGUOUS"
+    exit_code = EXIT_CONFLICT
+
+
+class WindowAmbiguous(Trouble):
+    """Several owners have a maintenance window of that name."""
+
+    reason = "WINDOW_AMBIGUOUS"
+    exit_code = EXIT_CONFLICT
+
+
 class ReceiverAmbiguous(Trouble):
     """Several owners have a receiver of that name."""
 

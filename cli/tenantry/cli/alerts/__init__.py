@@ -1,0 +1,1 @@
+"""Alerts as operators see them: which are meant, and how they are shown."""

@@ -1,0 +1,1 @@
+"""Maintenance windows as operators see them: which are meant, how they are written and shown."""
