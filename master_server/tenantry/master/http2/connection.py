@@ -427,8 +427,6 @@ class Connection:
             status = _METHOD_NOT_ALLOWED if head.method != b"POST" else _UNSUPPORTED_MEDIA_TYPE
             self._sender.end_with(number, stream, plain_answer(status))
             self._forget(number, stream)
-        elif head.encoding != b"identity":
-            self.end(number, trailers(_UNIMPLEMENTED, _UNCOMPRESSED))
         else:
             self._events.append(CallOpened(number, head))
             if ends:

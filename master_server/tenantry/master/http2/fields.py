@@ -42,7 +42,6 @@ class Head(NamedTuple):
     method: bytes
     path: bytes
     content_type: bytes
-    encoding: bytes
     timeout_s: float | None
     metadata: tuple[Field, ...]
 
@@ -88,7 +87,6 @@ def read_head(fields: Sequence[tuple[bytes, bytes]]) -> Head:
         pseudo[b":method"],
         pseudo[b":path"],
         plain.get(b"content-type", b""),
-        plain.get(b"grpc-encoding", b"identity"),
         read_timeout(plain.get(b"grpc-timeout")),
         tuple(metadata),
     )

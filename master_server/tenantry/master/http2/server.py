@@ -65,7 +65,7 @@ class Server:
         self._quiet = asyncio.Event()
         self._stopping = False
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = max(64, files - SPARE_DESCRIPTORS)
+        self.most_connections = max(64, files - SPARE_DESCRIPTORS)
 
     # --- before it serves -------------------------------------------------------------------------------------------------
 
@@ -84,6 +84,11 @@ class Server:
                 address = (address[0], self._sockets[0].getsockname()[1], *address[2:])
             self._sockets.append(_listener(family, kind, protocol, address))
         return int(self._sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._peers)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -121,7 +126,7 @@ class Server:
 
     def admit(self, peer: Peer) -> bool:
         """Whether there is room for one more."""
-        if self._stopping or len(self._peers) >= self._most:
+        if self._stopping or len(self._peers) >= self.most_connections:
             return False
         self._peers.add(peer)
         return True
