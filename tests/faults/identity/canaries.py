@@ -95,7 +95,7 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
             number = transaction.layouts.insert_missing([layout])[layout.id]
             segment = encode_segment(FrameTable.of_frames([Frame(tenant.id, number, 1, NOW, (NOW,), b"\x00" * 8)]))
             transaction.segments.append(
-                segment.data, received_ms=NOW, frames=1, samples=segment.summary.samples, first_ms=NOW, last_ms=NOW
+                segment.data, received_ms=NOW + tenant.id, frames=1, samples=segment.summary.samples, first_ms=NOW, last_ms=NOW
             )
             _keep_rule(transaction, marked.rule, marked.word, tenant.id)
             transaction.tunnels.insert(_tunnel(marked, tenant.id))

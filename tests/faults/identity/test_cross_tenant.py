@@ -51,7 +51,7 @@ pytestmark = pytest.mark.slow
 
 LONG = os.environ.get("TENANTRY_FAULTS") == "long"
 AT_ONCE = 32
-ENDING = {"MoveTenants", "ReadAuditChain"}
+ENDING = {"MoveTenants", "ReadAuditChain", "Query"}
 """Streams that come to their end by themselves, however long that takes; their call has a deadline."""
 SILENCE_S = 2.0
 """A stream that says nothing for so long has told what it has to tell."""
@@ -171,6 +171,8 @@ def bases(rpc: Rpc, marked: Marked) -> Iterator[Message]:
                 yield stream_service_pb2.ReadRecordsRequest(filter=wanted, page_size=1_000)
             else:
                 yield stream_service_pb2.TailRecordsRequest(filter=wanted, backlog=100)
+    elif name in ("Query", "FollowQuery"):
+        yield from _bases_of_queries(name, guid)
     elif name == "MoveTenants":
         target = tenant_service_pb2.MoveTenantsRequest.Target(guid=guid)
         yield tenant_service_pb2.MoveTenantsRequest(tenants=[target], state=tenant_pb2.TENANT_STATE_ACTIVE)
@@ -191,6 +193,24 @@ def bases(rpc: Rpc, marked: Marked) -> Iterator[Message]:
         yield from _bases_of_tunnels(name, marked)
     else:
         yield rpc.request()
+
+
+QUERIED = [*StreamName] if LONG else [StreamName.METRICS_MASTER, StreamName.ALERTS, StreamName.AUDIT_MESSAGES]
+"""Each answer of a query is worked out by a process: these are the streams with a table, a column and a right of their own."""
+
+
+def _bases_of_queries(name: str, guid: str) -> Iterator[Message]:
+    """All there is, what a condition asks for by name, and what gathers texts of many records into one."""
+    for stream in QUERIED:
+        source = f'src stream="{stream.value}"'
+        if name == "FollowQuery":
+            query = f'{source} | where tenantId = "{guid}" or tenantName isNotNull'
+            yield stream_service_pb2.FollowQueryRequest(query=query, backlog=100)
+            continue
+        yield stream_service_pb2.QueryRequest(query=f"{source} | records")
+        gathered = "aggr names=join(tenantName), n=count(), ids=dc(tenantId)"
+        yield stream_service_pb2.QueryRequest(query=f'{source} | where tenantId = "{guid}" | {gathered}')
+    yield stream_service_pb2.QueryRequest(query=f'src stream="metricsMaster" | where tenantId = "{guid}"', explain=True)
 
 
 def _base_of_a_rule(name: str, marked: Marked) -> Message:
@@ -302,7 +322,9 @@ async def _read_all(rpc: Rpc, stream: Any) -> bytes:
         payload += bytes(message)
         # These say when they have told what there is; then they would wait for news.
         watched = rpc.method.name == "WatchTenants" and tenant_service_pb2.WatchTenantsResponse.FromString(message)
-        if rpc.method.name == "TailRecords" or (watched and watched.synchronised):
+        followed = rpc.method.name == "FollowQuery" and stream_service_pb2.FollowQueryResponse.FromString(message)
+        told = (watched and watched.synchronised) or (followed and followed.cursor)
+        if rpc.method.name == "TailRecords" or told:
             stream.cancel()
             return payload
 

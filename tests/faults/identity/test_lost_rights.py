@@ -80,6 +80,12 @@ def open_tail(channel: grpc.aio.Channel, person: Person) -> Any:
     return STUBS["StreamService"](channel).TailRecords(request, metadata=person.metadata)
 
 
+def open_followed_query(channel: grpc.aio.Channel, person: Person) -> Any:
+    """A stream that is followed through a query."""
+    request = stream_service_pb2.FollowQueryRequest(query='src stream="alerts" | where rule isNotNull', backlog=10)
+    return STUBS["StreamService"](channel).FollowQuery(request, metadata=person.metadata)
+
+
 async def end_of(stream: Any) -> grpc.aio.AioRpcError:
     """Read a stream to its end, which must be a refusal."""
     try:
@@ -98,7 +104,7 @@ async def test_f37_a_loss_ends_what_is_open_and_acts_on_the_next_call(master: Ma
     person = await make_person(master, f"p{secrets.token_hex(6)}", ("JUNIOR_ANALYST", guid))
     get = tenant_service_pb2.GetTenantRequest(guid=guid)
     async with master.api_channel() as channel:
-        streams = [open_watch(channel, person), open_tail(channel, person)]
+        streams = [open_watch(channel, person), open_tail(channel, person), open_followed_query(channel, person)]
         for stream in streams:
             await stream.read()
         assert (await call_as(channel, person, "TenantService", "GetTenant", get)).tenant.guid == guid
