@@ -16,6 +16,7 @@ from benchmarks import (
     latency,
     machine,
     memory,
+    query,
     rules,
     size,
     steady,
@@ -43,6 +44,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "authorisation": authorisation.run,
     "audit": audit.run,
     "daemon": daemon.run,
+    "query": query.run,
     "tunnels": tunnel_speed.run,
     "tunnel_load": tunnel_load.run,
 }

@@ -26,7 +26,7 @@ from tenantry.protocol.failures import CATALOGUE, InternalFault, MasterStopping,
 
 log = structlog.get_logger()
 
-IDLE_S: Final = 60.0
+IDLE_S: Final = 300.0
 """So long a process waits for the next query."""
 STEP_S: Final = 10.0
 """So long a step of what is followed may take."""
