@@ -115,7 +115,7 @@ class TimeCompiler:
         if fixed is not None:
             span = fixed * interval.count
             if not self._zone.changes and not self._zone.offsets[0]:
-                return in_time(self._binder.bind(moment, lambda ms: put("({} - {})", ms, _modulo(ms, span))))
+                return self._binder.bind(moment, lambda ms: _aligned(ms, span))
 
             def start(ms: Fragment) -> Fragment:
                 return self._binder.bind(self.wall(ms), lambda wall: put("({} - {})", ms, _modulo(wall, span)))
@@ -206,6 +206,12 @@ class TimeCompiler:
 
         bind = self._binder.bind
         return in_time(bind(wall, lambda time: bind(ahead, lambda offset: place(time, offset))))
+
+
+def _aligned(ms: Fragment, span: int) -> Fragment:
+    """The last multiple of a span. Of what is usual one comparison and one division: it is worked out for every sample."""
+    unusual = in_time(put("({} - {})", ms, _modulo(ms, span)))
+    return put(f"CASE WHEN {{}} BETWEEN 0 AND {LATEST_MS} THEN {{}} - {{}} % {span} ELSE {{}} END", ms, ms, ms, unusual)
 
 
 def _modulo(value: Fragment, span: int) -> Fragment:
