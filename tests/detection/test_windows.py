@@ -103,8 +103,10 @@ def test_what_stands_is_judged_until_waiting_can_change_nothing_and_at_the_end()
 
 def test_what_stands_from_an_earlier_life_is_judged_without_records() -> None:
     """After a restart: nothing came, so it is over."""
-    windows = TenantWindows(shape(10, 10), judged_ms=40)
+    windows = TenantWindows(shape(10, 10))
     windows.expect(A)
+    assert list(windows.advance(everybody, 50)) == []
+    windows.begin(40)
     assert list(windows.advance(everybody, 50)) == [Judged(50, A, (0.0,))]
     assert windows.add(39, A, (1.0,)) is Admission.LATE
 
@@ -172,3 +174,13 @@ def test_windows_that_cannot_be_cut_are_refused(cut: tuple[int, int, int]) -> No
         Aggregate("p", Function.PRC, "v", 0.0)
     with pytest.raises(FieldInvalid):
         Aggregate("s", Function.SUM)
+
+
+def test_what_stands_is_over_at_its_time_though_a_newer_record_came_first() -> None:
+    """The windows between the last record and the new one are judged in their turn."""
+    windows = TenantWindows(shape(20, 10))
+    feed(windows, [(5, A, 1.0)], unsettled=everybody)
+    windows.add(95, A, (1.0,))
+    found = [(judged.end_ms, judged.values[0]) for judged in windows.advance(everybody, 100)]
+    assert found[:4] == [(10, 1.0), (20, 1.0), (30, 0.0), (40, 0.0)]
+    assert found[-1] == (100, 1.0)

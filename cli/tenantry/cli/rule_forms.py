@@ -27,6 +27,8 @@ OPERATORS: Final = {
 }
 LEVELS: Final = ("critical", "major", "minor")
 _THRESHOLD: Final = re.compile(r"\s*(>=|<=|>|<)\s*(\S+)\s*")
+_VALUE: Final = re.compile(r"\s*([a-z]+)\s*\(\s*([\w.\-]+)?\s*(?:,\s*(?:k\s*=\s*)?([0-9.]+)\s*)?\)\s*")
+_WINDOW_WORDS: Final = ("filter", "values", "judged", "categories", "length", "interval", "lateness", "output_filter")
 _HINT: Final = "`tenantry rule export` prints a rule in the form that is read here."
 
 
@@ -71,6 +73,7 @@ def to_form(rule: pb.Rule) -> dict[str, Any]:
         "active": rule.active,
         "tags": list(rule.tags),
         "score": rule.score,
+        **_about(rule),
         "metric": rule.metric,
         "labels": [
             {"name": label.name, "values": list(label.values), **({"negated": True} if label.negated else {})}
@@ -83,6 +86,39 @@ def to_form(rule: pb.Rule) -> dict[str, Any]:
         "actions": {**actions_of(rule), **({"notify": told_by(rule)} if told_by(rule) else {})},
         "privacy": write_privacy(rule.privacy),
     }
+
+
+def _about(rule: pb.Rule) -> dict[str, Any]:
+    """What most rules do not have; left out where a rule has none of it."""
+    about = {
+        "mitre_tactic": rule.mitre_tactic,
+        "mitre_technique": rule.mitre_technique,
+        "throttle": format_milliseconds(duration_ms(rule.throttle)) if duration_ms(rule.throttle) else "",
+        "stream": "" if rule.stream == "metricsMaster" else rule.stream,
+        "window": _window_form(rule.window) if rule.HasField("window") else None,
+    }
+    return {word: value for word, value in about.items() if value}
+
+
+def _window_form(window: pb.RuleWindow) -> dict[str, Any]:
+    form = {
+        "filter": window.filter,
+        "values": {value.name: value_text(value) for value in window.values},
+        "judged": window.judged,
+        "categories": list(window.categories),
+        "length": format_milliseconds(duration_ms(window.length)),
+        "interval": format_milliseconds(duration_ms(window.interval)),
+        "lateness": format_milliseconds(duration_ms(window.lateness)),
+        "output_filter": window.output_filter,
+    }
+    return {word: value for word, value in form.items() if value}
+
+
+def value_text(value: pb.RuleValue) -> str:
+    """For instance `avg(value)`, `prc(value, 99)` or `count()`."""
+    function = enum_word(pb.RuleFunction.DESCRIPTOR, value.function).lower()
+    percentile = f", {value.percentile:.15g}" if value.function == pb.RULE_FUNCTION_PRC else ""
+    return f"{function}({value.field}{percentile})"
 
 
 def write_forms(rules: Sequence[pb.Rule], *, as_json: bool) -> str:
@@ -144,7 +180,7 @@ PATHS: Final[Mapping[str, str]] = {"for": "for_duration", "clear_for": "clear_fo
 def changed_paths(before: pb.Rule, after: pb.Rule) -> list[str]:
     """The paths of an update's mask: what a file says differently."""
     old, new = to_form(before), to_form(after)
-    return [PATHS.get(word, word) for word in old if old[word] != new[word]]
+    return [PATHS.get(word, word) for word in {**old, **new} if old.get(word) != new.get(word)]
 
 
 def _read_labels(rule: pb.Rule, labels: Any) -> None:
@@ -177,6 +213,25 @@ def _read_actions(rule: pb.Rule, actions: Any) -> None:
         rule.actions.add(kind=kind, levels=sorted(numbers, reverse=True), receiver=receiver)
 
 
+def _read_window(rule: pb.Rule, window: Any) -> None:
+    unknown = set(window) - set(_WINDOW_WORDS)
+    if unknown:
+        raise ValueError(f"a window has {', '.join(_WINDOW_WORDS)}")
+    target = rule.window
+    for word in ("filter", "judged", "output_filter"):
+        setattr(target, word, str(window.get(word, "")))
+    target.categories.extend(window.get("categories", ()))
+    for word in ("length", "interval", "lateness"):
+        if word in window:
+            getattr(target, word).CopyFrom(to_duration(parse_length(str(window[word]))))
+    for name, text in window["values"].items():
+        found = _VALUE.fullmatch(str(text))
+        if found is None:
+            raise ValueError("write a value like `busy: avg(value)`, `slowest: prc(value, 99)` or `n: count()`")
+        function = pb.RuleFunction.Value(f"RULE_FUNCTION_{found[1].upper()}")
+        target.values.add(name=name, function=function, field=found[2] or "", percentile=float(found[3] or 0))
+
+
 def _read_privacy(rule: pb.Rule, text: Any) -> None:
     privacy = parse_privacy(str(text))
     if privacy.kind:  # what narrows nothing is as if nothing were said
@@ -193,6 +248,11 @@ _READERS: Final[Mapping[str, Callable[[pb.Rule, Any], None]]] = {
     "active": _plain("active"),
     "tags": lambda rule, tags: rule.tags.extend(tags),
     "score": _plain("score"),
+    "mitre_tactic": _plain("mitre_tactic"),
+    "mitre_technique": _plain("mitre_technique"),
+    "throttle": lambda rule, text: rule.throttle.CopyFrom(to_duration(parse_length(str(text)))),
+    "stream": _plain("stream"),
+    "window": _read_window,
     "metric": _plain("metric"),
     "labels": _read_labels,
     "thresholds": _read_thresholds,

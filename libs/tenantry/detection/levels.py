@@ -74,6 +74,13 @@ class LevelledThreshold:
             for threshold, state in zip(self.thresholds, states, strict=True)
         )
 
+    def calm(self, states: LevelStates, timestamp_ms: int) -> LevelStates:
+        """The states after a moment at which nothing was wrong, whatever the value."""
+        return tuple(
+            threshold.step(state, -math.inf if threshold.operator in (">", ">=") else math.inf, timestamp_ms)[0]
+            for threshold, state in zip(self.thresholds, states, strict=True)
+        )
+
     def level(self, states: LevelStates) -> Level:
         """The worst level that fires."""
         for level, state in zip(self.levels, states, strict=True):

@@ -90,19 +90,24 @@ class TenantWindows:
 
     __slots__ = ("_categories", "_emptied", "_judged", "_shape", "newest_ms")
 
-    def __init__(self, shape: WindowShape, judged_ms: int | None = None) -> None:
-        """``judged_ms``: windows that end at or before this were judged in an earlier life; None: begin with the first record."""
+    def __init__(self, shape: WindowShape) -> None:
+        """They begin with the stretch of the first record, or where `begin` says."""
         self._shape = shape
         self._categories: dict[Category, _Stretches] = {}
         self._emptied: dict[Category, int] = {}
         """Where the first window without a record of the category ends."""
-        self._judged = None if judged_ms is None else judged_ms // shape.interval_ms
+        self._judged: int | None = None
         self.newest_ms: int | None = None
 
     @property
     def judged_ms(self) -> int | None:
         """Windows that end here or before have been judged; None before the first record."""
         return None if self._judged is None else self._judged * self._shape.interval_ms
+
+    def begin(self, judged_ms: int) -> None:
+        """Windows that end at or before this were judged in an earlier life, of which no record came again."""
+        if self._judged is None:
+            self._judged = judged_ms // self._shape.interval_ms
 
     def expect(self, category: Category) -> None:
         """Something stands or waits in this category from an earlier life."""
@@ -164,15 +169,13 @@ class TenantWindows:
         """The next end at which a window has something to say; None where none has until ``reached``."""
         soonest: int | None = None
         for category, stretches in self._categories.items():
-            begins = [place for place in stretches if place + self._shape.stretches >= end]
-            if begins:
-                own = max(end, min(begins) + 1)
-            elif unsettled(category):
+            ahead = [place for place in stretches if place + self._shape.stretches >= end]
+            own = min(ahead) + 1 if ahead else reached + 1
+            if own > end and unsettled(category):
                 emptied = self._emptied.get(category, end)
                 lasting = (end - emptied) * self._shape.interval_ms
-                own = end if lasting <= self._shape.settle_ms + self._shape.interval_ms else reached
-            else:
-                continue
+                own = end if lasting <= self._shape.settle_ms + self._shape.interval_ms else min(own, reached)
+            own = max(own, end)
             soonest = own if soonest is None else min(soonest, own)
             if soonest == end:
                 break

@@ -27,6 +27,7 @@ from tenantry.master.operations.sessions import TokenUses
 from tenantry.master.operations.trusting import LOCAL_FILES, Trust
 from tenantry.master.operations.usage_history import note_sizes
 from tenantry.master.operations.viewers import SignedIn, ViewerDirectory, load_signed_in
+from tenantry.master.operations.window_judging import WindowJudge
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.chunks import ChunkTotals
@@ -43,6 +44,9 @@ USES_S = 60.0
 CERTIFICATE_CHECK_S = 60.0
 RETENTION_S = 60.0
 SIZES_S = 600.0
+WINDOWS_S = 1.0
+WINDOWS_PAUSE_S = 0.2
+"""A round costs a look into the store, whether or not much has come."""
 RELEASE_S = 2.0
 STORM_LINKS = 100
 STORM_OVER_S = 2.0
@@ -270,6 +274,44 @@ async def retain(config: MasterConfig, database: Database, clocks: Clocks) -> No
     """Erase what is older than its stream's retention, a small step at a time."""
     retainer = Retainer({stream: kept for stream, kept in config.retention.items() if kept is not None})
     await _repeat("retention", RETENTION_S, lambda: retainer.step(database, clocks.wall_ms()))
+
+
+async def judge_windows(
+    judge: WindowJudge,
+    links: LinkDirectory,
+    reader: StoreReader,
+    committer: Committer,
+    hub: StreamHub,
+    clocks: Clocks,
+) -> None:
+    """Rules over windows follow the streams: at once where one of these grows, and by the clock."""
+
+    def look(transaction: Transaction) -> bool:
+        return judge.look(transaction, links.caught_up, clocks.wall_ms())
+
+    while True:
+        if judge.idle:
+            await asyncio.sleep(WINDOWS_S)
+            continue
+        with hub.watch(*judge.streams) as grown, contextlib.suppress(Failure):  # the next round finds it again
+            while await reader.run(look, EVERYTHING):
+                await _settle(judge, committer, clocks)
+            await _settle(judge, committer, clocks)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WINDOWS_S):
+                    await grown.wait()
+        await asyncio.sleep(WINDOWS_PAUSE_S)
+
+
+async def _settle(judge: WindowJudge, committer: Committer, clocks: Clocks) -> None:
+    if not judge.due:
+        return
+    try:
+        await committer.run(lambda transaction: judge.settle(transaction, clocks.wall_ms()), patient=True)
+    except BaseException:
+        judge.refused()
+        raise
+    judge.committed()
 
 
 async def note_stream_sizes(committer: Committer, clocks: Clocks) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tenantry.detection.levels import Level, LevelledThreshold, LevelStates
 from tenantry.detection.thresholds import INITIAL, Threshold, Transition
 from tenantry.master.domain.access import MAIN_OWNER
+from tenantry.master.domain.builtin_rules import BUILTIN_RULES
 from tenantry.master.domain.lifecycle import LifecycleEvent
 from tenantry.master.domain.records import StreamName
 from tenantry.master.domain.rules import (
@@ -577,7 +578,7 @@ def test_the_rules_of_the_program_are_there_and_do_nothing_yet(rig: Rig) -> None
         with rig.database.write() as transaction:
             install_builtin_rules(transaction, lambda: f"uid {next(numbers)}", NOW)
     with rig.database.write() as transaction:
-        assert transaction.rules.builtin() == {"high-cpu", "low-memory", "low-disk-space"}
+        assert transaction.rules.builtin() == set(BUILTIN_RULES)
         assert transaction.rules.active([MAIN_OWNER]) == []
         with pytest.raises(RuleBuiltIn):
             delete_rule(transaction, ALICE, transaction.rules.get("uid 0"), "", NOW)

@@ -32,6 +32,7 @@ from tenantry.master.operations.tunnels.accounts import end_unfinished
 from tenantry.master.operations.usage import UsageReader
 from tenantry.master.operations.viewers import ViewerDirectory, load_signed_in
 from tenantry.master.operations.visibility import Visibility
+from tenantry.master.operations.window_judging import WindowJudge
 from tenantry.master.pki.audit_key import AuditSigner, HeadProver, load_audit_key
 from tenantry.master.pki.authority import AuthorityFolder
 from tenantry.master.pki.trust import load_trust
@@ -52,6 +53,7 @@ class Opened:
     changes: "asyncio.Queue[Changes]"
     viewers: ViewerDirectory
     rules: RuleEvaluator
+    windows: WindowJudge
     deliveries: asyncio.Event
     """Set when there may be something new to tell receivers."""
 

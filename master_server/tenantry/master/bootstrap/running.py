@@ -24,6 +24,7 @@ from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.operations.local_deeds import DeedFolder, note_deeds
 from tenantry.master.operations.trusting import trust_of
 from tenantry.master.operations.viewers import ViewerDirectory
+from tenantry.master.operations.window_judging import WindowJudge
 from tenantry.master.rpc.link_service import push_changes
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.database import Database
@@ -68,6 +69,7 @@ async def running_master(config: MasterConfig, clocks: Clocks | None = None) -> 
 async def _open(config: MasterConfig) -> Opened:
     changes: asyncio.Queue[Changes] = asyncio.Queue()
     viewers, rules = ViewerDirectory(), RuleEvaluator(config.clock_tolerance)
+    windows = WindowJudge(config.clock_tolerance)
     deliveries = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -80,11 +82,12 @@ async def _open(config: MasterConfig) -> Opened:
 
     def on_commit(changed: Changes) -> None:
         rules.note(changed)
+        windows.note(changed)
         # Before the answers to what was committed: what somebody has lost acts on the next call.
         loop.call_soon_threadsafe(note, changed)
 
     database = await asyncio.to_thread(partial(Database.open, config.dsn, on_commit=on_commit))
-    return Opened(database, changes, viewers, rules, deliveries)
+    return Opened(database, changes, viewers, rules, windows, deliveries)
 
 
 @contextlib.asynccontextmanager
@@ -138,9 +141,9 @@ def _background_jobs(core: Core, certificates: Certificates) -> Iterator[Corouti
     yield background.note_uses(committer, core.uses, clocks)
     yield background.renew_certificates(config, clocks, certificates.renew)
     yield background.compact(config, store.database, clocks, core.metrics)
+    yield background.judge_windows(store.windows, core.links, core.reader, committer, core.hub, clocks)
     yield background.retain(config, store.database, clocks)
     yield background.note_stream_sizes(committer, clocks)
-    yield background.release_alerts(committer, core.reader, clocks)
     yield background.release_alerts(committer, core.reader, clocks)
     yield background.count(core.register, core.metrics)
     yield core.outbox.worker.run()

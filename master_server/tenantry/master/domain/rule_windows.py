@@ -27,7 +27,7 @@ class RuleWindow:
 
     ``filter`` and ``output_filter`` are conditions of NQL: the one over the fields of a record, the other over the names of ``values``
     and the ``categories``; a category for which it does not hold counts as if nothing were wrong. ``judged`` is the name of a value;
-    empty: the first one. Windows are ``length_ms`` long and end every ``interval_ms``; records may come out of order by ``lateness_ms``.
+    empty: the first one. Windows are ``length_ms`` long and end every ``interval_ms``; records may come ``lateness_ms`` out of order.
     """
 
     values: tuple[Aggregate, ...]

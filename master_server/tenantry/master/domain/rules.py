@@ -6,6 +6,7 @@ own Tenant alone where it belongs to one. Rules of the shared tenant judge nothi
 
 import itertools
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -115,6 +116,13 @@ class Condition:
     """What is made of many records before the limits are looked at; None: every sample of the metric is judged by itself."""
 
     @property
+    def late_after_ms(self) -> int:
+        """What is found longer than this after it was so is *found late*."""
+        return (
+            LATE_AFTER_MS if self.window is None else LATE_AFTER_MS + self.window.interval_ms + self.window.lateness_ms
+        )
+
+    @property
     def subject(self) -> str:
         """What is judged, for people."""
         window = self.window
@@ -158,6 +166,9 @@ class RuleDraft:
     score: int = DEFAULT_SCORE
     active: bool = False
     privacy: Privacy = OPEN
+    throttle_ms: int = 0
+    mitre_tactic: str = ""
+    mitre_technique: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +254,8 @@ class SeriesState:
 
 _ALSO_WHEN_OVER: Final = frozenset({ActionKind.TO_ACTIVE, ActionKind.NOTIFY})
 _ACTION_ORDER: Final = {kind: place for place, kind in enumerate(ActionKind)}
+_MITRE: Final = {"mitre_tactic": re.compile(r"TA[0-9]{4}"), "mitre_technique": re.compile(r"T[0-9]{4}(\.[0-9]{3})?")}
+_MITRE_EXAMPLES: Final = {"mitre_tactic": "like TA0040", "mitre_technique": "like T1499 or T1499.002"}
 _UPWARD: Final = frozenset({">", ">="})
 _SEVERITIES: Final = (Severity.INFO, Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL)
 
@@ -290,6 +303,11 @@ def check_draft(draft: RuleDraft) -> RuleDraft:
         tags=check_tags(draft.tags),
         actions=tuple(sorted(draft.actions, key=lambda action: (_ACTION_ORDER[action.kind], action.receiver))),
     )
+    if not 0 <= draft.throttle_ms <= MAX_DURATION_MS:
+        raise FieldInvalid(field="throttle", problem=f"is {draft.throttle_ms / 1000:g} s", expected="0 s to 7 days")
+    for name, value in (("mitre_tactic", draft.mitre_tactic), ("mitre_technique", draft.mitre_technique)):
+        if value and not _MITRE[name].fullmatch(value):
+            raise FieldInvalid(field=name, problem=f"is {value!r}", expected=_MITRE_EXAMPLES[name])
     _check_condition(draft.condition)
     _check_actions(draft.actions, draft.condition.limits)
     return checked

@@ -12,23 +12,22 @@ samples, and judged by nobody. Ticks from the future are not judged either: they
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from tenantry.detection.levels import Level
 from tenantry.master.domain.access import MAIN_OWNER
-from tenantry.master.domain.records import NewRecord
 from tenantry.master.domain.rules import LATE_AFTER_MS, MAX_SERIES, ActionKind, Labels, Rule, SeriesState
-from tenantry.master.operations import journal
+from tenantry.master.operations.failing_rules import tell_failing
 from tenantry.master.operations.findings import Finding, carry_out
+from tenantry.master.operations.holding import holds_in_alert
 from tenantry.master.operations.rule_programs import Part, RuleProgram, RulePrograms
 from tenantry.master.operations.watched_layouts import Reader
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.rule_states import SeriesKey, StoredState
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.frames import Frame, FrameColumns
-from tenantry.protocol.messages import NotificationLevel
-from tenantry.protocol.names import MAX_REASON, tidy_text
 
 log = structlog.get_logger()
 
@@ -92,10 +91,11 @@ class RuleEvaluator:
             transaction.rule_states.save(pending.rows.items())
             pending.rows = {}
         if pending.findings:
-            carry_out(transaction, pending.findings, self._held, received_ms)
+            carry_out(transaction, pending.findings, partial(self._held, transaction), received_ms)
             pending.findings = []
         if pending.failing:
-            self._tell_failing(transaction, received_ms)
+            tell_failing(transaction, pending.failing.values(), received_ms)
+            pending.failing = {}
 
     def committed(self) -> None:
         """The transaction is durable."""
@@ -129,8 +129,10 @@ class RuleEvaluator:
 
     def _recall(self, stored: Iterable[StoredState]) -> None:
         states: dict[int, dict[OwnKey, SeriesState]] = {}
+        elsewhere = self._programs.windowed()
         for key, state in stored:
-            states.setdefault(key.tenant_id, {})[key.rule_id, key.labels] = state
+            if key.rule_id not in elsewhere:
+                states.setdefault(key.tenant_id, {})[key.rule_id, key.labels] = state
         for tenant_id, own in states.items():
             self._remember(tenant_id, own)
 
@@ -146,8 +148,10 @@ class RuleEvaluator:
             self._states.pop(tenant_id, None)
             self._busy.discard(tenant_id)
 
-    def _held(self, tenant_id: int) -> bool:
+    def _held(self, transaction: Transaction, tenant_id: int) -> bool:
         """Whether a finding keeps the Tenant in Alert."""
+        if self._programs.windowed(tenant_id) and holds_in_alert(transaction, tenant_id):
+            return True
         own = self._pending.states.get(tenant_id, self._states.get(tenant_id, {}))
         programs = self._programs.of(tenant_id)
         return any(
@@ -156,19 +160,6 @@ class RuleEvaluator:
             for program in programs
             if rule_id in program.judges
         )
-
-    def _tell_failing(self, transaction: Transaction, now_ms: int) -> None:
-        records: list[NewRecord] = []
-        for rule, reason in self._pending.failing.values():
-            if rule.failing_reason == reason:
-                continue
-            transaction.rules.set_failing(rule.id, reason, now_ms)
-            text = tidy_text(f"the rule {rule.name} is failing: {reason}", MAX_REASON)
-            # A Tenant's rule is nobody else's business.
-            whose = rule.owner if rule.owner > MAIN_OWNER else None
-            records.append(journal.notification(NotificationLevel.WARNING, "rules", text, now_ms, whose))
-        self._pending.failing = {}
-        transaction.records.append(records)
 
     # --- frames ----------------------------------------------------------------------------------------------------------
 

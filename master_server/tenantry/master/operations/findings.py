@@ -14,7 +14,7 @@ from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.alerts import Alert, AlertSource, Firing, RecordCopy
 from tenantry.master.domain.lifecycle import LIFECYCLE, SUPERVISED, LifecycleEvent
 from tenantry.master.domain.records import JsonValue, NewRecord
-from tenantry.master.domain.rules import LATE_AFTER_MS, ActionKind, Labels, Rule
+from tenantry.master.domain.rules import ActionKind, Labels, Rule
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.alerting import News, muting
@@ -51,7 +51,7 @@ class Finding:
     def describe(self) -> str:
         """For people: what was found. Its parts were checked when they came in."""
         condition = self.rule.draft.condition
-        subject = condition.metric + "".join(f" {name}={value}" for name, value in self.labels)
+        subject = condition.subject + "".join(f" {name}={value}" for name, value in self.labels)
         if self.value is None:
             return f"{subject}: {self.ended_by}"[:MAX_REASON]
         limit = condition.limits.get(self.after)
@@ -202,7 +202,7 @@ def firing_of(finding: Finding, received_ms: int) -> Firing | None:
         return None
     limit, labels = condition.limits.get(finding.after), dict(finding.labels)
     fields: dict[str, JsonValue] = {
-        "metric": condition.metric,
+        "metric": condition.subject,
         "labels": {**labels},
         "value": _finite(finding.value),
         "threshold": None if limit is None else limit.value,
@@ -210,7 +210,7 @@ def firing_of(finding: Finding, received_ms: int) -> Firing | None:
     sample = RecordCopy(
         condition.stream,
         finding.timestamp_ms,
-        {"metric": condition.metric, "labels": {**labels}, "value": fields["value"]},
+        {"metric": condition.subject, "labels": {**labels}, "value": fields["value"]},
     )
     return Firing(
         owner=finding.tenant_id,
@@ -224,7 +224,7 @@ def firing_of(finding: Finding, received_ms: int) -> Firing | None:
         level=finding.after,
         series=json.dumps(finding.labels),
         over=not stands,
-        late=received_ms - finding.timestamp_ms > LATE_AFTER_MS,
+        late=received_ms - finding.timestamp_ms > condition.late_after_ms,
         still=still,
         fields=fields,
         records=() if still or finding.value is None else (sample,),

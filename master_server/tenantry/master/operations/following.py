@@ -55,18 +55,20 @@ class StreamHub:
             raise MasterStopping
 
     @contextmanager
-    def watch(self, stream: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the stream has grown, or the hub is closed; whoever waits clears it.
+    def watch(self, *streams: str) -> Iterator[asyncio.Event]:
+        """An event that is set when one of the streams has grown, or the hub is closed; whoever waits clears it.
 
         With `ALERT_CHANGES` it is set when alerts have changed.
         """
         event = asyncio.Event()
-        watching = self._waiting.setdefault(stream, set())
-        watching.add(event)
+        watching = [self._waiting.setdefault(stream, set()) for stream in streams]
+        for one in watching:
+            one.add(event)
         try:
             yield event
         finally:
-            watching.discard(event)
+            for one in watching:
+                one.discard(event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,6 +243,14 @@ class LinkDirectory:
         """The Tenant's link, or its last one since this Master started: what was heard then is what is known."""
         return self._links.get(tenant_id) or self._ended.get(tenant_id)
 
+    def caught_up(self, tenant_id: int, until_ms: int) -> bool:
+        """Whether a Tenant is connected and holds nothing back of what happened up to a time (Unix ms), as far as it has said."""
+        link = self._links.get(tenant_id)
+        if link is None or link.spool is None:
+            return False
+        oldest_ms = link.spool.oldest_unacknowledged_ms
+        return oldest_ms is None or oldest_ms > until_ms
+
     def forget(self, tenant_id: int) -> None:
         """The Tenant is deleted."""
         self._ended.pop(tenant_id, None)

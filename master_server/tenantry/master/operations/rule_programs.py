@@ -20,6 +20,8 @@ class RuleProgram:
 
     judges: dict[int, Judge] = field(default_factory=dict)
     layouts: dict[int, WatchedLayout | None] = field(default_factory=dict)
+    windowed: set[int] = field(default_factory=set)
+    """Rules that judge windows, elsewhere: see `window_judging`."""
     broken: set[int] = field(default_factory=set)
     """Rules that could not judge."""
     full: set[tuple[int, int]] = field(default_factory=set)
@@ -70,6 +72,11 @@ class RulePrograms:
             self.main = _read(transaction.rules.active([MAIN_OWNER]))
         return changed
 
+    def windowed(self, tenant_id: int | None = None) -> frozenset[int]:
+        """The rules over windows that judge a Tenant, or (None) all that are known, as far as they are read."""
+        owned = self.own.values() if tenant_id is None else [self.own.get(tenant_id)]
+        return frozenset(self.main.windowed).union(*(program.windowed for program in owned if program is not None))
+
     def of(self, tenant_id: int) -> list[RuleProgram]:
         """Those that judge a Tenant's samples, as far as they are read."""
         own = self.own.get(tenant_id)
@@ -117,4 +124,10 @@ class RulePrograms:
 
 
 def _read(rules: Iterable[Rule]) -> RuleProgram:
-    return RuleProgram({rule.id: Judge(rule, rule.draft.condition.threshold()) for rule in rules})
+    program = RuleProgram()
+    for rule in rules:
+        if rule.draft.condition.window is None:
+            program.judges[rule.id] = Judge(rule, rule.draft.condition.threshold())
+        else:
+            program.windowed.add(rule.id)
+    return program

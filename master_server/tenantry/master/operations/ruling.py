@@ -26,6 +26,7 @@ from tenantry.master.domain.rules import (
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import SYSTEM, Actor
 from tenantry.master.operations.findings import carry_out, end_findings
+from tenantry.master.operations.window_programs import check_reads
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, RuleBuiltIn, RuleNameTaken, RulesTooMany
 
@@ -37,15 +38,21 @@ _CONDITION: Final = {
     "margin": "margin",
     "for_duration": "for_ms",
     "clear_for_duration": "clear_for_ms",
+    "window": "window",
 }
-_DETAILS: Final = ("name", "description", "tags", "score", "active", "actions", "privacy")
+_DETAILS: Final = {
+    **{name: name for name in ("name", "description", "tags", "score", "active", "actions", "privacy")},
+    "throttle": "throttle_ms",
+    "mitre_tactic": "mitre_tactic",
+    "mitre_technique": "mitre_technique",
+}
 EDITABLE: Final = (*_DETAILS, *_CONDITION)
 """The paths of an update, as the contract names them."""
 
 
 def create_rule(transaction: Transaction, actor: Actor, draft: RuleDraft, *, owner: int, uid: str, now_ms: int) -> Rule:
     """Keep a new rule of this owner. Raises FieldInvalid, RuleNameTaken, RuleInLibrary, RulesTooMany."""
-    checked = check_draft(draft)
+    checked = _checked(draft)
     check_may_judge(owner, checked)
     if transaction.rules.count_at(owner) >= most_rules(owner):
         raise RulesTooMany(whose="this owner", limit=most_rules(owner))
@@ -72,9 +79,14 @@ def update_rule(
     if any(path not in EDITABLE for path in paths):
         raise FieldInvalid(field="update_mask", problem="names a field that cannot be edited", expected=expected)
     check_etag(rule, etag)
-    return _change(
-        transaction, actor, rule, check_draft(_merge(rule.draft, draft, paths)), "rule.update", paths, now_ms
-    )
+    return _change(transaction, actor, rule, _checked(_merge(rule.draft, draft, paths)), "rule.update", paths, now_ms)
+
+
+def _checked(draft: RuleDraft) -> RuleDraft:
+    """Raises FieldInvalid; QueryInvalid for a condition of its window."""
+    checked = check_draft(draft)
+    check_reads(checked.condition)
+    return checked
 
 
 def set_active(transaction: Transaction, actor: Actor, rule: Rule, etag: str, active: bool, now_ms: int) -> Rule:
@@ -182,7 +194,7 @@ def _merge(present: RuleDraft, wanted: RuleDraft, paths: tuple[str, ...]) -> Rul
         present.condition,
         **{_CONDITION[path]: getattr(wanted.condition, _CONDITION[path]) for path in paths if path in _CONDITION},
     )
-    details = {path: getattr(wanted, path) for path in paths if path in _DETAILS}
+    details = {_DETAILS[path]: getattr(wanted, _DETAILS[path]) for path in paths if path in _DETAILS}
     if "privacy" in details:
         details["privacy"] = kept(present.privacy, wanted.privacy)
     return replace(present, condition=condition, **details)

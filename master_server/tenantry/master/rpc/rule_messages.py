@@ -7,6 +7,7 @@ from tenantry.master.domain.access import OWNER_WORDS
 from tenantry.master.domain.records import StreamName
 from tenantry.master.domain.rules import (
     DEFAULT_SCORE,
+    JUDGED,
     Action,
     ActionKind,
     Condition,
@@ -19,6 +20,7 @@ from tenantry.master.domain.rules import (
 )
 from tenantry.master.domain.tenants import TenantStanding
 from tenantry.master.rpc.access_messages import decode_privacy, encode_privacy
+from tenantry.master.rpc.rule_window_messages import decode_window, encode_window
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.transport.wire_values import WireEnum, from_duration, to_duration, to_timestamp
 from tenantry.v1 import rule_service_pb2 as pb
@@ -37,9 +39,7 @@ _SIGNS = {number: sign for sign, number in _OPERATORS.items()}
 _THRESHOLDS = {Level.CRITICAL: "critical", Level.MAJOR: "major", Level.MINOR: "minor"}
 
 
-def encode_rule(
-    rule: Rule, status: RuleStatus, tenant: TenantStanding | None, receivers: Mapping[str, str]
-) -> pb.Rule:
+def encode_rule(rule: Rule, status: RuleStatus, tenant: TenantStanding | None, receivers: Mapping[str, str]) -> pb.Rule:
     """The rule with what it finds now; ``tenant`` is its owner where that is one, ``receivers`` has names by ids."""
     draft, condition = rule.draft, rule.draft.condition
     message = pb.Rule(
@@ -81,6 +81,10 @@ def encode_rule(
         tenant_name="" if tenant is None else tenant.tenant_name,
         instance_name="" if tenant is None else tenant.instance_name,
         privacy=encode_privacy(draft.privacy),
+        window=encode_window(condition.window),
+        throttle=to_duration(draft.throttle_ms),
+        mitre_tactic=draft.mitre_tactic,
+        mitre_technique=draft.mitre_technique,
     )
     if rule.failing_since_ms is not None:
         message.status.failing_since.CopyFrom(to_timestamp(rule.failing_since_ms))
@@ -99,6 +103,7 @@ def decode_draft(rule: pb.Rule, keeper: int) -> RuleDraft:
             for_ms=from_duration(rule.for_duration),
             clear_for_ms=from_duration(rule.clear_for_duration),
             stream=_decode_stream(rule.stream),
+            window=decode_window(rule.window) if rule.HasField("window") else None,
         ),
         actions=tuple(_decode_actions(rule.actions)),
         description=rule.description,
@@ -106,6 +111,9 @@ def decode_draft(rule: pb.Rule, keeper: int) -> RuleDraft:
         score=rule.score or DEFAULT_SCORE,
         active=rule.active,
         privacy=decode_privacy(rule.privacy, keeper),
+        throttle_ms=from_duration(rule.throttle),
+        mitre_tactic=rule.mitre_tactic,
+        mitre_technique=rule.mitre_technique,
     )
 
 
@@ -122,9 +130,11 @@ def decode_filter(wanted: pb.RuleFilter) -> RuleFilter:
 
 
 def _decode_stream(name: str) -> StreamName:
-    if name not in ("", StreamName.METRICS_MASTER):
-        raise FieldInvalid(field="stream", problem="is not one that rules judge", expected=StreamName.METRICS_MASTER)
-    return StreamName.METRICS_MASTER
+    found = next((stream for stream in JUDGED if stream.value == (name or StreamName.METRICS_MASTER)), None)
+    if found is None:
+        expected = f"one of {', '.join(sorted(JUDGED))}"
+        raise FieldInvalid(field="stream", problem="is not one that rules judge", expected=expected)
+    return found
 
 
 def _decode_limits(thresholds: pb.RuleThresholds) -> dict[Level, Limit]:

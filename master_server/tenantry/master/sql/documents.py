@@ -15,7 +15,7 @@ from tenantry.master.domain.connectivity import Leave
 from tenantry.master.domain.privacy import OPEN, Deed, Privacy, PrivacyKind
 from tenantry.master.domain.records import JsonValue, StreamName
 from tenantry.master.domain.rule_windows import RuleWindow
-from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Labels, Limit
+from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Labels, Limit, RuleDraft
 from tenantry.master.domain.tenants import Quarantine
 from tenantry.protocol.layouts import Series, SeriesKind
 from tenantry.protocol.messages import Configuration, GoodbyeReason
@@ -130,10 +130,14 @@ def read_series(text: str) -> tuple[Series, ...]:
     )
 
 
-def write_definition(condition: Condition, actions: Sequence[Action]) -> str:
-    """What a rule judges and does."""
+def write_definition(draft: RuleDraft) -> str:
+    """What a rule judges and does, and what it is about."""
+    condition, actions = draft.condition, draft.actions
     return _encode(
         {
+            "throttle_ms": draft.throttle_ms,
+            "mitre_tactic": draft.mitre_tactic,
+            "mitre_technique": draft.mitre_technique,
             "stream": condition.stream.value,
             "metric": condition.metric,
             "labels": [[label.name, label.values, label.negated] for label in condition.labels],
@@ -156,8 +160,8 @@ def write_definition(condition: Condition, actions: Sequence[Action]) -> str:
     )
 
 
-def read_definition(text: str) -> tuple[Condition, tuple[Action, ...]]:
-    """The inverse of `write_definition`."""
+def read_definition(text: str) -> dict[str, Any]:
+    """The inverse of `write_definition`: fields of a draft by their names."""
     found: dict[str, Any] = json.loads(text)
     condition = Condition(
         metric=found["metric"],
@@ -176,7 +180,8 @@ def read_definition(text: str) -> tuple[Condition, tuple[Action, ...]]:
         Action(ActionKind.NOTIFY, frozenset(Level[level.upper()] for level in levels), receiver)
         for receiver, levels in found.get("notify", {}).items()
     )
-    return condition, actions
+    about = {name: found[name] for name in ("throttle_ms", "mitre_tactic", "mitre_technique")}
+    return {"condition": condition, "actions": actions, **about}
 
 
 def _read_window(found: dict[str, Any] | None) -> RuleWindow | None:

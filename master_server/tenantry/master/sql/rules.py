@@ -194,21 +194,19 @@ def _columns(draft: RuleDraft) -> dict[str, Any]:
         "tags": "".join((_SEPARATOR, *(f"{tag}{_SEPARATOR}" for tag in draft.tags))),
         "score": draft.score,
         "active": draft.active,
-        "definition": write_definition(draft.condition, draft.actions),
+        "definition": write_definition(draft),
         "privacy": write_privacy(draft.privacy),
     }
 
 
 def _rule(row: Row[Any]) -> Rule:
-    condition, actions = read_definition(row.definition)
     return Rule(
         id=row.id,
         uid=row.uid,
         owner=row.owner,
         draft=RuleDraft(
             name=row.name,
-            condition=condition,
-            actions=actions,
+            **read_definition(row.definition),
             description=row.description,
             tags=tuple(row.tags.split(_SEPARATOR)[1:-1]),
             score=row.score,
