@@ -5,15 +5,15 @@ The one who writes keeps in memory what it has read of both (`MarkBook`), so tha
 memory counts only while all transactions end well: after one that did not, it is read anew.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from tenantry.master.sql.conditions import any_of, is_sqlite
-from tenantry.master.sql.conflicts import InsertMissing
 from tenantry.master.sql.mark_moves import MarkKey, Place, append_moves, clear_moves, count_moves, read_moves
+from tenantry.master.sql.shortcut import run_on_sqlite
 from tenantry.master.sql.tables import marks as table
 from tenantry.protocol.delivery import HighWater
 from tenantry.protocol.messages import CHAIN_START, Stream
@@ -23,7 +23,7 @@ LONG_LOG: Final = 65_536
 MOVES_A_TENANT: Final = 16
 """With many Tenants only when each has so many in it: the table then changes a sixteenth as often as marks move."""
 
-_insert: Final = InsertMissing(table)
+_insert: Final = insert(table)
 _fence: Final = update(table).where(table.c.tenant_id == bindparam("tenant")).values(incarnation=bindparam("newest"))
 _all: Final = select(
     table.c.tenant_id, table.c.epoch, table.c.stream, table.c.last_seq, table.c.chain, table.c.incarnation
@@ -34,6 +34,9 @@ _epochs: Final = (
     .group_by(table.c.epoch)
     .order_by(func.max(table.c.opened).desc(), table.c.epoch)
 )
+# When a link opens. In a storm thousands do: there a statement that is made anew for each costs more than all else of it.
+_ALL_SQLITE: Final = "SELECT tenant_id, epoch, stream, last_seq, chain, incarnation FROM marks WHERE tenant_id = ?"
+_FENCE_SQLITE: Final = "UPDATE marks SET incarnation = ? WHERE tenant_id = ?"
 # Thousands at once, so each database gets the form that costs it least: SQLite a prepared statement and plain tuples, PostgreSQL one
 # round trip.
 _SETTLE_SQLITE: Final = "UPDATE marks SET last_seq = ?, chain = ? WHERE tenant_id = ? AND epoch = ? AND stream = ?"
@@ -92,27 +95,31 @@ class MarkStore:
 
     def open(self, tenant_id: int, epoch: bytes, incarnation: int) -> None:
         """Let the link with ``incarnation`` move the Tenant's marks, and no other; those of a new epoch begin at 0."""
-        self._connection.execute(
-            _insert.on(self._connection),
-            [
-                {
-                    "tenant_id": tenant_id,
-                    "epoch": epoch,
-                    "stream": stream.value,
-                    "last_seq": 0,
-                    "chain": CHAIN_START,
-                    "incarnation": incarnation,
-                    "opened": incarnation,
-                }
-                for stream in Stream
-            ],
-        )
-        self._connection.execute(_fence, {"tenant": tenant_id, "newest": incarnation})
         book = self._known([tenant_id])
+        new = [stream for stream in Stream if (tenant_id, epoch, stream) not in book.places]
+        if new:
+            self._connection.execute(
+                _insert,
+                [
+                    {
+                        "tenant_id": tenant_id,
+                        "epoch": epoch,
+                        "stream": stream.value,
+                        "last_seq": 0,
+                        "chain": CHAIN_START,
+                        "incarnation": incarnation,
+                        "opened": incarnation,
+                    }
+                    for stream in new
+                ],
+            )
+        if is_sqlite(self._connection):
+            run_on_sqlite(self._connection, _FENCE_SQLITE, (incarnation, tenant_id))
+        else:
+            self._connection.execute(_fence, {"tenant": tenant_id, "newest": incarnation})
         self._set(book.fences, tenant_id, incarnation)
-        for stream in Stream:
-            if (tenant_id, epoch, stream) not in book.places:
-                self._set(book.places, (tenant_id, epoch, stream), HighWater())
+        for stream in new:
+            self._set(book.places, (tenant_id, epoch, stream), (0, CHAIN_START))
 
     def of(self, tenant_id: int, epoch: bytes) -> dict[Stream, HighWater]:
         """The marks of one epoch; empty when it was never opened."""
@@ -178,14 +185,22 @@ class MarkStore:
         if book is None:
             book = self._book = MarkBook(read_moves(self._connection), count_moves(self._connection))
         missing = set(tenant_ids).difference(book.fences)
-        if missing:
-            rows = self._connection.execute(_all.where(any_of(self._connection, table.c.tenant_id, missing)))
-            for tenant_id, epoch, stream, last_seq, chain, incarnation in rows:
-                key = tenant_id, epoch, Stream(stream)
-                if key not in book.places:  # the log knows better
-                    self._set(book.places, key, (last_seq, chain))
-                self._set(book.fences, tenant_id, incarnation)
+        for tenant_id, epoch, stream, last_seq, chain, incarnation in self._read(missing) if missing else ():
+            key = tenant_id, epoch, Stream(stream)
+            if key not in book.places:  # the log knows better
+                self._set(book.places, key, (last_seq, chain))
+            self._set(book.fences, tenant_id, incarnation)
         return book
+
+    def _read(self, tenant_ids: Collection[int]) -> Iterable[Sequence[Any]]:
+        """The rows of these Tenants in the table."""
+        if is_sqlite(self._connection):
+            return [
+                row
+                for tenant_id in tenant_ids
+                for row in run_on_sqlite(self._connection, _ALL_SQLITE, (tenant_id,)).fetchall()
+            ]
+        return self._connection.execute(_all.where(any_of(self._connection, table.c.tenant_id, tenant_ids)))
 
     def _set(self, known: dict[Any, Any], key: object, value: object) -> None:
         self._undo.append((known, key, known.get(key)))
