@@ -8,6 +8,7 @@ figure is measured anew. Times are walls on all cores; processor times stand bes
 import asyncio
 import contextlib
 import json
+import os
 import sqlite3
 import subprocess
 import threading
@@ -21,6 +22,7 @@ from typing import Any, Final
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -34,12 +36,14 @@ from benchmarks.stage import Stage
 from tenantry.master.config import load
 from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.records import StreamName
+from tenantry.master.query.answering import answer
 from tenantry.master.query.desk import QueryDesk
 from tenantry.master.query.exchange import Order
 from tenantry.master.query.limits import QueryLimits
 from tenantry.master.query.metric_source import MetricSource
 from tenantry.master.query.scanning import Progress, Scan
 from tenantry.master.query.tenant_words import TenantWords
+from tenantry.master.query.worker import ReadOnlyStore
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
 from tenantry.master.timeseries.compaction import cut_chunks
@@ -60,6 +64,7 @@ ONE_TENANT: Final = (
     'src stream="metricsMaster" | where tenantName = "tenant-00007" | timeAggr v=avg(value) by metric interval="5m"'
 )
 LOOPS: Final = 3
+_PLAIN: Final = {"timestamp": pa.int64(), "value": pa.float64()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,9 @@ def _fill(folder: Path, tenants: int, ticks: int) -> str:
             layout = transaction.layouts.insert_missing([machine_layout(SERIES)]).popitem()[1]
             numbers = [
                 transaction.tenants.insert(
-                    NewTenant(f"00000000-0000-4000-8000-{n:012x}", f"tenant-{n:05}", "one", "", (), (), Configuration(), 1)
+                    NewTenant(
+                        f"00000000-0000-4000-8000-{n:012x}", f"tenant-{n:05}", "one", "", (), (), Configuration(), 1
+                    )
                 ).id
                 for n in range(tenants)
             ]
@@ -151,20 +158,14 @@ async def _measured(dsn: str, folder: Path, text: str) -> Took:
         best = Took(float("inf"), float("inf"), 0)
         await _answer(desk, text + " | limit 1", explain=True)  # the process is there, and has read its modules
         for _ in range(LOOPS):
-            wall, cpu = time.monotonic(), machine.cpu_seconds(_own())
+            wall, cpu = time.monotonic(), machine.cpu_seconds(os.getpid())
             rows = await _answer(desk, text)
             spent = time.monotonic() - wall
             if spent < best.wall:
-                best = Took(spent, machine.cpu_seconds(_own()) - cpu, rows)
+                best = Took(spent, machine.cpu_seconds(os.getpid()) - cpu, rows)
         return best
     finally:
         await desk.close()
-
-
-def _own() -> int:
-    import os
-
-    return os.getpid()
 
 
 async def _answer(desk: QueryDesk, text: str, *, explain: bool = False) -> int:
@@ -194,7 +195,9 @@ def _row_wise(stage: Stage, folder: Path, ticks: int, own: Took, samples: int) -
             for place, one in enumerate(names):
                 number = tenant * SERIES + place
                 labels = json.dumps(dict(one.labels))
-                connection.execute("INSERT INTO series VALUES (?, ?, ?, ?)", (number, f"tenant-{tenant:05}", one.name, labels))
+                connection.execute(
+                    "INSERT INTO series VALUES (?, ?, ?, ?)", (number, f"tenant-{tenant:05}", one.name, labels)
+                )
                 rows = zip([number] * ticks, times, values[:, place].tolist(), strict=True)
                 connection.executemany("INSERT INTO samples VALUES (?, ?, ?)", rows)
             connection.commit()
@@ -219,12 +222,16 @@ def _parquet(stage: Stage, dsn: str, folder: Path, own: Took, samples: int) -> N
     with Database.open(dsn) as database, database.read() as transaction:
         scan = Scan(StreamName.METRICS_MASTER, columns=frozenset({"timestamp", "tenantName", "metric", "value"}))
         source = MetricSource(transaction, scan, TenantWords.load(transaction, scan), Progress())
-        with pq.ParquetWriter(path, source.schema, compression="zstd") as writer:
+        plain = pa.schema([(name, _PLAIN.get(name, pa.string())) for name in scan.columns or ()])
+        with pq.ParquetWriter(path, plain, compression="zstd") as writer:
             for batch in source.batches():
-                writer.write_batch(batch)
+                columns = [batch.column(name).cast(kind) for name, kind in zip(plain.names, plain.types, strict=True)]
+                writer.write_batch(pa.record_batch(columns, schema=plain))
     best = Took(float("inf"), float("inf"), 0)
     for _ in range(LOOPS):
-        with contextlib.closing(duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "512MiB"})) as connection:
+        with contextlib.closing(
+            duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "512MiB"})
+        ) as connection:
             wall, cpu = time.monotonic(), time.process_time()
             found = connection.execute(
                 f"SELECT metric, timestamp // {BUCKET_MS}, avg(value) FROM read_parquet(?) GROUP BY ALL", [str(path)]
@@ -247,13 +254,21 @@ def _beside_commits(stage: Stage, dsn: str, folder: Path) -> None:
     report = stage.report
     report.row("", "loop p50 ms", "loop p99 ms", "commit p50 ms", "commit p99 ms")
     found = {}
-    for label, heavy in (("nothing else", None), ("a query in a process", _in_process), ("the same in a thread", _in_thread)):
+    for label, heavy in (
+        ("nothing else", None),
+        ("a query in a process", _in_process),
+        ("the same in a thread", _in_thread),
+    ):
         lags, commits = asyncio.run(_lags(dsn, folder, seconds, heavy))
         found[label] = percentile(commits, 0.99)
         report.row(label, *(percentile(one, part) * 1000 for one in (lags, commits) for part in (0.5, 0.99)))
     for label, name in (("a query in a process", "process"), ("the same in a thread", "thread")):
         report.target(
-            f"query.commit_p99_beside_{name}", found[label] * 1000, "ms", "<= 1000", reason="shown for the decision between them"
+            f"query.commit_p99_beside_{name}",
+            found[label] * 1000,
+            "ms",
+            "<= 1000",
+            reason="shown for the decision between them",
         )
 
 
@@ -300,9 +315,6 @@ async def _in_process(dsn: str, folder: Path, stop: threading.Event) -> None:
 
 
 async def _in_thread(dsn: str, folder: Path, stop: threading.Event) -> None:
-    from tenantry.master.query.answering import answer
-    from tenantry.master.query.worker import ReadOnlyStore
-
     order = Order(EVERY_SAMPLE, FIRST_MS, "UTC", EVERYTHING, 1_000_000, QueryLimits())
 
     def loop() -> None:
@@ -383,7 +395,9 @@ def _prometheus(folder: Path, tenants: int, ticks: int) -> Took:
     written, data = folder / "samples.om", folder / "prometheus"
     with written.open("w") as file:
         file.writelines(_open_metrics(tenants, ticks))
-    subprocess.run([tool, "tsdb", "create-blocks-from", "openmetrics", str(written), str(data)], check=True, capture_output=True)
+    subprocess.run(
+        [tool, "tsdb", "create-blocks-from", "openmetrics", str(written), str(data)], check=True, capture_output=True
+    )
     written.unlink()
     (folder / "prometheus.yml").write_text("global: {scrape_interval: 1h}\n")
     command = [
@@ -423,7 +437,11 @@ def _victoria_metrics(folder: Path, tenants: int, ticks: int) -> Took:
             lines = [
                 json.dumps(
                     {
-                        "metric": {"__name__": metric_name(one.name), "instance": f"tenant-{tenant:05}", **dict(one.labels)},
+                        "metric": {
+                            "__name__": metric_name(one.name),
+                            "instance": f"tenant-{tenant:05}",
+                            **dict(one.labels),
+                        },
                         "values": values[:, place].tolist(),
                         "timestamps": times,
                     }
@@ -437,8 +455,6 @@ def _victoria_metrics(folder: Path, tenants: int, ticks: int) -> Took:
 
 def _release(pid: int) -> None:
     """All cores, as the own processes have them."""
-    import os
-
     for one in machine.tree(pid):
         with contextlib.suppress(OSError):
             for task in (Path("/proc") / str(one) / "task").iterdir():
@@ -449,7 +465,13 @@ def _asked(pid: int, port: int, ticks: int) -> Took:
     query = 'avg by (__name__) (avg_over_time({__name__=~"system_.+"}[5m]))'
     end = FIRST_MS + ticks * TICK_MS
     where = urllib.parse.urlencode(
-        {"query": query, "start": (FIRST_MS + BUCKET_MS) // 1000, "end": end // 1000, "step": BUCKET_MS // 1000, "timeout": "10m"}
+        {
+            "query": query,
+            "start": (FIRST_MS + BUCKET_MS) // 1000,
+            "end": end // 1000,
+            "step": BUCKET_MS // 1000,
+            "timeout": "10m",
+        }
     )
     best = Took(float("inf"), float("inf"), 0)
     for _ in range(LOOPS):
@@ -465,7 +487,7 @@ def _asked(pid: int, port: int, ticks: int) -> Took:
 
 
 def _http(port: int, path: str, body: bytes | None = None) -> bytes:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body)  # noqa: S310 - of this machine
-    with urllib.request.urlopen(request, timeout=900) as answer:  # noqa: S310 - as above
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data=body)
+    with urllib.request.urlopen(request, timeout=900) as answer:  # noqa: S310 - of this machine
         read: bytes = answer.read()
     return read

@@ -23,7 +23,7 @@ from tenantry.master.operations.metric_ticks import (
 )
 from tenantry.master.query.layout_words import LABELS, LayoutWords
 from tenantry.master.query.scanning import Progress, Scan
-from tenantry.master.query.tenant_words import OWNER, TENANT_COLUMNS, TEXT, TenantWords
+from tenantry.master.query.tenant_words import NUMBER, OWNER, TENANT_COLUMNS, TEXT, TenantWords
 from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.tables import chunks as table
 from tenantry.master.sql.transaction import Transaction
@@ -44,7 +44,7 @@ METRIC_FIELDS: Final = (
     pa.field("kind", TEXT),
     pa.field("value", pa.float64()),
     pa.field("labels", LABELS),
-    pa.field(OWNER, pa.int64()),
+    pa.field(OWNER, NUMBER),
 )
 
 _Int64s = NDArray[np.int64]
@@ -94,7 +94,7 @@ class MetricSource:
         for block in self._blocks():
             blocks.append(block)
             rows += len(block.values)
-            if rows >= ROWS_A_BATCH:
+            if rows >= ROWS_A_BATCH // 2:
                 yield self._batch(blocks, rows)
                 blocks, rows = [], 0
         if rows:
@@ -325,7 +325,7 @@ class MetricSource:
             columns["timestamp"] = pa.array(_joined(blocks, lambda one: one.timestamps))
         if scan.needs("receivedAt"):
             columns["receivedAt"] = pa.array(_joined(blocks, lambda one: one.received))
-        columns |= self.tenants.columns(_joined(blocks, lambda one: one.tenants))
+        columns |= self.tenants.columns(_joined(blocks, lambda one: one.tenants), self.schema.names)
         if any(map(scan.needs, ("metric", "unit", "kind", "labels"))):
             columns |= self._series_columns(blocks)
         if scan.needs("value"):
@@ -344,7 +344,7 @@ class MetricSource:
             codes.append(block.series + np.int32(places[block.layout_id]))
         indices = pa.array(codes[0] if len(codes) == 1 else np.concatenate(codes))
         return {
-            name: pa.DictionaryArray.from_arrays(indices, self._words.column(name, places))
+            name: pa.DictionaryArray.from_arrays(indices, self._words.column(name, places), safe=False)
             for name in ("metric", "unit", "kind", "labels")
             if self.scan.needs(name)
         }

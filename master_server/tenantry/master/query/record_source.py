@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, false, func, literal, or_, select
 from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.stream_fields import REST
 from tenantry.master.query.scanning import Progress, Scan
-from tenantry.master.query.tenant_words import OWNER, TENANT_COLUMNS, TEXT, TenantWords
+from tenantry.master.query.tenant_words import NUMBER, OWNER, TENANT_COLUMNS, TEXT, TenantWords
 from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.tables import records as table
 from tenantry.master.sql.transaction import Transaction
@@ -25,7 +25,7 @@ RECORD_FIELDS: Final = (
     pa.field("receivedAt", pa.int64()),
     *(pa.field(name, TEXT) for name in TENANT_COLUMNS),
     pa.field(REST, pa.string()),
-    pa.field(OWNER, pa.int64()),
+    pa.field(OWNER, NUMBER),
 )
 
 RecordRow = tuple[int, int, int | None, str]
@@ -44,7 +44,7 @@ def record_batch(rows: Sequence[RecordRow], tenants: TenantWords, schema: pa.Sch
         "timestamp": pa.array(timestamps, pa.int64()),
         "receivedAt": pa.array(received, pa.int64()),
         REST: pa.array(fields, pa.string()),
-        **tenants.columns(codes),
+        **tenants.columns(codes, schema.names),
     }
     batch = pa.record_batch([columns[name] for name in schema.names], schema=schema)
     return batch if kept.all() else batch.filter(pa.array(kept))

@@ -61,7 +61,7 @@ def _samples(rows: Sequence[Sequence[Any]], tenants: TenantWords, schema: pa.Sch
         **{name: _coded([one[name] for one in fields], pa.string()) for name in ("metric", "unit", "kind")},
         "value": pa.array([_NUMBERS_BY_NAME.get(one["value"], one["value"]) for one in fields], pa.float64()),
         "labels": _coded([[*one["labels"].items()] for one in fields], pa.map_(pa.string(), pa.string())),
-        **tenants.columns(codes),
+        **tenants.columns(codes, schema.names),
     }
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 

@@ -106,15 +106,15 @@ class ExpressionCompiler:
             case PathValue(name, key, path):
                 return self._path(column(columns[name]), key, path)
             case Converted(operand, type_):
-                return self._converted(self.compile(operand, columns), operand.type, type_)
+                return self._converted(self.truth(operand, columns), operand.type, type_)
             case Applied():
-                return self._applied(value, [self.compile(one, columns) for one in value.arguments])
+                return self._applied(value, [self.truth(one, columns) for one in value.arguments])
             case Computed():
                 return self._computed(value, columns)
             case Chosen(condition, then, otherwise):
                 return put(
                     "CASE WHEN {} THEN {} ELSE {} END",
-                    *(self.compile(one, columns) for one in (condition, then, otherwise)),
+                    *(self.compile(condition, columns), self.truth(then, columns), self.truth(otherwise, columns)),
                 )
             case Compared(relation, left, right):
                 return self._compared(relation, left, right, columns)
@@ -122,9 +122,9 @@ class ExpressionCompiler:
                 options = "i" if ignore_case else "c"
                 return put(f"regexp_matches({{}}, {{}}, '{options}')", self.compile(left, columns), text(pattern))
             case Contained(left, values):
-                return self._contained(self.compile(left, columns), left.type, values)
+                return self._contained(self.truth(left, columns), left.type, values)
             case Present(left, presence):
-                return self._present(self.compile(left, columns), left.type, presence)
+                return self._present(self.truth(left, columns), left.type, presence)
             case Opposite(operand):
                 return put("(NOT coalesce({}, false))", self.compile(operand, columns))
             case Every(operands):
@@ -195,7 +195,7 @@ class ExpressionCompiler:
     # ---- conditions
 
     def _compared(self, relation: Relation, left: TypedExpression, right: Value, columns: dict[str, str]) -> Fragment:
-        value = self.compile(left, columns)
+        value = self.truth(left, columns)
         if relation is Relation.LIKE:
             return put("({} LIKE {} ESCAPE '\\')", value, text(like_pattern(str(right))))
         return put(_RELATIONS[relation], value, _constant(right, left.type))

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, Sight
+from tenantry.master.domain.access import MAIN_OWNER, Sight
 from tenantry.master.query.scanning import Scan
 from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.tables import tenants as table
@@ -17,6 +17,7 @@ from tenantry.master.sql.transaction import Transaction
 OWNER: Final = "__owner"
 """A column of each source that no query can name: the store's number of the Tenant, `MAIN_OWNER` where a row concerns none."""
 TEXT: Final = pa.dictionary(pa.int32(), pa.string())
+NUMBER: Final = pa.dictionary(pa.int32(), pa.int64())
 TENANT_COLUMNS: Final = ("tenantId", "tenantName", "instanceName")
 
 
@@ -32,6 +33,7 @@ class TenantWords:
         self.numbers: NDArray[np.int64] = np.array([number for number, *_ in listed], np.int64)
         names = [pa.array([*(one[place] for one in listed), None], pa.string()) for place in (1, 2, 3)]
         self._words = dict(zip(TENANT_COLUMNS, names, strict=True))
+        self._words[OWNER] = pa.array(np.append(self.numbers, MAIN_OWNER))
 
     @classmethod
     def load(cls, transaction: Transaction, scan: Scan) -> "TenantWords":
@@ -73,16 +75,12 @@ class TenantWords:
         """The code of no Tenant."""
         return len(self.numbers)
 
-    def columns(self, codes: NDArray[np.int32]) -> dict[str, Any]:
-        """The names, as Arrow, and the owners, for a row with each of these codes."""
+    def columns(self, codes: NDArray[np.int32], names: Iterable[str]) -> dict[str, Any]:
+        """Of the columns with these names those that are the Tenants', for a row with each of these codes."""
         indices = pa.array(codes)
-        columns: dict[str, Any] = {
-            name: pa.DictionaryArray.from_arrays(indices, words) for name, words in self._words.items()
+        # What the codes point at is made here: nobody has to look through them again.
+        return {
+            name: pa.DictionaryArray.from_arrays(indices, self._words[name], safe=False)
+            for name in names
+            if name in self._words
         }
-        columns[OWNER] = pa.array(np.append(self.numbers, MAIN_OWNER)[codes])
-        return columns
-
-
-def sees_all(sight: Sight) -> bool:
-    """Whether nothing has to be narrowed."""
-    return sight == EVERYTHING
