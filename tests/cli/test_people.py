@@ -19,7 +19,7 @@ from tests.servers.master import MasterProcess, running_master
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master for all these tests."""
-    with running_master(tmp_path_factory.mktemp("people")) as running:
+    with running_master(tmp_path_factory.mktemp("people"), quick=True) as running:
         yield running
 
 

@@ -27,7 +27,7 @@ END_S = 30
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master with a listener for machines."""
-    with running_master(tmp_path_factory.mktemp("cli"), "machines_listen=127.0.0.1:0") as running:
+    with running_master(tmp_path_factory.mktemp("cli"), "machines_listen=127.0.0.1:0", quick=True) as running:
         yield running
 
 

@@ -24,6 +24,7 @@ from tests.servers.licensing import licensed
 from tests.servers.ports import steady_port
 
 PROGRAM = Path(sys.executable).with_name("tenantry-master")
+REPOSITORY = Path(__file__).resolve().parents[2]
 TRUST_DOMAIN = "tenantry.internal"
 START_S = 60.0
 STOP_S = 60.0
@@ -49,6 +50,8 @@ class MasterProcess:
     machines_address: str | None = None
     console_address: str | None = None
     process: subprocess.Popen[bytes] | None = None
+    quick: bool = False
+    """Its passwords cost little (`tests.servers.quick_master`)."""
 
     @property
     def root(self) -> bytes:
@@ -69,7 +72,8 @@ class MasterProcess:
         """Start the program and wait until it listens."""
         endpoints = self.data / "run" / "endpoints.json"
         endpoints.unlink(missing_ok=True)
-        command = [str(PROGRAM), "run", "--data", str(self.data)]
+        program = [sys.executable, "-m", "tests.servers.quick_master"] if self.quick else [str(PROGRAM)]
+        command = [*program, "run", "--data", str(self.data)]
         for setting in (
             f"api_listen={self.api_address or f'127.0.0.1:{steady_port()}'}",
             f"link_listen={self.link_address or f'127.0.0.1:{steady_port()}'}",
@@ -79,7 +83,8 @@ class MasterProcess:
         ):
             command += ["--set", setting]
         with (self.data.parent / f"{self.data.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **self.environment})
+            variables = {**os.environ, **({"PYTHONPATH": str(REPOSITORY)} if self.quick else {}), **self.environment}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=variables)
         deadline = time.monotonic() + START_S
         while not endpoints.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -198,10 +203,15 @@ def running_master(
     environment: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
     licence: bool = True,
+    quick: bool = False,
 ) -> Iterator[MasterProcess]:
-    """A Master in ``folder``; ``settings`` as ``key=value``. Stopped at the end, or killed when it will not stop."""
+    """A Master in ``folder``; ``settings`` as ``key=value``. Stopped at the end, or killed when it will not stop.
+
+    ``quick``: passwords cost it little; for tests that sign in often, and of something else than what that costs.
+    """
     data = folder / "master"
-    master = MasterProcess(data, initialise(data, *arguments, licence=licence), settings, environment or {})
+    token = initialise(data, *arguments, licence=licence)
+    master = MasterProcess(data, token, settings, environment or {}, quick=quick)
     try:
         yield master.start()
     finally:

@@ -37,7 +37,7 @@ FORGED = "203.0.113.9"
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master with the console's listener."""
     settings = ("console_listen=127.0.0.1:0", "monitoring_listen=127.0.0.1:0")
-    with running_master(tmp_path_factory.mktemp("console"), *settings) as running:
+    with running_master(tmp_path_factory.mktemp("console"), *settings, quick=True) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ LONG = os.environ.get("TENANTRY_FAULTS") == "long"
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master on SQLite that does nothing by itself: it neither compacts, nor misses the Tenants of tests that are over."""
     quiet = ("compaction.interval=1d", "stale_after=6h", "lost_after=12h")
-    with running_master(tmp_path_factory.mktemp("identity"), *quiet) as running:
+    with running_master(tmp_path_factory.mktemp("identity"), *quiet, quick=True) as running:
         yield running
 
 

@@ -28,7 +28,7 @@ DEEDS = {**deeds_at_tenants.DEEDS, **deeds_at_people.DEEDS}
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master of its own: its authorities are replaced, and its audit is read as a whole."""
     quiet = ("compaction.interval=1d", "stale_after=6h", "lost_after=12h")
-    with running_master(tmp_path_factory.mktemp("deeds"), *quiet) as running:
+    with running_master(tmp_path_factory.mktemp("deeds"), *quiet, quick=True) as running:
         yield running
 
 

@@ -47,7 +47,7 @@ FLOOD = REFUSALS_PER_MINUTE + 40
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master whose audit is read as a whole."""
     quiet = ("compaction.interval=1d", "stale_after=6h", "lost_after=12h")
-    with running_master(tmp_path_factory.mktemp("refusals"), *quiet) as running:
+    with running_master(tmp_path_factory.mktemp("refusals"), *quiet, quick=True) as running:
         yield running
 
 

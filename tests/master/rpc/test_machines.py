@@ -35,7 +35,7 @@ ME = pb.GetUserRequest()
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A Master with a listener for machines."""
-    with running_master(tmp_path_factory.mktemp("machines"), "machines_listen=127.0.0.1:0") as running:
+    with running_master(tmp_path_factory.mktemp("machines"), "machines_listen=127.0.0.1:0", quick=True) as running:
         yield running
 
 

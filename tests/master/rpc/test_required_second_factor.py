@@ -23,7 +23,7 @@ ME = user_service_pb2.GetUserRequest()
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     """A strict one."""
-    with running_master(tmp_path_factory.mktemp("strict"), "second_factor_required=true") as running:
+    with running_master(tmp_path_factory.mktemp("strict"), "second_factor_required=true", quick=True) as running:
         yield running
 
 
