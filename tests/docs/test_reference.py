@@ -14,6 +14,7 @@ from tenantry.master.domain.records import NewRecord, StreamName
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import SYSTEM
+from tenantry.master.operations.alerting import system_firing
 from tenantry.protocol.failures import TenantNotFound
 from tenantry.protocol.messages import AlertRecord, NotificationLevel, NotificationRecord, Severity, TenantState
 from tests.docs.shell import REPOSITORY
@@ -28,7 +29,7 @@ WRITTEN = (
     journal.connectivity_changed(TENANT, Connectivity.STALE, Connectivity.LOST, "why", 0),
     journal.registration(TENANT, "deleted", SYSTEM, "why", 0),
     journal.audit(SYSTEM, "tenant.delete", 0, None, TenantNotFound(tenant="guid"), unchanged=True),
-    journal.alert(TENANT, "connection lost", Severity.HIGH, "text", 0),
+    journal.alert(system_firing(TENANT, "connection lost", Severity.HIGH, "text", 0), "id", "window", 0),
     journal.notification(NotificationLevel.INFO, "restore", "text", 0),
 )
 
@@ -66,8 +67,8 @@ def test_fields_of_the_masters_own_records(record: NewRecord) -> None:
     [(StreamName.ALERTS_MASTER, AlertRecord), (StreamName.NOTIFICATIONS_MASTER, NotificationRecord)],
 )
 def test_fields_of_what_tenants_send(stream: StreamName, kind: type[AlertRecord | NotificationRecord]) -> None:
-    """All of the message but its time, which every record has."""
-    assert {field.name for field in dataclasses.fields(kind)} - {"timestamp_ms"} == set(FIELDS[stream])
+    """All of the message but its time, which every record has; and the alert, which the Master adds."""
+    assert {field.name for field in dataclasses.fields(kind)} - {"timestamp_ms"} == set(FIELDS[stream]) - {"alert"}
 
 
 def test_every_stream_has_its_place() -> None:

@@ -1,5 +1,6 @@
 """The page of the state tables."""
 
+from tenantry.master.domain.alerts import ALERT_STATUS, AlertEvent, AlertStatus
 from tenantry.master.domain.authorities import AUTHORITY_TRANSITIONS, TRUSTED_STATES, AuthorityState
 from tenantry.master.domain.connectivity import CONNECTIVITY, Connectivity, LinkEvent, Thresholds
 from tenantry.master.domain.lifecycle import LIFECYCLE, SUPERVISED, LifecycleEvent, allowed_from
@@ -12,7 +13,7 @@ _REACHED = tuple(
 
 
 def render() -> str:
-    """Life cycle, connectivity and authorities, each as the table that the code acts on."""
+    """Life cycle, connectivity, alerts and authorities, each as the table that the code acts on."""
     return page(
         "States",
         _LIFECYCLE,
@@ -21,14 +22,15 @@ def render() -> str:
         _allowed(),
         _CONNECTIVITY,
         _connectivity(),
+        _ALERTS,
+        _alerts(),
         _AUTHORITIES,
         _authorities(),
     )
 
 
 _LIFECYCLE = """
-What a Tenant's state becomes, by what happens. A dash: it is refused with TENANT_IN_WRONG_STATE. Two of the events belong to
-rules on the Master, which do not exist yet.
+What a Tenant's state becomes, by what happens. A dash: it is refused with TENANT_IN_WRONG_STATE.
 
 ## Life cycle
 """
@@ -42,6 +44,12 @@ _CONNECTIVITY = """
 
 What the link shows. A dash: nothing changes. Silence is judged in supervised states only, and counted from the last message,
 from the beginning of supervision or from the start of the Master, whichever is newest.
+"""
+_ALERTS = """
+## Alerts
+
+What the status of an alert becomes, by what people do with it. Nothing else changes it: that what was found is over does not. A dash:
+it is refused with ALERT_IN_WRONG_STATUS, unless the alert is already where that leads.
 """
 _AUTHORITIES = """
 ## Certification authorities
@@ -75,6 +83,13 @@ def _connectivity() -> str:
     return table(["", *(_word(one) for one in Connectivity)], rows) + "\n\n" + thresholds
 
 
+def _alerts() -> str:
+    rows = (
+        [event.value, *(_after(ALERT_STATUS.get((status, event))) for status in AlertStatus)] for event in AlertEvent
+    )
+    return table(["", *(status.value for status in AlertStatus)], rows)
+
+
 def _authorities() -> str:
     events = sorted({event for _, event in AUTHORITY_TRANSITIONS}, key=lambda event: event.value)
     rows = (
@@ -88,9 +103,9 @@ def _authorities() -> str:
     return table(["", "trusted", *(event.value for event in events)], rows)
 
 
-def _after(state: TenantState | Connectivity | AuthorityState | None) -> str:
+def _after(state: TenantState | Connectivity | AlertStatus | AuthorityState | None) -> str:
     return "–" if state is None else _word(state)
 
 
-def _word(state: TenantState | Connectivity | AuthorityState) -> str:
+def _word(state: TenantState | Connectivity | AlertStatus | AuthorityState) -> str:
     return str(state.value).replace("_", " ")

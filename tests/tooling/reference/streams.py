@@ -9,6 +9,8 @@ FIELDS: dict[StreamName, dict[str, str]] = {
         "severity": "`info`, `low`, `medium`, `high`, `critical`",
         "firing": "true when raised, false when over",
         "message": "for people",
+        "alert": "the id of the alert that it opened or filled; absent where there is none any more",
+        "muted_by": "the name of the maintenance window that muted it; absent where none did",
         "…": "facts. Of an operator's rule: `rule_id`, `level` (`cleared` when it is over), `metric`, `labels`, `value`, "
         "`threshold`, and `late` (true when the sample was older than 5 minutes on its arrival). "
         "Of the others: for instance `kept_peer`, `refused_peer`, `cause`, `offset_ms`",
@@ -22,6 +24,7 @@ FIELDS: dict[StreamName, dict[str, str]] = {
         "labels": "labels of the series",
         "value": "its value; null when it was none",
         "threshold": "what it crossed",
+        "alert": "the id of the alert on the Master that it opened or filled; absent where there is none",
     },
     StreamName.AUDIT_MESSAGES: {
         "actor": "`operator:NAME`, `tenant:GUID` or `system:PART`",
