@@ -47,6 +47,8 @@ class PolicyFile:
             return self._look()
 
     def _look(self) -> ReadPolicy:
+        if self._is_as_it_was():
+            return self._known
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -63,12 +65,16 @@ class PolicyFile:
         finally:
             os.close(descriptor)
 
+    def _is_as_it_was(self) -> bool:
+        try:
+            return self._stamp is not None and _stamp(self.path.stat()) == self._stamp
+        except OSError:
+            return False
+
     def _read(self, descriptor: int) -> ReadPolicy:
         """Raises OSError."""
         status = os.fstat(descriptor)
-        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
-        if stamp == self._stamp:
-            return self._known
+        stamp = _stamp(status)
         problem = _problem(status)
         if problem:
             return self._refuse(stamp, problem)
@@ -86,6 +92,10 @@ class PolicyFile:
         self._stamp = stamp
         self._known = ReadPolicy(NOTHING, problem, exists=True)
         return self._known
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
 
 
 def _problem(status: os.stat_result) -> str:
