@@ -52,10 +52,11 @@ def anew(stage: Stage, ways: "list[Way]", tenant: TunnelledTenant, port: int) ->
     """
     programs = {way.name: way.program for way in ways if way.program is not None}
     times: dict[str, list[float]] = {name: [] for name in (*programs, RUNNING)}
-    for _ in range(1 if stage.short else 10):
-        for name, program in programs.items():
-            times[name].append(1000 * _run(program))
-        times[RUNNING].append(1000 * _open(tenant, Target("127.0.0.1", port)))
+    with asyncio.Runner() as loop:  # gRPC keeps to the first one of a process
+        for _ in range(1 if stage.short else 10):
+            for name, program in programs.items():
+                times[name].append(1000 * _run(program))
+            times[RUNNING].append(1000 * _open(loop, tenant, Target("127.0.0.1", port)))
     return times
 
 
@@ -84,12 +85,12 @@ def _run(program: Program) -> float:
     return taken
 
 
-def _open(tenant: TunnelledTenant, target: Target) -> float:
+def _open(loop: asyncio.Runner, tenant: TunnelledTenant, target: Target) -> float:
     """Ask for a tunnel, over connections of its own, and for a connection through it."""
     profile = Profile(tenant.master.api_address, TRUST_DOMAIN, tenant.master.roots.decode(), tenant.master.token)
     begun = time.perf_counter()
     with Master(profile, _CALL_S) as master:
-        return asyncio.run(_first_byte(master, Wish(tenant.guid, (target,)), target)) - begun
+        return loop.run(_first_byte(master, Wish(tenant.guid, (target,)), target)) - begun
 
 
 async def _first_byte(master: Master, wish: Wish, target: Target) -> float:
