@@ -35,7 +35,7 @@ class QueryInvalid(Failure):
     reason = "QUERY_INVALID"
     code = "INVALID_ARGUMENT"
     message = "line {line}, column {column}: {problem}"
-    hint = "{expected}"
+    hint = "{expected} The language is described in docs/reference/nql.md."
     exit_code = EXIT_USAGE
 
 
