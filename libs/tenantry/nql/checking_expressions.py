@@ -119,7 +119,7 @@ class ExpressionChecker:
         if isinstance(value, ConstantValue):
             if value.value is None:
                 return ConstantValue(None, wanted)
-            if wanted in {TIME, TEXT}:
+            if wanted is TIME or (wanted is TEXT and value.type is not TIME):
                 return ConstantValue(self._constant_as(value, wanted, at), wanted)
         if value.type is JSON and wanted is not TEXTS:
             return Converted(value, wanted)

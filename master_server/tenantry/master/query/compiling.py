@@ -188,7 +188,9 @@ class _ResultCompiler:
         chain = self._chain
         match step:
             case KeepStep(condition):
-                chain.add(chain.passed(), put(" WHERE {}", self._expressions.compile(condition, chain.names)))
+                where = put(" WHERE {}", self._expressions.compile(condition, chain.names))
+                self._bind()
+                chain.add(chain.passed(), where)
             case SelectStep(values):
                 self._named(values)
             case OrderStep(keys):
@@ -220,8 +222,16 @@ class _ResultCompiler:
                 name = self._chain.fresh()
                 new[name] = self._expressions.truth(value, self._chain.names)
                 names.append(name)
+        self._bind()
         self._chain.compute(new)
         return names
+
+    def _bind(self) -> None:
+        """Computes what the expressions of the next select need more than once."""
+        kept: dict[str, Fragment] = {}
+        for values in self._expressions.bound():
+            self._chain.add({**self._chain.passed(), **kept, **values})
+            kept |= {name: column(name) for name in values}
 
     def _named(self, values: tuple[NamedValue, ...]) -> None:
         computed = self._computed([one.value for one in values])

@@ -70,18 +70,35 @@ NULL = literal("NULL")
 
 
 class Binder:
-    """Computes a value once where its text would be needed several times."""
+    """Computes a value once where its text would be needed several times: in a column of an earlier select.
+
+    (A lambda over a list of one would do it in place, but the time that DuckDB takes to read lambdas within lambdas multiplies.)
+    """
 
     def __init__(self) -> None:
         self._numbers = count()
+        self._pending: list[tuple[str, Fragment]] = []
 
     def bind(self, value: Fragment, body: Callable[[Fragment], Fragment]) -> Fragment:
-        """``body`` of a value. What is not simple becomes the variable of a lambda over a list of one."""
+        """``body`` of a value. What is not simple becomes a column that ``take`` gives."""
         if value.simple:
             return body(value)
         name = f"v{next(self._numbers)}"
-        inner = body(Fragment(name, simple=True))
-        return put(f"list_transform([{{}}], lambda {name}: {{}})[1]", value, inner)
+        self._pending.append((name, value))
+        return body(column(name))
+
+    def take(self) -> list[dict[str, Fragment]]:
+        """The columns that were bound since the last time, those that need others behind those."""
+        levels: dict[str, int] = {}
+        result: list[dict[str, Fragment]] = []
+        for name, value in self._pending:
+            level = 1 + max((levels[one] for one in value.uses if one in levels), default=-1)
+            levels[name] = level
+            if level == len(result):
+                result.append({})
+            result[level][name] = value
+        self._pending = []
+        return result
 
 
 def clamped(value: Fragment, low: int, high: int) -> Fragment:

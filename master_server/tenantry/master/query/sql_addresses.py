@@ -51,7 +51,7 @@ class AddressCompiler:
         bind = self._binder.bind
 
         def number(parts: Fragment) -> Fragment:
-            cast = put("list_transform(string_split({}, '.'), lambda p: CAST(p AS BIGINT))", parts)
+            cast = put("list_transform(string_split({}, '.'), lambda p: TRY_CAST(p AS BIGINT))", parts)
             return put("list_reduce({}, lambda a, p: a * 256 + p)", cast)
 
         def digits(words: Fragment, part: int) -> Fragment:

@@ -94,6 +94,10 @@ class ExpressionCompiler:
         self._times = TimeCompiler(zone, self._binder)
         self._addresses = AddressCompiler(self._binder)
 
+    def bound(self) -> list[dict[str, Fragment]]:
+        """The columns that what was compiled since the last time needs below itself, select by select."""
+        return self._binder.take()
+
     def compile(self, value: TypedExpression, columns: dict[str, str]) -> Fragment:  # noqa: C901 - one case a node
         """An expression. ``columns``: the SQL name of each column. A condition may be NULL where it does not hold."""
         match value:

@@ -194,7 +194,7 @@ class TimeCompiler:
 
         def place(time: Fragment, offset: Fragment) -> Fragment:
             span = put(
-                f"(CAST(substr({{}}, 2, 2) AS BIGINT) * {HOUR_MS} + CAST(right({{}}, 2) AS BIGINT) * {MINUTE_MS})",
+                f"(TRY_CAST(substr({{}}, 2, 2) AS BIGINT) * {HOUR_MS} + TRY_CAST(right({{}}, 2) AS BIGINT) * {MINUTE_MS})",
                 *(offset, offset),
             )
             return put(
