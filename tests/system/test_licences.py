@@ -11,6 +11,7 @@ import pytest
 
 from tenantry.licensing.issuers import ALL_KINDS, TrustFile, encode_issuer
 from tenantry.licensing.signing import generate_issuer
+from tenantry.master.commands.program import execute
 from tenantry.protocol.failures import (
     LicenceExpired,
     LicenceInvalid,
@@ -25,7 +26,7 @@ from tests.servers.daemon import GENTLY, NumberedDaemon, joined_daemon, running_
 from tests.servers.daemon import PROGRAM as DAEMON
 from tests.servers.deadlines import eventually
 from tests.servers.licensing import issuer_key, licence_for
-from tests.servers.master import PROGRAM, MasterProcess, running_master
+from tests.servers.master import PROGRAM, MasterProcess, initialise, running_master
 from tests.servers.operating import call, read_records, rekey, tenant_of
 from tests.servers.refusals import refused
 from tests.servers.wire_tenant import create_tenant, enrol
@@ -268,32 +269,31 @@ async def test_from_request_to_licence_with_the_commands(tmp_path: Path) -> None
         assert "none" in await tenantry("license", "show")
 
 
-def test_a_stopped_master_is_licensed_by_its_own_command(tmp_path: Path) -> None:
+def test_a_stopped_master_is_licensed_by_its_own_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Offline: request, trust, install, show, distrust; and the backup takes along whom it trusts."""
     data = tmp_path / "m"
+    initialise(data, licence=False)
 
-    def master(*words: str | Path) -> "subprocess.CompletedProcess[str]":
-        command: list[str | Path] = [PROGRAM, *words, "--data", data]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    def master(*words: str | Path, expected: int = 0) -> str:
+        assert execute([*map(str, words), "--data", str(data)]) == expected
+        return capsys.readouterr().out
 
-    assert master("init", "--host", "localhost", "--token-file", tmp_path / "token").returncode == 0
-    assert "none" in master("license", "show").stdout
+    assert "none" in master("license", "show", expected=LicenceMissing.exit_code)
     (tmp_path / "issuer").write_text(encode_issuer(issuer_key().issuer))
-    fingerprint = json.loads(master("license", "request").stdout)["fingerprint"]
+    fingerprint = json.loads(master("license", "request"))["fingerprint"]
     (tmp_path / "licence").write_text(licence_for(fingerprint, tenants=9, lifetime_ms=400 * DAY_MS))
-    assert master("license", "install", tmp_path / "licence").returncode == LicenceInvalid.exit_code
-    assert master("license", "trust", tmp_path / "issuer").returncode == 0
-    assert master("license", "install", tmp_path / "licence").returncode == 0
-    assert "0 of 9" in master("license", "show").stdout
-    assert master("backup", tmp_path / "saved").returncode == 0
+    master("license", "install", tmp_path / "licence", expected=LicenceInvalid.exit_code)
+    master("license", "trust", tmp_path / "issuer")
+    master("license", "install", tmp_path / "licence")
+    assert "0 of 9" in master("license", "show")
+    master("backup", tmp_path / "saved")
     kid = issuer_key().issuer.kid
-    assert kid in master("license", "issuers").stdout
-    assert master("license", "distrust", kid).returncode == 0
-    assert "revoked" in master("license", "show").stdout
-    restored: list[str | Path] = [PROGRAM, "restore", tmp_path / "saved", "--data", tmp_path / "r"]
-    subprocess.run(restored, check=True, capture_output=True, timeout=60)
+    assert kid in master("license", "issuers")
+    master("license", "distrust", kid)
+    assert "revoked" in master("license", "show", expected=LicenceMissing.exit_code)
     data = tmp_path / "r"
-    assert "0 of 9" in master("license", "show").stdout
+    master("restore", tmp_path / "saved")
+    assert "0 of 9" in master("license", "show")
 
 
 def test_a_master_evaluates_itself(tmp_path: Path) -> None:
