@@ -100,7 +100,11 @@ def put(message: Message, path: Path, value: str) -> None:
     field, rest = path[0], path[1:]
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         # The key is the text; the value keeps its default but has to be there.
-        getattr(message, field.name)[value].SetInParent()
+        entries = getattr(message, field.name)
+        if field.message_type.fields_by_name["value"].message_type is None:
+            entries[value] = ""
+        else:
+            entries[value].SetInParent()
     elif not rest:
         if field.is_repeated:
             getattr(message, field.name).append(value)

@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 
 from tenantry.detection.levels import Level
 from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER, Role, RoleBinding
+from tenantry.master.domain.deliveries import NewDelivery
 from tenantry.master.domain.people import Group, User
 from tenantry.master.domain.privacy import OPEN, Privacy, PrivacyKind
+from tenantry.master.domain.receivers import ReceiverDraft, WebhookSettings
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Limit, RuleDraft
 from tenantry.master.domain.tunnels import Tunnel
@@ -32,6 +34,8 @@ class Marked:
     rule: str
     tunnel: str
     people: str = "folknowhere"
+    receiver: str = ""
+    delivery: str = ""
 
 
 OWN = Marked(
@@ -40,6 +44,8 @@ OWN = Marked(
     "00000000-0000-4000-8000-0000000000aa",
     "00000000-0000-4000-8000-000000000aaa",
     "folkown",
+    "00000000-0000-4000-8000-00000000aaaa",
+    "00000000-0000-4000-8000-0000000aaaaa",
 )
 FOREIGN = Marked(
     "00000000-0000-4000-8000-00000000000b",
@@ -47,12 +53,16 @@ FOREIGN = Marked(
     "00000000-0000-4000-8000-0000000000bb",
     "00000000-0000-4000-8000-000000000bbb",
     "folkforeign",
+    "00000000-0000-4000-8000-00000000bbbb",
+    "00000000-0000-4000-8000-0000000bbbbb",
 )
 MISSING = Marked(
     "00000000-0000-4000-8000-00000000000f",
     "canarymissing",
     "00000000-0000-4000-8000-0000000000ff",
     "00000000-0000-4000-8000-000000000fff",
+    receiver="00000000-0000-4000-8000-00000000ffff",
+    delivery="00000000-0000-4000-8000-0000000fffff",
 )
 MAIN_WORD = "canarymain"
 SHARED_WORD = "canaryshared"
@@ -99,12 +109,18 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
             )
             _keep_rule(transaction, marked.rule, marked.word, tenant.id)
             transaction.tunnels.insert(_tunnel(marked, tenant.id))
+            number = _keep_receiver(transaction, marked.receiver, marked.word, tenant.id)
+            transaction.deliveries.insert([_delivery(marked.delivery, marked.word, tenant.id, number, tenant.id)])
             if marked is OWN:
                 private = Privacy(PrivacyKind.PRIVATE, frozenset(), {}, keeper=1_000_000)
                 _keep_rule(transaction, f"{PRIVATE_WORD} id", PRIVATE_WORD, tenant.id, private)
+                _keep_receiver(transaction, f"{PRIVATE_WORD} id", PRIVATE_WORD, tenant.id, private)
         transaction.records.append([_record(stream, None, MAIN_WORD) for stream in StreamName])
         _keep_rule(transaction, f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER)
         _keep_rule(transaction, f"{SHARED_WORD} id", SHARED_WORD, SHARED_OWNER)
+        _keep_receiver(transaction, f"{SHARED_WORD} id", SHARED_WORD, SHARED_OWNER)
+        number = _keep_receiver(transaction, f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER)
+        transaction.deliveries.insert([_delivery(f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER, number, tenant.id)])
 
 
 def _tunnel(marked: Marked, tenant_id: int) -> Tunnel:
@@ -135,6 +151,34 @@ def _keep_rule(transaction: Transaction, uid: str, word: str, owner: int, privac
     if privacy != OPEN:
         draft = replace(draft, name=f"{RULE_NAME} {word}")
     transaction.rules.insert(uid, draft, NOW, owner=owner)
+
+
+def _keep_receiver(transaction: Transaction, uid: str, word: str, owner: int, privacy: Privacy = OPEN) -> int:
+    """One that rests, so that nothing is sent."""
+    settings = WebhookSettings(f"https://{word}.example/{word}", user=word)
+    name = RULE_NAME if privacy == OPEN else f"{RULE_NAME} {word}"
+    draft = ReceiverDraft(name, settings, f"text {word}", active=False, privacy=privacy)
+    return transaction.receivers.insert(uid, draft, {}, NOW, owner=owner).id
+
+
+def _delivery(uid: str, word: str, owner: int, receiver_id: int, tenant_id: int) -> NewDelivery:
+    return NewDelivery(
+        uid=uid,
+        owner=owner,
+        receiver_id=receiver_id,
+        receiver_uid=f"receiver {word}",
+        receiver_name=word,
+        tenant_id=tenant_id,
+        alert=f"alert {word}",
+        rule=word,
+        tenant_guid=f"guid {word}",
+        tenant_name=word,
+        instance_name=word,
+        level="major",
+        message=word,
+        content="{}",
+        created_ms=NOW,
+    )
 
 
 def _people_of(transaction: Transaction, marked: Marked, owner: int) -> None:

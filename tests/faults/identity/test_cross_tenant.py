@@ -22,6 +22,7 @@ from tenantry.master.domain.records import StreamName
 from tenantry.protocol.failures import NotAllowed
 from tenantry.v1 import (
     access_pb2,
+    receiver_service_pb2,
     role_service_pb2,
     rule_service_pb2,
     stream_service_pb2,
@@ -86,7 +87,7 @@ class Outcome:
     def without(self, marked: Marked) -> "Outcome":
         """The same with the ids of this Tenant, its rule and its tunnel made unrecognisable."""
         text, facts, payload = self.text, self.facts, self.payload
-        for guid in (marked.guid, marked.rule, marked.tunnel):
+        for guid in (marked.guid, marked.rule, marked.tunnel, marked.receiver, marked.delivery):
             hidden, octets = "0" * len(guid), guid.encode()
             text, facts = text.replace(guid, hidden), facts.replace(octets, hidden.encode())
             payload = payload.replace(octets, hidden.encode())
@@ -187,6 +188,8 @@ def bases(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     elif name == "CheckAccess":
         for permission in ("tenant.read", "tenant.move", "authority.write"):
             yield role_service_pb2.CheckAccessRequest(permission=permission, owner=guid)
+    elif rpc.service in ("ReceiverService", "DeliveryService"):
+        yield from _bases_of_receivers(rpc, marked)
     elif name.endswith("Rule"):
         yield _base_of_a_rule(name, marked)
     elif "Tunnel" in name:
@@ -224,6 +227,33 @@ def _base_of_a_rule(name: str, marked: Marked) -> Message:
     return found
 
 
+def _bases_of_receivers(rpc: Rpc, marked: Marked) -> Iterator[Message]:
+    request: Any = rpc.request()
+    match rpc.method.name:
+        case "CreateReceiver":
+            request.receiver.CopyFrom(_receiver(owner=marked.guid))
+        case "UpdateReceiver":
+            request.receiver.CopyFrom(_receiver(uid=marked.receiver))
+            request.update_mask.paths.append("description")
+        case "PreviewReceiver":
+            request.receiver.CopyFrom(_receiver())
+            request.delivery = marked.delivery
+        case "GetDelivery" | "RetryDelivery":
+            request.id = marked.delivery
+        case "GetReceiver" | "DeleteReceiver" | "TestReceiver":
+            request.id = marked.receiver
+        case _:
+            yield rpc.request()
+            request.filter.owner = marked.guid
+    yield request
+
+
+def _receiver(*, owner: str = "", uid: str = "") -> receiver_service_pb2.Receiver:
+    """One that could be kept where there is none of its name, and leads to where nothing is sent."""
+    webhook = receiver_service_pb2.WebhookReceiver(url="http://127.0.0.1:1/")
+    return receiver_service_pb2.Receiver(name=RULE_NAME, webhook=webhook, owner=owner, id=uid)
+
+
 def _bases_of_tunnels(name: str, marked: Marked) -> Iterator[Message]:
     if name == "ListTunnels":
         for guid in ("", marked.guid):
@@ -249,7 +279,7 @@ def _rule(*, owner: str = "", uid: str = "") -> rule_service_pb2.Rule:
 def requests(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     """Every request that is tried: the bases, and each text field in turn with the id in it."""
     guid = marked.guid
-    if rpc.method.name in ("DeleteTenant", "DeleteRule") and marked is OWN:
+    if rpc.method.name in ("DeleteTenant", "DeleteRule", "DeleteReceiver") and marked is OWN:
         return  # the other tests need them
     found = list(bases(rpc, marked))
     yield from found
@@ -281,7 +311,7 @@ async def ask_all(master: MasterProcess, person: Person, marked: Marked) -> Trie
         async def one(rpc: Rpc, number: int, request: Message) -> tuple[str, Outcome]:
             async with turns:
                 octets = request.SerializeToString()
-                ids = (marked.guid, marked.rule, marked.tunnel)
+                ids = (marked.guid, marked.rule, marked.tunnel, marked.receiver, marked.delivery)
                 named = " naming it" if any(one.encode() in octets for one in ids) else ""
                 return f"{rpc.path} #{number}{named}", await outcome_of(channel, rpc, request, person)
 
