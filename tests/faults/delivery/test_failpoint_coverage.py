@@ -30,7 +30,7 @@ def failpoints_in_the_source() -> set[str]:
 
 
 async def test_every_failpoint_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Init, join, traffic, an alert that is told, a renewal, a backup and its restore pass all of them; a new one needs a path here."""
+    """Init, join, traffic, an alert that is told, a renewal, a backup, a restore: they pass all; a new one needs a path here."""
     log = tmp_path / "failpoints"
     monkeypatch.setenv("TENANTRY_TEST_BUILD", "1")
     monkeypatch.setenv("TENANTRY_FAILPOINTS_LOG", str(log))

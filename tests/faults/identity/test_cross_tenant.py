@@ -188,14 +188,12 @@ def bases(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     elif name == "CheckAccess":
         for permission in ("tenant.read", "tenant.move", "authority.write"):
             yield role_service_pb2.CheckAccessRequest(permission=permission, owner=guid)
-    elif rpc.service in ("ReceiverService", "DeliveryService"):
-        yield from _bases_of_receivers(rpc, marked)
     elif name.endswith("Rule"):
         yield _base_of_a_rule(name, marked)
     elif "Tunnel" in name:
         yield from _bases_of_tunnels(name, marked)
     else:
-        yield rpc.request()
+        yield from _bases_of_receivers(rpc, marked)
 
 
 QUERIED = [*StreamName] if LONG else [StreamName.METRICS_MASTER, StreamName.ALERTS, StreamName.AUDIT_MESSAGES]
@@ -242,9 +240,11 @@ def _bases_of_receivers(rpc: Rpc, marked: Marked) -> Iterator[Message]:
             request.id = marked.delivery
         case "GetReceiver" | "DeleteReceiver" | "TestReceiver":
             request.id = marked.receiver
-        case _:
+        case "ListReceivers" | "ListDeliveries":
             yield rpc.request()
             request.filter.owner = marked.guid
+        case _:
+            pass
     yield request
 
 
