@@ -255,7 +255,15 @@ class _ResultCompiler:
         chain.add({**kept, whole: elements})
         unnested = {raw: put("unnest({})", column(whole)), place: put("unnest(range(len({})))", column(whole))}
         chain.add({**kept, **unnested}, needed=frozenset({raw}))
-        chain.add({**kept, place: column(place), element: put("nullif(CAST({} AS VARCHAR), 'null')", column(raw))})
+        chain.add(
+            {
+                **kept,
+                place: column(place),
+                element: put(
+                    "CASE WHEN CAST({} AS VARCHAR) <> 'null' THEN CAST({} AS VARCHAR) END", column(raw), column(raw)
+                ),
+            }
+        )
         chain.names = {**chain.names, step.name: element}
         chain.order = [*chain.order, (place, False)]
 
@@ -271,7 +279,7 @@ class _ResultCompiler:
             case "dc":
                 return put("CAST(count(DISTINCT {}) AS DOUBLE)", value)
             case "sum" | "avg":
-                return finite(put(f"{one.function}({{}})", value))
+                return put(f"{one.function}({{}})", value)
             case "min" | "max":
                 return put(f"{one.function}({{}})", value)
             case "prc":
@@ -304,6 +312,9 @@ class _ResultCompiler:
                 "{} GROUP BY {}", clauses, joined(", ", [column(name) for name in dict.fromkeys(keys.values())])
             )
         chain.add(columns, clauses)
+        sums = {results[one.name] for one in aggregates if one.function in {"sum", "avg"}}
+        if sums:
+            chain.add({name: finite(column(name)) if name in sums else column(name) for name in columns})
         return results
 
     def _group(self, step: GroupStep) -> None:

@@ -69,6 +69,11 @@ def literal(sql: str) -> Fragment:
 NULL = literal("NULL")
 
 
+def finite(value: Fragment) -> Fragment:
+    """A simple number, absent where it is infinite or not a number. (DuckDB's nullif is a macro that repeats its argument.)"""
+    return put("CASE WHEN isfinite({}) THEN {} END", value, value)
+
+
 class Binder:
     """Computes a value once where its text would be needed several times: in a column of an earlier select.
 
@@ -87,6 +92,14 @@ class Binder:
         self._pending.append((name, value))
         return body(column(name))
 
+    def clamped(self, value: Fragment, low: int, high: int) -> Fragment:
+        """A whole number, absent outside of [low, high]."""
+        return self.bind(value, lambda one: put(f"CASE WHEN {{}} BETWEEN {low} AND {high} THEN {{}} END", one, one))
+
+    def finite(self, value: Fragment) -> Fragment:
+        """A number, absent where it is infinite or not a number."""
+        return self.bind(value, finite)
+
     def take(self) -> list[dict[str, Fragment]]:
         """The columns that were bound since the last time, those that need others behind those."""
         levels: dict[str, int] = {}
@@ -99,16 +112,3 @@ class Binder:
             result[level][name] = value
         self._pending = []
         return result
-
-
-def clamped(value: Fragment, low: int, high: int) -> Fragment:
-    """A whole number, absent outside of [low, high]; written so that the value stands in it once."""
-    return put(f"nullif(nullif(greatest(least({{}}, {high + 1}), {low - 1}), {high + 1}), {low - 1})", value)
-
-
-def finite(value: Fragment) -> Fragment:
-    """A number, absent where it is infinite or not a number."""
-    return put(
-        "nullif(nullif(nullif({}, CAST('inf' AS DOUBLE)), CAST('-inf' AS DOUBLE)), CAST('nan' AS DOUBLE))",
-        value,
-    )

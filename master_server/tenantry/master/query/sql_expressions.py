@@ -7,7 +7,6 @@ from tenantry.master.query.fragments import (
     Binder,
     Fragment,
     column,
-    finite,
     joined,
     literal,
     number,
@@ -16,7 +15,7 @@ from tenantry.master.query.fragments import (
     whole,
 )
 from tenantry.master.query.sql_addresses import AddressCompiler
-from tenantry.master.query.sql_times import TimeCompiler, in_time
+from tenantry.master.query.sql_times import TimeCompiler
 from tenantry.nql.fields import FieldType
 from tenantry.nql.functions import ADDING
 from tenantry.nql.tree import Interval, Operation, Presence, Relation, Unit
@@ -148,7 +147,8 @@ class ExpressionCompiler:
     def _path(self, document: Fragment, key: str, path: tuple[str, ...]) -> Fragment:
         def found(*keys: str) -> Fragment:
             place = "$" + "".join(f'."{one}"' for one in keys)
-            return put("nullif(CAST(json_extract({}, {}) AS VARCHAR), 'null')", document, text(place))
+            value = put("CAST(json_extract({}, {}) AS VARCHAR)", document, text(place))
+            return self._binder.bind(value, lambda one: put("CASE WHEN {} <> 'null' THEN {} END", one, one))
 
         if len(path) == 1:
             return found(key)
@@ -162,7 +162,7 @@ class ExpressionCompiler:
             return words if wanted is FieldType.TEXT else self._converted(words, FieldType.TEXT, wanted)
         match wanted:
             case FieldType.NUMBER if given is FieldType.TEXT:
-                return finite(put("TRY_CAST(regexp_extract({}, {}) AS DOUBLE)", value, text(_NUMBER)))
+                return self._binder.finite(put("TRY_CAST(regexp_extract({}, {}) AS DOUBLE)", value, text(_NUMBER)))
             case FieldType.NUMBER:
                 return put("CAST({} AS DOUBLE)", value)
             case FieldType.BOOLEAN:
@@ -176,25 +176,34 @@ class ExpressionCompiler:
             case _:  # a map of texts as JSON
                 return put("CAST(to_json({}) AS VARCHAR)", value)
 
+    def _time_of(self, value: Fragment) -> Fragment:
+        return self._times.in_time(put("TRY_CAST(floor({}) AS BIGINT)", value))
+
     def _json_time(self, value: Fragment) -> Fragment:
         words = put("json_extract_string({}, '$')", value)
         number_ = self._converted(words, FieldType.TEXT, FieldType.NUMBER)
-        return put("coalesce({}, {})", _time_of(number_), self._times.read(words, None))
+        return put("coalesce({}, {})", self._time_of(number_), self._times.read(words, None))
 
     def _computed(self, value: Computed, columns: dict[str, str]) -> Fragment:
         left, right = self.compile(value.left, columns), self.compile(value.right, columns)
         if value.type is FieldType.TIME:
             sign = value.operation.value
-            return in_time(put(f"TRY_CAST(floor(CAST({{}} AS DOUBLE) {sign} {{}}) AS BIGINT)", left, right))
+            return self._times.in_time(put(f"TRY_CAST(floor(CAST({{}} AS DOUBLE) {sign} {{}}) AS BIGINT)", left, right))
         match value.operation:
             case Operation.DIVIDED:
-                return finite(put("({} / nullif({}, 0))", left, right))
+                return self._divided("/", left, right)
             case Operation.REMAINDER:
-                return finite(put("fmod({}, nullif({}, 0))", left, right))
+                return self._divided("%", left, right)
             case _ if value.left.type is FieldType.TIME:
                 return put("CAST({} - {} AS DOUBLE)", left, right)
             case operation:
-                return finite(put(f"({{}} {operation.value} {{}})", left, right))
+                return self._binder.finite(put(f"({{}} {operation.value} {{}})", left, right))
+
+    def _divided(self, sign: str, left: Fragment, right: Fragment) -> Fragment:
+        by = self._binder.bind
+        return self._binder.finite(
+            by(right, lambda one: put(f"CASE WHEN {{}} <> 0 THEN {{}} {sign} {{}} END", one, left, one))
+        )
 
     # ---- conditions
 
@@ -231,7 +240,7 @@ class ExpressionCompiler:
         if simple is not None:
             return put(simple, *arguments)
         if call.function in _NUMERIC:
-            return finite(put(_NUMERIC[call.function], *arguments))
+            return self._binder.finite(put(_NUMERIC[call.function], *arguments))
         if call.function in _REPEATED:
             return put(f"{_REPEATED[call.function]}({{}})", joined(", ", arguments))
         if call.function in ADDING:
@@ -250,9 +259,9 @@ class ExpressionCompiler:
             case "tsParse", (form,):
                 return self._times.read(first, form if isinstance(form, str) else None)
             case "toTime", _:
-                return _time_of(first)
+                return self._time_of(first)
             case "round", (int() as digits,):
-                return finite(put(f"round({{}}, {digits})", first) if digits else put("round({})", first))
+                return self._binder.finite(put(f"round({{}}, {digits})", first) if digits else put("round({})", first))
             case "extract", (str() as pattern, int() as group):
                 return self._binder.bind(
                     first,
@@ -296,9 +305,9 @@ class ExpressionCompiler:
         whole_text, separator, index = arguments
 
         def part(one: Fragment) -> Fragment:
+            parts = put("string_split({}, {})[TRY_CAST(trunc({}) AS BIGINT) + 1]", whole_text, separator, one)
             return put(
-                f"CASE WHEN {{}} >= 0 AND {{}} < {_FAR} THEN string_split({{}}, {{}})[CAST(trunc({{}}) AS BIGINT) + 1] END",
-                *(one, one, whole_text, put("nullif({}, '')", separator), one),
+                f"CASE WHEN {{}} >= 0 AND {{}} < {_FAR} AND {{}} <> '' THEN {{}} END", one, one, separator, parts
             )
 
         return self._binder.bind(index, part)
@@ -316,10 +325,6 @@ def _constant(value: Value, type_: FieldType) -> Fragment:
             return whole(value)
         case _:
             return number(value)
-
-
-def _time_of(value: Fragment) -> Fragment:
-    return in_time(put("TRY_CAST(floor({}) AS BIGINT)", value))
 
 
 _SIMPLE: dict[str, str] = {

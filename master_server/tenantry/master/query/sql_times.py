@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tenantry.master.query.fragments import Binder, Fragment, clamped, joined, put, text, whole
+from tenantry.master.query.fragments import Binder, Fragment, joined, put, text, whole
 from tenantry.nql.settings import ISO_FORMAT, split_format
 from tenantry.nql.times import DAY_MS, EARLIEST_MS, FIXED_MS, HOUR_MS, LATEST_MS, MINUTE_MS
 from tenantry.nql.tree import Interval, Unit
@@ -23,17 +23,16 @@ _MAX_CASES = 16
 _WINDOWS = tuple(2**power for power in range(31, 10, -1))
 
 
-def in_time(value: Fragment) -> Fragment:
-    """Whole milliseconds as a time, absent outside of what queries can hold."""
-    return clamped(value, EARLIEST_MS, LATEST_MS)
-
-
 class TimeCompiler:
     """Times of one query in its zone."""
 
     def __init__(self, zone: Zone, binder: Binder) -> None:
         self._zone = zone
         self._binder = binder
+
+    def in_time(self, value: Fragment) -> Fragment:
+        """Whole milliseconds as a time, absent outside of what queries can hold."""
+        return self._binder.clamped(value, EARLIEST_MS, LATEST_MS)
 
     # ---- wall clocks
 
@@ -99,15 +98,15 @@ class TimeCompiler:
         """A time moved by a number of units."""
         fixed = FIXED_MS.get(unit)
         if fixed is not None:
-            return in_time(put(f"TRY_CAST(floor({{}} + {{}} * {fixed}.0::DOUBLE) AS BIGINT)", moment, count))
-        units = clamped(put("TRY_CAST(trunc({}) AS BIGINT)", count), -_MAX_CALENDAR, _MAX_CALENDAR)
+            return self.in_time(put(f"TRY_CAST(floor({{}} + {{}} * {fixed}.0::DOUBLE) AS BIGINT)", moment, count))
+        units = self._binder.clamped(put("TRY_CAST(trunc({}) AS BIGINT)", count), -_MAX_CALENDAR, _MAX_CALENDAR)
         if unit in {Unit.DAY, Unit.WEEK}:
             days = DAY_MS * (7 if unit is Unit.WEEK else 1)
             there = put(f"({{}} + {{}} * {days})", self.wall(moment), units)
-            return in_time(self.moment(in_time(there)))
+            return self.in_time(self.moment(self.in_time(there)))
         months = put("CAST({} AS INTEGER)", put("({} * 12)", units) if unit is Unit.YEAR else units)
         there = put("TRY(epoch_ms(epoch_ms({}) + to_months({})))", self.wall(moment), months)
-        return in_time(self.moment(in_time(there)))
+        return self.in_time(self.moment(self.in_time(there)))
 
     def bucket(self, moment: Fragment, interval: Interval) -> Fragment:
         """The beginning of the bucket that a moment lies in."""
@@ -120,7 +119,7 @@ class TimeCompiler:
             def start(ms: Fragment) -> Fragment:
                 return self._binder.bind(self.wall(ms), lambda wall: put("({} - {})", ms, _modulo(wall, span)))
 
-            return in_time(self._binder.bind(moment, start))
+            return self.in_time(self._binder.bind(moment, start))
         if interval.unit in {Unit.DAY, Unit.WEEK}:
             weeks = interval.unit is Unit.WEEK
             span = DAY_MS * interval.count * (7 if weeks else 1)
@@ -137,7 +136,7 @@ class TimeCompiler:
             )
             begin = self._binder.bind(number, lambda month: put("({} - {})", month, _modulo(month, months)))
             first = put("TRY(epoch_ms(TIMESTAMP '1970-01-01' + to_months(CAST({} AS INTEGER))))", begin)
-        return in_time(self.moment(in_time(first)))
+        return self.in_time(self.moment(self.in_time(first)))
 
     # ---- texts
 
@@ -205,12 +204,13 @@ class TimeCompiler:
             )
 
         bind = self._binder.bind
-        return in_time(bind(wall, lambda time: bind(ahead, lambda offset: place(time, offset))))
+        return self.in_time(bind(wall, lambda time: bind(ahead, lambda offset: place(time, offset))))
 
 
 def _aligned(ms: Fragment, span: int) -> Fragment:
     """The last multiple of a span. Of what is usual one comparison and one division: it is worked out for every sample."""
-    unusual = in_time(put("({} - {})", ms, _modulo(ms, span)))
+    start = put("({} - {})", ms, _modulo(ms, span))
+    unusual = put(f"CASE WHEN {{}} >= {EARLIEST_MS} THEN {{}} END", start, start)
     return put(f"CASE WHEN {{}} BETWEEN 0 AND {LATEST_MS} THEN {{}} - {{}} % {span} ELSE {{}} END", ms, ms, ms, unusual)
 
 
