@@ -22,6 +22,7 @@ from benchmarks import (
     steady,
     storage,
     storm,
+    tail,
 )
 from benchmarks.load.generator import LoadStalled
 from benchmarks.peers import installing
@@ -45,6 +46,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "audit": audit.run,
     "daemon": daemon.run,
     "query": query.run,
+    "tail": tail.run,
     "tunnels": tunnel_speed.run,
     "tunnel_load": tunnel_load.run,
 }

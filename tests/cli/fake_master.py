@@ -67,6 +67,8 @@ class FakeMaster:
         self.records: dict[str, list[stream_pb.Record]] = {"metricsMaster": [], "tenantStatusHistory": []}
         self.tunnels = TunnelBook()
         self.gaps: list[stream_pb.Gap] = []
+        self.answer: list[stream_pb.QueryResponse] = []
+        """The steps with which every query is answered."""
         self.authorities = [authority_pb.Authority(id="a1", state=authority_pb.AUTHORITY_STATE_ISSUING, tenants=2)]
         self.requests: list[Any] = []
         self.asked = threading.Event()

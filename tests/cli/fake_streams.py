@@ -57,6 +57,20 @@ class Streams(stream_grpc.StreamServiceServicer):
             await self._master.changed(0.2)
         raise MasterStopping
 
+    async def Query(self, request: stream_pb.QueryRequest, context: Any) -> AsyncIterator[Any]:
+        for step in self._master.answer:
+            yield step
+
+    async def FollowQuery(self, request: stream_pb.FollowQueryRequest, context: Any) -> AsyncIterator[Any]:
+        """Each time the rows of the answer behind the cursor, which is a number."""
+        begin = next(step.begin for step in self._master.answer if step.HasField("begin"))
+        yield stream_pb.FollowQueryResponse(begin=begin)
+        rows = [step.rows for step in self._master.answer if step.HasField("rows")]
+        for place in range(int(request.after_cursor or 0), len(rows)):
+            yield stream_pb.FollowQueryResponse(rows=rows[place], cursor=str(place + 1))
+            raise MasterStopping
+        await self._master.changed(60.0)
+
     async def ListGaps(self, request: stream_pb.ListGapsRequest, context: Any) -> Any:
         wanted = set(request.tenant_guids)
         return stream_pb.ListGapsResponse(

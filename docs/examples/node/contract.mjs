@@ -9,7 +9,7 @@ const PROTOS = fileURLToPath(new URL("../../../protos", import.meta.url));
 const CALL_MS = 10_000;
 
 const definition = protoLoader.loadSync(
-  ["enrolment", "link", "tenant", "tunnel", "tunnel_relay"].map((name) => `tenantry/v1/${name}_service.proto`),
+  ["enrolment", "link", "stream", "tenant", "tunnel", "tunnel_relay"].map((name) => `tenantry/v1/${name}_service.proto`),
   // Numbers of the contract stay far below 2^53, so that JavaScript's own numbers hold them.
   { includeDirs: [PROTOS], longs: Number, enums: String, defaults: true, oneofs: true },
 );

@@ -95,6 +95,7 @@ def query(
     For example: tenantry query 'src stream="alerts" startTime=-1d@now | top rule'
     """
     from tenantry.cli.moments import to_duration
+    from tenantry.cli.output import Printer
     from tenantry.v1 import stream_service_pb2
 
     form = output or invocation.output
@@ -117,7 +118,7 @@ def query(
             request.timeout.CopyFrom(to_duration(int(invocation.timeout * 1000)))
         answer = _Answer(master.follow(master.streams.Query, request))
         if explain:
-            _explain(invocation, answer.plan())
+            _explain(Printer(form if form in ("json", "yaml") else "table", colour=invocation.colour), answer.plan())
             return
         _write(invocation, answer, form, target, zone, paged=not no_pager)
 
@@ -219,7 +220,10 @@ def _write(
             lines = itertools.chain.from_iterable(map(_checked_csv(csv_lines), answer.results()))
         else:
             lines = _lines(invocation, answer, form, zone)
-        _put(lines, target, paged=paged and form == "table")
+        if form == "csv" and target is None:
+            _put_csv(lines)
+        else:
+            _put(lines, target, paged=paged and form == "table")
     _conclude(answer)
 
 
@@ -240,6 +244,7 @@ def _lines(invocation: Invocation, answer: _Answer, form: str, zone: tzinfo) -> 
     """The results as a table, JSON or YAML."""
     import json
 
+    from tenantry.cli.escaping import escape
     from tenantry.cli.output import Printer
     from tenantry.cli.query_results import columns_of, plain
 
@@ -248,19 +253,19 @@ def _lines(invocation: Invocation, answer: _Answer, form: str, zone: tzinfo) -> 
         name, convert = result.begin.name, plain(result.begin)
         if form == "table":
             if name:
-                yield ("" if not result.begin.result else "\n") + printer.paint(f"{name}:", "cyan")
+                yield ("" if not result.begin.result else "\n") + printer.paint(f"{escape(name)}:", "cyan")
             yield from printer.table(result.rows, columns_of(result.begin, zone))
         elif form == "json":
             # A query with several results is a JSON object a line, each with the name of its result.
             separator = "["
             if name:
-                yield from (json.dumps({"result": name, **convert(row)}, ensure_ascii=False) for row in result.rows)
+                yield from (json.dumps({"result": name, **convert(row)}) for row in result.rows)
                 continue
             for row in result.rows:
                 yield (
-                    separator + "\n" + json.dumps(convert(row), ensure_ascii=False)
+                    separator + "\n" + json.dumps(convert(row))
                     if separator == "["
-                    else ("," + json.dumps(convert(row), ensure_ascii=False))
+                    else ("," + json.dumps(convert(row)))
                 )
                 separator = ","
             yield "]" if separator == "," else "[]"
@@ -292,6 +297,16 @@ def _put(lines: Iterable[str], target: str | None, *, paged: bool) -> None:
             click.echo(line)
 
 
+def _put_csv(lines: Iterable[str]) -> None:
+    """Values as they are, also those that a terminal would obey; to a terminal made harmless."""
+    from tenantry.cli.escaping import escape
+
+    watched = sys.stdout.isatty()
+    for line in lines:
+        sys.stdout.write(f"{escape(line, lines=True) if watched else line}\n")
+    sys.stdout.flush()
+
+
 def _opened(target: str | None) -> BinaryIO:
     if target is None:
         return sys.stdout.buffer
@@ -320,10 +335,10 @@ def _conclude(answer: _Answer) -> None:
         )
 
 
-def _explain(invocation: Invocation, plan: pb.QueryPlan) -> None:
+def _explain(printer: Printer, plan: pb.QueryPlan) -> None:
     from tenantry.cli.documents import to_plain
 
-    invocation.printer().document(to_plain(plan), lambda: _plan_lines(invocation.printer(), plan))
+    printer.document(to_plain(plan), lambda: _plan_lines(printer, plan))
 
 
 def _plan_lines(printer: Printer, plan: pb.QueryPlan) -> Iterator[str]:
@@ -378,17 +393,14 @@ def _follow(
     for step in keep_following(steps, interrupted):
         if step.HasField("begin"):
             if form == "csv" and not begin.columns:
-                click.echo(csv_line([column.name for column in step.begin.columns]))
+                _put_csv([csv_line([column.name for column in step.begin.columns])])
             begin = step.begin
         if step.HasField("rows"):
             rows = rows_of(step.rows, begin)
             if form == "csv":
-                for line in csv_lines(Result(begin, rows), header=False):
-                    click.echo(line)
-                sys.stdout.flush()
-                continue
+                _put_csv(csv_lines(Result(begin, rows), header=False))
             convert = plain(begin)
-            for row in rows:
+            for row in rows if form != "csv" else ():
                 cells = [shown(cell, column.type, zone) for cell, column in zip(row, begin.columns, strict=True)]
                 line = "  ".join(map(escape, cells)).rstrip()
                 printer.element(convert(row) if form != "table" else None, lambda line=line: line)  # type: ignore[misc]

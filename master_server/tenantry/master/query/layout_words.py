@@ -32,7 +32,8 @@ class LayoutWords:
         self._transaction = transaction
         self._metrics = metrics
         self._known: OrderedDict[int, _Words] = OrderedDict()
-        self._kept = 0
+        self.kept = 0
+        """Series whose names are in memory."""
 
     def wanted(self, layout_id: int) -> NDArray[np.int32]:
         """The places of the series that the scan means."""
@@ -56,9 +57,9 @@ class LayoutWords:
         series = () if layout is None else layout.series
         places = [n for n, one in enumerate(series) if self._metrics is None or one.name in self._metrics]
         known = self._known[layout_id] = _Words(series, np.array(places, np.int32))
-        self._kept += len(series)
-        while self._kept > _SERIES_KEPT and len(self._known) > 1:
-            self._kept -= len(self._known.popitem(last=False)[1].series)
+        self.kept += len(series)
+        while self.kept > _SERIES_KEPT and len(self._known) > 1:
+            self.kept -= len(self._known.popitem(last=False)[1].series)
         return known
 
 
