@@ -319,9 +319,10 @@ def _bounded(copy: RecordCopy) -> RecordCopy:
     room, kept = MAX_COPY_BYTES, {}
     left: list[JsonValue] = []
     for name, value in copy.fields.items():
-        room -= len(name) + len(str(value))
-        if room < 0:
+        size = len(name) + len(str(value))
+        if size > room:
             left.append(name[:64])
         else:
             kept[name] = value
+            room -= size
     return copy if not left else replace(copy, fields={**kept, "left_out": left[:16]})
