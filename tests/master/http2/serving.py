@@ -212,11 +212,11 @@ class RawPeer:
 
 
 @contextlib.asynccontextmanager
-async def serving(papers: Papers, limits: Limits = LIMITS) -> AsyncIterator[Served]:
+async def serving(papers: Papers, limits: Limits = LIMITS, *, threads: int = 1) -> AsyncIterator[Served]:
     """A server with `Services`, until the block ends."""
     ended: Counter[ConnectionEnd] = Counter()
     tls, services = mutual_tls(papers), Services()
-    server = Server([], tls, lambda end, _peer, _cause: ended.update((end,)), limits)
+    server = Server([], tls, lambda end, _peer, _cause: ended.update((end,)), threads=threads, limits=limits)
     server.add_generic_rpc_handlers([services.handlers()])
     port = server.bind("127.0.0.1", 0)
     async with server.serving():

@@ -1,5 +1,6 @@
 """The listeners of a Master: their certificates, their gates, their ports."""
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,9 @@ from tenantry.protocol.joining import join_address
 
 if TYPE_CHECKING:
     from tenantry.master.bootstrap.console import ConsoleListener
+
+
+MOST_HANDSHAKE_THREADS = 4
 
 
 class Certificates:
@@ -108,7 +112,8 @@ class Listeners:
         people = (core.store.viewers, core.visibility, core.uses, core.clocks)
         self.api = serve([_gate(core, Door(*people))], API_STREAMS, lasting=True)
         daemons = CertificateReader(partial(_identify, trust_domain=domain), core.clocks)
-        self.link = LinkServer([_gate(core, None, daemons)], certificates.link, ConnectionLines(core.metrics).note)
+        ended = ConnectionLines(core.metrics).note
+        self.link = LinkServer([_gate(core, None, daemons)], certificates.link, ended, threads=_handshake_threads())
         self.api_port = bind(self.api, "api", config.api_listen, certificates.api)
         self.link_port = bind_links(self.link, config.link_listen)
         self.of_api: list[grpc.aio.Server] = [self.api]
@@ -148,6 +153,11 @@ def _console(core: Core, listen: str, services: grpc.aio.Server, issued: IssuedC
     from tenantry.master.bootstrap.console import ConsoleListener  # noqa: PLC0415
 
     return ConsoleListener(core, listen, services, issued)
+
+
+def _handshake_threads() -> int:
+    """After a restart all daemons come at once: every core but the one of the event loop works on their handshakes, within reason."""
+    return min(len(os.sched_getaffinity(0)), MOST_HANDSHAKE_THREADS + 1) - 1
 
 
 def _gate(

@@ -45,7 +45,7 @@ class Host(Protocol):
         """The connection has ended."""
 
     def shake_soon(self, peer: "Peer") -> None:
-        """Call `Peer.shake_hands` when its turn has come."""
+        """Let its handshake go on when its turn has come."""
 
     def flush_soon(self, peer: "Peer") -> None:
         """Call `Peer.flush` in this turn of the loop."""
@@ -65,11 +65,13 @@ class Peer(asyncio.BufferedProtocol):
         "_calls",
         "_closing",
         "_connection",
+        "_early",
         "_heard",
         "_host",
         "_idle_since",
         "_pinged",
         "_resumed",
+        "_shaking",
         "_stalled_since",
         "_tls",
         "_transport",
@@ -89,6 +91,9 @@ class Peer(asyncio.BufferedProtocol):
         self._pinged: float | None = None
         self._stalled_since: float | None = None
         self._closing: float | None = None
+        self._shaking = False
+        self._early = b""
+        """What has come while a thread was busy with the handshake."""
         self._resumed: asyncio.Future[None] | None = None
         self.due = self._begun + limits.HANDSHAKE_S
         """When `look` is to be called."""
@@ -122,11 +127,13 @@ class Peer(asyncio.BufferedProtocol):
         if connection is not None:
             self._take(tls, connection, nbytes)
             return
-        if tls.waiting + nbytes > _MOST_BEFORE_TLS:
+        if tls.waiting + len(self._early) + nbytes > _MOST_BEFORE_TLS:
             self._end(ConnectionEnd.TLS, "too much before a certificate")
-            return
-        tls.put(_RECEIVED[:nbytes])
-        self._host.shake_soon(self)
+        elif self._shaking:
+            self._early += _RECEIVED[:nbytes]
+        else:
+            tls.put(_RECEIVED[:nbytes])
+            self._host.shake_soon(self)
 
     def eof_received(self) -> bool:
         """The peer's socket is closed: so is ours."""
@@ -152,24 +159,37 @@ class Peer(asyncio.BufferedProtocol):
 
     # --- TLS --------------------------------------------------------------------------------------------------------------
 
-    def shake_hands(self) -> None:
-        """Go on with the handshake, by what has come."""
+    def to_shake(self) -> ServerTls | None:
+        """What `ServerTls.shake_hands` is to be called on, in whatever thread; None when there is nothing to do any more.
+
+        Until `shaken` is called nothing else touches it.
+        """
         self.queued = False
-        tls = self._tls
-        if tls is None or self._transport is None or self._connection is not None:
+        if self._transport is None or self._closing is not None or self._connection is not None:
+            return None
+        self._shaking = True
+        return self._tls
+
+    def shaken(self, done: bool | TlsFailed) -> None:
+        """The handshake has gone on: whether it is done, or how it has failed."""
+        self._shaking = False
+        transport, tls = self._transport, self._tls
+        if transport is None or tls is None or self._closing is not None:
             return
-        try:
-            done = tls.shake_hands()
-        except TlsFailed as failed:
-            self._transport.write(tls.take())
-            self._end(ConnectionEnd.TLS, str(failed))
+        transport.write(tls.take())
+        if isinstance(done, TlsFailed):
+            self._end(ConnectionEnd.TLS, str(done))
             return
-        self._transport.write(tls.take())
+        early, self._early = self._early, b""
+        if early:
+            tls.put(early)
         if done:
             self._heard = self._idle_since = self._host.loop.time()
             self.due = self._heard + limits.KEEPALIVE_S
             self._connection = Connection(self._host.limits, self._heard)
             self._take(tls, self._connection, 0)
+        elif early:
+            self._host.shake_soon(self)
 
     def certificate(self) -> bytes | None:
         """The peer's certificate, PEM."""

@@ -8,6 +8,8 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -18,7 +20,7 @@ from tenantry.master.domain.connections import ConnectionEnd
 from tenantry.master.http2.calls import Call
 from tenantry.master.http2.limits import LIMITS, Limits
 from tenantry.master.http2.peers import Peer
-from tenantry.master.http2.tls import MutualTls
+from tenantry.master.http2.tls import MutualTls, TlsFailed
 
 LOOK_S: Final = 0.25
 """How often time is looked at; pings of many connections are spread over as many turns."""
@@ -47,9 +49,17 @@ class Server:
         interceptors: Sequence[grpc.aio.ServerInterceptor],
         tls: MutualTls,
         note_end: Callable[[ConnectionEnd, str, str], None],
+        *,
+        threads: int = 0,
         limits: Limits = LIMITS,
     ) -> None:
-        """``note_end`` is told which connections were ended because of what their peer did: how, whose, and why in words."""
+        """``note_end`` is told which connections were ended because of what their peer did: how, whose, and why in words.
+
+        ``threads`` do handshakes, whose arithmetic needs no interpreter; 0: the loop does them.
+        """
+        self._threads = threads
+        self._shakers: ThreadPoolExecutor | None = None
+        self._at_work = 0
         self.limits = limits
         self.note_end = note_end
         self.loop = asyncio.get_running_loop()
@@ -97,9 +107,14 @@ class Server:
             looking = self._group.create_task(self._look())
             for one in self._sockets:
                 self._listening.append(await self.loop.create_server(lambda: Peer(self), sock=one, backlog=BACKLOG))
+            if self._threads:
+                self._shakers = ThreadPoolExecutor(self._threads, "handshakes")
             try:
                 yield
             finally:
+                shakers, self._shakers, self._threads = self._shakers, None, 0
+                if shakers is not None:
+                    shakers.shutdown(cancel_futures=True)
                 await self.stop(0.0)
                 looking.cancel()
 
@@ -145,13 +160,34 @@ class Server:
             self._shaking.append(peer)
 
     def _shake(self) -> None:
+        if self._shakers is not None:
+            self._shake_in_threads(self._shakers)
+            return
         end = time.monotonic() + TURN_S
         while self._shaking:
-            self._shaking.popleft().shake_hands()
+            peer = self._shaking.popleft()
+            tls = peer.to_shake()
+            if tls is not None:
+                peer.shaken(tls.try_to_shake_hands())
             if time.monotonic() > end:
                 break
         if self._shaking:
             self.loop.call_soon(self._shake)
+
+    def _shake_in_threads(self, shakers: ThreadPoolExecutor) -> None:
+        while self._shaking and self._at_work < self._threads:
+            peer = self._shaking.popleft()
+            tls = peer.to_shake()
+            if tls is not None:
+                self._at_work += 1
+                step = self.loop.run_in_executor(shakers, tls.try_to_shake_hands)
+                step.add_done_callback(partial(self._shaken, peer))
+
+    def _shaken(self, peer: Peer, step: "asyncio.Future[bool | TlsFailed]") -> None:
+        self._at_work -= 1
+        if not step.cancelled():
+            peer.shaken(step.result())
+        self._shake()
 
     def flush_soon(self, peer: Peer) -> None:
         """Let it send before the loop looks at sockets again."""

@@ -89,6 +89,13 @@ class ServerTls:
             raise TlsFailed("the peer does not speak HTTP/2")
         return True
 
+    def try_to_shake_hands(self) -> "bool | TlsFailed":
+        """The same, with the failure as an answer: for other threads."""
+        try:
+            return self.shake_hands()
+        except TlsFailed as failed:
+            return failed
+
     def read_into(self, buffer: memoryview) -> int:
         """What the peer has said, as far as it has come and fits: how many bytes. Raises TlsOver, TlsFailed."""
         incoming, read = self._incoming, self._object.read

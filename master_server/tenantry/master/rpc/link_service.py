@@ -116,6 +116,8 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         self._note_figures = note_figures
         self._audit = audit
         self._licences = licences
+        self._issuing = keeper.trust.issuing
+        self._rule = AdoptionRule(restored_ms, self._issuing.id)
         self.stopping = False
 
     # The stub knows generators only; a coroutine that writes is as good to gRPC, and lets two tasks share the stream.
@@ -365,7 +367,10 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         return await self._committer.run(function, patient=True)
 
     def _adoption(self) -> AdoptionRule:
-        return AdoptionRule(self._restored_ms, self._keeper.trust.issuing.id)
+        issuing = self._keeper.trust.issuing
+        if self._issuing is not issuing:  # its id is a hash, and thousands of links open at once
+            self._issuing, self._rule = issuing, AdoptionRule(self._restored_ms, issuing.id)
+        return self._rule
 
 
 def add_link_service(servicer: LinkServicer, server: Server) -> None:
