@@ -94,8 +94,13 @@ def _limit_of(item: pytest.Item) -> float:
 def _ended_in_time(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
     @functools.wraps(test)
     async def run(*arguments: object, **fixtures: object) -> None:
-        async with asyncio.timeout(seconds or None):
-            await test(*arguments, **fixtures)
+        try:
+            async with asyncio.timeout(seconds or None) as limit:
+                await test(*arguments, **fixtures)
+        finally:
+            if limit.expired():
+                # The report and the teardown may take long on a busy machine; the alarm in the middle of them would end the whole run.
+                signal.setitimer(signal.ITIMER_REAL, seconds)
 
     return run
 
