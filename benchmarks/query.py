@@ -64,6 +64,7 @@ ONE_TENANT: Final = (
     'src stream="metricsMaster" | where tenantName = "tenant-00007" | timeAggr v=avg(value) by metric interval="5m"'
 )
 LOOPS: Final = 3
+COMPARED: Final = "shown for comparison; nothing is promised"
 _PLAIN: Final = {"timestamp": pa.int64(), "value": pa.float64()}
 
 
@@ -242,7 +243,7 @@ def _parquet(stage: Stage, dsn: str, folder: Path, own: Took, samples: int) -> N
     stage.report.note(f"the Parquet file has {path.stat().st_size / samples:.2f} bytes a sample")
     path.unlink()
     _row(stage, "DuckDB over Parquet", best, samples)
-    stage.report.target("query.vs_duckdb_parquet", best.wall / own.wall, "ratio", ">= 0", reason="shown for comparison")
+    stage.report.target("query.vs_duckdb_parquet", best.wall / own.wall, "ratio", ">= 1", reason=COMPARED)
 
 
 # --- beside ingest ------------------------------------------------------------------------------------------------------------
@@ -368,7 +369,7 @@ def _peers(stage: Stage) -> None:
                 stage.report.target(target, None, "ratio", ">= 1", reason=str(error)[:200])
                 continue
             _row(stage, name, took, samples)
-            stage.report.target(target, took.wall / own.wall, "ratio", ">= 1")
+            stage.report.target(target, took.wall / own.wall, "ratio", ">= 1", reason=COMPARED)
 
 
 def _open_metrics(tenants: int, ticks: int) -> Iterator[str]:
