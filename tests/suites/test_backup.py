@@ -37,6 +37,7 @@ from tenantry.protocol.messages import LossReason, Stream
 from tenantry.protocol.tunnels.ends import TunnelState
 from tenantry.protocol.tunnels.targets import Target
 from tests.servers.deadlines import PATIENCE_S
+from tests.suites.outbox_rows import new_delivery, receiver_draft
 from tests.suites.conftest import NOW, new_tenant
 
 EPOCH = b"e" * 16
@@ -109,6 +110,8 @@ def fill_every_table(database: Database) -> None:
                 opened_ms=NOW,
             )
         )
+        receiver = transaction.receivers.insert("r", receiver_draft("mail"), {"token": "sealed"}, NOW, owner=tenants[5])
+        transaction.deliveries.insert([new_delivery("d", receiver, tenants[5])])
         transaction.settings.set("instance_id", "i")
 
 

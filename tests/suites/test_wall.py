@@ -15,6 +15,8 @@ from sqlalchemy.exc import ProgrammingError
 
 from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, NOTHING, SHARED_OWNER, Role, RoleBinding, Sight
 from tenantry.master.domain.builtin_rules import BUILTIN_RULES
+from tenantry.master.domain.deliveries import DeliveryFilter
+from tenantry.master.domain.receivers import ReceiverFilter
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.domain.rules import RuleFilter
 from tenantry.master.domain.tenants import TenantFilter, TenantOrder
@@ -32,7 +34,7 @@ from tests.suites.test_backup import EPOCH, fill_every_table
 
 pytestmark = pytest.mark.postgres
 
-OWNER_COLUMNS: Final = {"tenants": "id", "role_bindings": "owner", "rules": "owner"}
+OWNER_COLUMNS: Final = {"tenants": "id", "role_bindings": "owner", "rules": "owner", "receivers": "owner", "deliveries": "owner"}
 """Where the owner stands in tables that have no `tenant_id`."""
 EVERY_STREAM: Final = (StreamName.ALERTS_MASTER, StreamName.AUDIT_MESSAGES)
 
@@ -295,5 +297,8 @@ def _shown(transaction: Transaction, sight: Sight) -> list[Any]:
         transaction.rules.count(RuleFilter(), sight),
         transaction.gaps.page(sight.tenant_ids, None, 1_000),
         transaction.tunnels.page(None, 1_000, sight),
+        transaction.receivers.page(ReceiverFilter(), None, 1_000, sight),
+        transaction.receivers.count(ReceiverFilter(), sight),
+        transaction.deliveries.page(DeliveryFilter(), None, 1_000, sight),
         transaction.chunks.find(sight.tenant_ids, None, None, None, True, None, 1_000),
     ]
