@@ -37,8 +37,8 @@ from tenantry.protocol.messages import LossReason, Stream
 from tenantry.protocol.tunnels.ends import TunnelState
 from tenantry.protocol.tunnels.targets import Target
 from tests.servers.deadlines import PATIENCE_S
-from tests.suites.outbox_rows import new_delivery, receiver_draft
 from tests.suites.conftest import NOW, new_tenant
+from tests.suites.outbox_rows import new_delivery, receiver_draft
 
 EPOCH = b"e" * 16
 
