@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from tenantry.detection.levels import Level
 from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER, Role, RoleBinding
+from tenantry.master.domain.alerts import AlertChange, AlertSource, ChangeKind, Firing, RecordCopy, fill, opened
 from tenantry.master.domain.deliveries import NewDelivery
 from tenantry.master.domain.people import Group, User
 from tenantry.master.domain.privacy import OPEN, Privacy, PrivacyKind
@@ -11,6 +12,8 @@ from tenantry.master.domain.receivers import ReceiverDraft, WebhookSettings
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.domain.rules import Action, ActionKind, Condition, LabelCondition, Limit, RuleDraft
 from tenantry.master.domain.tunnels import Tunnel
+from tenantry.master.domain.windows import Recurring, Scope, WindowDraft
+from tenantry.master.sql.alerts import PlacedCopy
 from tenantry.master.sql.database import Database
 from tenantry.master.sql.tenants import NewTenant
 from tenantry.master.sql.transaction import Transaction
@@ -36,6 +39,13 @@ class Marked:
     people: str = "folknowhere"
     receiver: str = ""
     delivery: str = ""
+    alert: str = ""
+    window: str = ""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the Tenant and of all that is its own."""
+        return (self.guid, self.rule, self.tunnel, self.receiver, self.delivery, self.alert, self.window)
 
 
 OWN = Marked(
@@ -46,6 +56,8 @@ OWN = Marked(
     "folkown",
     "00000000-0000-4000-8000-00000000aaaa",
     "00000000-0000-4000-8000-0000000aaaaa",
+    "00000000-0000-4000-8000-000000aaaaaa",
+    "00000000-0000-4000-8000-00000aaaaaaa",
 )
 FOREIGN = Marked(
     "00000000-0000-4000-8000-00000000000b",
@@ -55,6 +67,8 @@ FOREIGN = Marked(
     "folkforeign",
     "00000000-0000-4000-8000-00000000bbbb",
     "00000000-0000-4000-8000-0000000bbbbb",
+    "00000000-0000-4000-8000-000000bbbbbb",
+    "00000000-0000-4000-8000-00000bbbbbbb",
 )
 MISSING = Marked(
     "00000000-0000-4000-8000-00000000000f",
@@ -63,6 +77,8 @@ MISSING = Marked(
     "00000000-0000-4000-8000-000000000fff",
     receiver="00000000-0000-4000-8000-00000000ffff",
     delivery="00000000-0000-4000-8000-0000000fffff",
+    alert="00000000-0000-4000-8000-000000ffffff",
+    window="00000000-0000-4000-8000-00000fffffff",
 )
 MAIN_WORD = "canarymain"
 SHARED_WORD = "canaryshared"
@@ -105,10 +121,17 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
             number = transaction.layouts.insert_missing([layout])[layout.id]
             segment = encode_segment(FrameTable.of_frames([Frame(tenant.id, number, 1, NOW, (NOW,), b"\x00" * 8)]))
             transaction.segments.append(
-                segment.data, received_ms=NOW + tenant.id, frames=1, samples=segment.summary.samples, first_ms=NOW, last_ms=NOW
+                segment.data,
+                received_ms=NOW + tenant.id,
+                frames=1,
+                samples=segment.summary.samples,
+                first_ms=NOW,
+                last_ms=NOW,
             )
             _keep_rule(transaction, marked.rule, marked.word, tenant.id)
             transaction.tunnels.insert(_tunnel(marked, tenant.id))
+            _keep_alert(transaction, marked.alert, marked.word, tenant.id)
+            transaction.windows.insert(marked.window, tenant.id, _window(marked.word), marked.word, NOW)
             number = _keep_receiver(transaction, marked.receiver, marked.word, tenant.id)
             transaction.deliveries.insert([_delivery(marked.delivery, marked.word, tenant.id, number, tenant.id)])
             if marked is OWN:
@@ -116,6 +139,8 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
                 _keep_rule(transaction, f"{PRIVATE_WORD} id", PRIVATE_WORD, tenant.id, private)
                 _keep_receiver(transaction, f"{PRIVATE_WORD} id", PRIVATE_WORD, tenant.id, private)
         transaction.records.append([_record(stream, None, MAIN_WORD) for stream in StreamName])
+        _keep_alert(transaction, f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER)
+        transaction.windows.insert(f"{MAIN_WORD} id", MAIN_OWNER, _window(MAIN_WORD), MAIN_WORD, NOW)
         _keep_rule(transaction, f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER)
         _keep_rule(transaction, f"{SHARED_WORD} id", SHARED_WORD, SHARED_OWNER)
         _keep_receiver(transaction, f"{SHARED_WORD} id", SHARED_WORD, SHARED_OWNER)
@@ -141,6 +166,23 @@ def _tunnel(marked: Marked, tenant_id: int) -> Tunnel:
         end=TunnelEnd.BY_OPERATOR,
         end_detail=marked.word,
     )
+
+
+def _keep_alert(transaction: Transaction, uid: str, word: str, owner: int) -> None:
+    """One with a change and a copy of a record."""
+    tenant_id = owner or None
+    sample = RecordCopy(StreamName.METRICS_MASTER, NOW, {word: word})
+    firing = Firing(owner, tenant_id, AlertSource.SYSTEM, word, f"rule {word}", 5, word, NOW, fields={word: word})
+    alert = replace(fill(opened(firing, uid, NOW), firing, NOW).alert, assignee=word, muted_by=word, copies=1)
+    [kept] = transaction.alerts.insert([alert])
+    transaction.alerts.note([AlertChange(kept.id, owner, NOW, word, ChangeKind.OPENED, {"message": word})])
+    transaction.alerts.attach([PlacedCopy(kept.id, owner, 0, 0, sample)])
+
+
+def _window(word: str) -> WindowDraft:
+    """One that is in the year 2027."""
+    recurring = Recurring("0 2 * * *", 3_600_000, "UTC", NOW, NOW + 86_400_000)
+    return WindowDraft(RULE_NAME, recurring, Scope(rules=frozenset({word})), f"text {word}")
 
 
 def _keep_rule(transaction: Transaction, uid: str, word: str, owner: int, privacy: Privacy = OPEN) -> None:

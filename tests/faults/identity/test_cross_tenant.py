@@ -22,6 +22,7 @@ from tenantry.master.domain.records import StreamName
 from tenantry.protocol.failures import NotAllowed
 from tenantry.v1 import (
     access_pb2,
+    alert_service_pb2,
     receiver_service_pb2,
     role_service_pb2,
     rule_service_pb2,
@@ -87,7 +88,7 @@ class Outcome:
     def without(self, marked: Marked) -> "Outcome":
         """The same with the ids of this Tenant, its rule and its tunnel made unrecognisable."""
         text, facts, payload = self.text, self.facts, self.payload
-        for guid in (marked.guid, marked.rule, marked.tunnel, marked.receiver, marked.delivery):
+        for guid in marked.ids:
             hidden, octets = "0" * len(guid), guid.encode()
             text, facts = text.replace(guid, hidden), facts.replace(octets, hidden.encode())
             payload = payload.replace(octets, hidden.encode())
@@ -193,7 +194,8 @@ def bases(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     elif "Tunnel" in name:
         yield from _bases_of_tunnels(name, marked)
     else:
-        yield from _bases_of_receivers(rpc, marked)
+        of_alerts = rpc.service in ("AlertService", "WindowService")
+        yield from (_bases_of_alerts if of_alerts else _bases_of_receivers)(rpc, marked)
 
 
 QUERIED = [*StreamName] if LONG else [StreamName.METRICS_MASTER, StreamName.ALERTS, StreamName.AUDIT_MESSAGES]
@@ -248,6 +250,32 @@ def _bases_of_receivers(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     yield request
 
 
+def _bases_of_alerts(rpc: Rpc, marked: Marked) -> Iterator[Message]:
+    request: Any = rpc.request()
+    match rpc.method.name:
+        case "ListAlerts" | "WatchAlerts":
+            yield rpc.request()
+            request.filter.tenant_guids.append(marked.guid)
+        case "ListWindows" | "ListOccurrences":
+            yield rpc.request()
+            request.filter.owner = marked.guid
+        case "CreateWindow" | "UpdateWindow" as name:
+            window = request.window
+            window.name = RULE_NAME
+            if name == "CreateWindow":
+                window.owner = marked.guid
+            else:
+                window.id = marked.window
+                request.update_mask.paths.append("description")
+            window.recurrence.cron, window.recurrence.time_zone = "0 0 * * *", "UTC"
+            window.recurrence.duration.seconds = 60
+        case "GetWindow" | "DeleteWindow":
+            request.id = marked.window
+        case _:
+            request.id = marked.alert
+    yield request
+
+
 def _receiver(*, owner: str = "", uid: str = "") -> receiver_service_pb2.Receiver:
     """One that could be kept where there is none of its name, and leads to where nothing is sent."""
     webhook = receiver_service_pb2.WebhookReceiver(url="http://127.0.0.1:1/")
@@ -279,7 +307,7 @@ def _rule(*, owner: str = "", uid: str = "") -> rule_service_pb2.Rule:
 def requests(rpc: Rpc, marked: Marked) -> Iterator[Message]:
     """Every request that is tried: the bases, and each text field in turn with the id in it."""
     guid = marked.guid
-    if rpc.method.name in ("DeleteTenant", "DeleteRule", "DeleteReceiver") and marked is OWN:
+    if rpc.method.name in ("DeleteTenant", "DeleteRule", "DeleteReceiver", "DeleteWindow") and marked is OWN:
         return  # the other tests need them
     found = list(bases(rpc, marked))
     yield from found
@@ -311,8 +339,7 @@ async def ask_all(master: MasterProcess, person: Person, marked: Marked) -> Trie
         async def one(rpc: Rpc, number: int, request: Message) -> tuple[str, Outcome]:
             async with turns:
                 octets = request.SerializeToString()
-                ids = (marked.guid, marked.rule, marked.tunnel, marked.receiver, marked.delivery)
-                named = " naming it" if any(one.encode() in octets for one in ids) else ""
+                named = " naming it" if any(one.encode() in octets for one in marked.ids) else ""
                 return f"{rpc.path} #{number}{named}", await outcome_of(channel, rpc, request, person)
 
         asked = [one(rpc, *entry) for rpc in api_rpcs() for entry in enumerate(requests(rpc, marked))]
@@ -352,8 +379,11 @@ async def _read_all(rpc: Rpc, stream: Any) -> bytes:
         payload += bytes(message)
         # These say when they have told what there is; then they would wait for news.
         watched = rpc.method.name == "WatchTenants" and tenant_service_pb2.WatchTenantsResponse.FromString(message)
+        alerted = rpc.method.name == "WatchAlerts" and alert_service_pb2.WatchAlertsResponse.FromString(message)
         followed = rpc.method.name == "FollowQuery" and stream_service_pb2.FollowQueryResponse.FromString(message)
-        told = (watched and watched.synchronised) or (followed and followed.cursor)
+        told = (
+            (watched and watched.synchronised) or (followed and followed.cursor) or (alerted and alerted.synchronised)
+        )
         if rpc.method.name == "TailRecords" or told:
             stream.cancel()
             return payload
@@ -414,6 +444,11 @@ async def test_f37_no_word_of_a_tenant_reaches_who_does_not_see_it(cast: Cast) -
         "ListGaps",
         "GetRule",
         "ListRules",
+        "GetAlert",
+        "ListAlerts",
+        "WatchAlerts",
+        "GetWindow",
+        "ListWindows",
     }
     assert {verb for name, verb in found.seen if name == f"tier 1 analyst at {OWN.guid}"} >= {
         "GetTunnel",

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from tenantry.master.rpc.policy import POLICY, Scope
 from tenantry.v1 import stream_service_pb2, tenant_pb2
 from tenantry.v1 import tenant_service_pb2 as tenants
-from tests.master.rpc import deeds_at_people, deeds_at_receivers, deeds_at_tenants
+from tests.master.rpc import deeds_at_alerts, deeds_at_people, deeds_at_receivers, deeds_at_tenants
 from tests.master.rpc.deeds import Deed, perform
 from tests.servers.deadlines import eventually
 from tests.servers.descriptors import Rpc, api_rpcs
@@ -21,7 +21,7 @@ RPCS = {rpc.method.name: rpc for rpc in api_rpcs()}
 ELSEWHERE = {"CloseTunnel", "OpenTunnel"}
 """They need a Tenant that answers: see tests/master/tunnels/test_audit.py."""
 WRITING = sorted(name for name, rpc in RPCS.items() if POLICY[rpc.path].writes and name not in ELSEWHERE)
-DEEDS = {**deeds_at_tenants.DEEDS, **deeds_at_people.DEEDS, **deeds_at_receivers.DEEDS}
+DEEDS = {**deeds_at_tenants.DEEDS, **deeds_at_people.DEEDS, **deeds_at_receivers.DEEDS, **deeds_at_alerts.DEEDS}
 
 
 @pytest.fixture(scope="module")

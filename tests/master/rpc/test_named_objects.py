@@ -71,5 +71,5 @@ def test_what_is_no_tenant_is_named_too() -> None:
     """A user, and a rule, which has an owner."""
     assert named_in(user_service_pb2.DeleteUserRequest(name="ada", reason="x")).text == "name=ada"
     named = named_in(rule_service_pb2.EnableRuleRequest(id="r"))
-    assert (named.text, list(named.rules)) == ("id=r", ["r"])
+    assert (named.text, list(named.owned)) == ("id=r", ["r"])
     assert named_in(object()) == NOTHING

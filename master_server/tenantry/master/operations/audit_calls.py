@@ -11,9 +11,9 @@ beyond is counted like reads. A Master that dies loses at most the counts of its
 import asyncio
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -25,7 +25,14 @@ from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.throttling import TokenBuckets
 from tenantry.master.sql.transaction import Transaction
-from tenantry.protocol.failures import Failure, RuleNotFound, StoreUnavailable
+from tenantry.protocol.failures import (
+    AlertNotFound,
+    Failure,
+    ReceiverNotFound,
+    RuleNotFound,
+    StoreUnavailable,
+    WindowNotFound,
+)
 from tenantry.protocol.joining import KEY_PREFIX, TOKEN_PREFIX
 
 WINDOW_MS: Final = 60_000
@@ -42,13 +49,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a request names: ``guids`` that may be of Tenants, ids of ``rules``, and the first of all ``places`` with their texts.
-
-    ``total``: how many there are, where ``guids`` are the first of more.
+    """What a request names: ``guids`` that may be of Tenants, ids of objects that are ``owned``, and the first of all ``places`` with
+    their texts. ``total``: how many there are, where ``guids`` are the first of more.
     """
 
     guids: Sequence[str] = ()
-    rules: Sequence[str] = ()
+    owned: Sequence[str] = ()
     places: Sequence[tuple[str, str]] = ()
     total: int = 0
 
@@ -109,7 +115,7 @@ class CallLedger:
             return
 
         def write(transaction: Transaction) -> None:
-            owner = calls[0].tenant_id or _owner_of_rule(transaction, named.rules)
+            owner = calls[0].tenant_id or _owner_of(transaction, named.owned)
             record = Call(actor, action, owner, failure).to_record(now_ms, **named.facts())
             transaction.records.append([record])
 
@@ -166,16 +172,28 @@ class CallLedger:
                 self._due = [*due, *self._due][:MOST_WAITING]
 
 
-def _owner_of_rule(transaction: Transaction, rules: Sequence[str]) -> int | None:
-    """The Tenant whose rule this is; None for a rule of the main or the shared tenant, and for none."""
-    for uid in rules:
+class _Owned(Protocol):
+    @property
+    def owner(self) -> int: ...
+
+
+def _owner_of(transaction: Transaction, owned: Sequence[str]) -> int | None:
+    """The Tenant whose rule, alert, window or receiver this is; None for one of the main or the shared tenant, and for none."""
+    for uid in owned:
         if (
             not uid.isascii() or not uid.isprintable()
         ):  # no store of ours has such an id, and not every store can be asked for it
             continue
-        with contextlib.suppress(RuleNotFound):
-            owner = transaction.rules.get(uid).owner
-            return owner if owner > 0 else None
+        getters: tuple[Callable[[str], _Owned], ...] = (
+            transaction.rules.get,
+            transaction.alerts.get,
+            transaction.windows.get,
+            transaction.receivers.get,
+        )
+        for get in getters:
+            with contextlib.suppress(RuleNotFound, AlertNotFound, WindowNotFound, ReceiverNotFound):
+                owner = get(uid).owner
+                return owner if owner > 0 else None
     return None
 
 

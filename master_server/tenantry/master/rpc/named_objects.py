@@ -20,22 +20,23 @@ MOST_GUIDS: Final = 100
 MOST_TEXTS: Final = 3
 _DEPTH: Final = 3
 _OBJECT_DEPTH: Final = 2
-_RULES: Final = "rule_service.proto"
+_OWNED: Final = ("/rule_service.proto", "/alert_service.proto", "/window_service.proto", "/receiver_service.proto")
+"""Whose ids are of objects that an owner has: what is refused about one stands in the audit of that owner."""
 
 
 class _Kind(Enum):
     TENANT = 0
-    RULE = 1
+    OWNED = 1
     OTHER = 2
     PART = 3
 
 
 @dataclass(slots=True)
 class _Found:
-    """What was come across: GUIDs, ids of rules, and everything with its place in the request."""
+    """What was come across: GUIDs, ids of objects that have owners, and everything with its place in the request."""
 
     guids: list[str]
-    rules: list[str]
+    owned: list[str]
     tenants: list[tuple[str, str]]
     others: list[tuple[str, str]]
     total: int = 0
@@ -50,7 +51,7 @@ def named_in(request: Any) -> Named:
     places = found.tenants + found.others
     if not places:
         return NOTHING
-    return Named(found.guids[:MOST_GUIDS], found.rules, places[:MOST_TEXTS], found.total)
+    return Named(found.guids[:MOST_GUIDS], found.owned, places[:MOST_TEXTS], found.total)
 
 
 def _gather(message: Message, above: str, depth: int, found: _Found) -> None:
@@ -74,24 +75,24 @@ def _gather(message: Message, above: str, depth: int, found: _Found) -> None:
             found.tenants += [(place, text) for text in values[:MOST_TEXTS]]
         else:
             found.others += [(place, text) for text in values[:MOST_TEXTS]]
-            if kind is _Kind.RULE:
-                found.rules += values[:1]
+            if kind is _Kind.OWNED:
+                found.owned += values[:1]
 
 
 @cache
 def _spots(message: Descriptor, depth: int) -> Mapping[int, _Kind]:
     """What is looked at in a message so deep in a request, by the numbers of its fields."""
-    of_rules = message.file.name.endswith(_RULES)
-    return {one.number: kind for one in message.fields if (kind := _kind_of(one, depth, of_rules=of_rules)) is not None}
+    owned = message.file.name.endswith(_OWNED)
+    return {one.number: kind for one in message.fields if (kind := _kind_of(one, depth, owned=owned)) is not None}
 
 
-def _kind_of(one: FieldDescriptor, depth: int, *, of_rules: bool) -> _Kind | None:
+def _kind_of(one: FieldDescriptor, depth: int, *, owned: bool) -> _Kind | None:
     if one.type == FieldDescriptor.TYPE_STRING:
         if one.name in TENANT_FIELDS:
             return _Kind.TENANT
         if one.name not in OTHER_FIELDS or depth > _OBJECT_DEPTH:
             return None
-        return _Kind.RULE if one.name == "id" and of_rules else _Kind.OTHER
+        return _Kind.OWNED if one.name == "id" and owned else _Kind.OTHER
     part = one.message_type
     ours = part is not None and part.full_name.startswith("tenantry.") and not part.GetOptions().map_entry
     return _Kind.PART if ours and depth < _DEPTH else None
