@@ -9,6 +9,7 @@ import yaml
 
 from tenantry.cli.rule_forms import changed_paths, from_form, from_forms, to_form, write_forms
 from tenantry.cli.troubles import InputInvalid
+from tenantry.master.domain.builtin_rules import BUILTIN_RULES
 from tenantry.protocol.failures import EXIT_CONFLICT, EXIT_NOT_FOUND, EXIT_USAGE, EXIT_WRONG_STATE
 from tenantry.transport.pinning import fingerprint_of
 from tests.cli.conftest import Person
@@ -93,11 +94,7 @@ def test_a_rule_from_a_file_to_its_end(stranger: Person, tmp_path: Path) -> None
     with running_master(tmp_path) as master:
         fingerprint = fingerprint_of(master.root.decode())
         stranger.done("login", "--address", master.api_address, "--ca-fingerprint", fingerprint, stdin=master.token)
-        assert {rule["builtin"] for rule in stranger.data("rule", "list")} == {
-            "high-cpu",
-            "low-memory",
-            "low-disk-space",
-        }
+        assert {rule["builtin"] for rule in stranger.data("rule", "list")} == set(BUILTIN_RULES)
         file = tmp_path / "rule.yaml"
         file.write_text(FORM)
         made = stranger.data("rule", "create", "-f", str(file), "--owner", "main")

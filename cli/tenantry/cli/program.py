@@ -26,6 +26,7 @@ from tenantry.cli.commands.receiver import receiver
 from tenantry.cli.commands.role import can_i, role, whoami
 from tenantry.cli.commands.rule import rule
 from tenantry.cli.commands.rule_copy import copy_rules, export_rules, import_rules
+from tenantry.cli.commands.rule_testing import test_rule
 from tenantry.cli.commands.status import status
 from tenantry.cli.commands.stream import gaps, stream
 from tenantry.cli.commands.tenant import tenant
@@ -165,7 +166,7 @@ for work in ALERT_WORK:
     alert.add_command(work)
 for end in (forward_ports, relay_stdio, serve_socks):
     tunnel.add_command(end)
-for copying in (export_rules, import_rules, copy_rules):
+for copying in (export_rules, import_rules, copy_rules, test_rule):
     rule.add_command(copying)
 for own in (set_password, second_factor, issue_certificate, certificates_of, revoke_certificate):
     user.add_command(own)

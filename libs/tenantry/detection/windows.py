@@ -104,6 +104,11 @@ class TenantWindows:
         """Windows that end here or before have been judged; None before the first record."""
         return None if self._judged is None else self._judged * self._shape.interval_ms
 
+    def hear(self, timestamp_ms: int) -> None:
+        """A record that counts nowhere says all the same how late it is."""
+        if self._judged is not None and (self.newest_ms is None or timestamp_ms > self.newest_ms):
+            self.newest_ms = timestamp_ms
+
     def begin(self, judged_ms: int) -> None:
         """Windows that end at or before this were judged in an earlier life, of which no record came again."""
         if self._judged is None:

@@ -358,7 +358,9 @@ def test_too_many_categories_are_said_and_harm_nobody_else(rig: Rig) -> None:
 
 def test_a_judge_that_forgets_its_place_is_caught(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above bite: without places what stood in a window before the restart is lost."""
-    monkeypatch.setattr("tenantry.master.operations.window_judging.load_places", lambda _: [])
+    judging = "tenantry.master.operations.window_judging"
+    monkeypatch.setattr(f"{judging}.load_places", lambda _: [])
+    monkeypatch.setattr(f"{judging}.begin_of", lambda *_: "")
     rig.rule(errors_rule())
     for minute, at in enumerate((1_000, MINUTE + 1, 2 * MINUTE + 1)):
         rig.tell(at)

@@ -68,7 +68,7 @@ def list_rules(invocation: Invocation, text: str, tags: tuple[str, ...], active:
         Column("OWNER", owner_text, flexible=True),
         Column("STATE", _state),
         Column("SCORE", lambda one: str(one.score), right=True),
-        Column("METRIC", lambda one: one.metric, flexible=True),
+        Column("METRIC", lambda one: one.metric or one.stream, flexible=True),
         Column("THRESHOLDS", lambda one: _joined(rule_forms.thresholds_of(one)), flexible=True),
         Column("FINDINGS", lambda one: str(one.status.findings), right=True),
         Column("TENANTS", lambda one: str(one.status.tenants), right=True),
@@ -103,11 +103,19 @@ def show_rule(invocation: Invocation, reference: str, owner: str) -> None:
     help="Whose it is: a Tenant, `main` or `shared`. Cannot be changed later.",
 )
 @click.option("--privacy", metavar="WORDS", help=PRIVACY_HELP)
+@click.option("--with-pair", is_flag=True, help="Propose the rule that moves Tenants back, and keep both.")
+@yes_option
 @pass_invocation
-def create_rule(invocation: Invocation, source: IO[str], owner: str, privacy: str | None) -> None:
-    """Keep a new rule from a file. It judges from the next sample on if the file says `active: true`."""
+def create_rule(
+    invocation: Invocation, source: IO[str], owner: str, privacy: str | None, with_pair: bool, confirmed: bool
+) -> None:
+    """Keep a new rule from a file. It judges from the next sample on if the file says `active: true`.
+
+    With --with-pair the way back is proposed, shown, and kept together with the rule when you agree.
+    """
+    from tenantry.cli.escaping import escape
     from tenantry.cli.owners import find_owner
-    from tenantry.cli.rule_forms import from_form
+    from tenantry.cli.rule_forms import from_form, write_forms
     from tenantry.v1 import rule_service_pb2
 
     wanted = from_form(source.read())
@@ -115,8 +123,16 @@ def create_rule(invocation: Invocation, source: IO[str], owner: str, privacy: st
         wanted.privacy.CopyFrom(parse_privacy(privacy))
     with invocation.connect() as master:
         wanted.owner = find_owner(master, owner)
-        made = master.call(master.rules.CreateRule, rule_service_pb2.CreateRuleRequest(rule=wanted)).rule
-    _tell(invocation, made, "Created")
+        request = rule_service_pb2.CreateRuleRequest(rule=wanted)
+        if with_pair:
+            proposal = rule_service_pb2.ProposePairRequest(rule=wanted)
+            request.pair.CopyFrom(master.call(master.rules.ProposePair, proposal).rule)
+            form = write_forms([request.pair], as_json=False)
+            confirm(confirmed, ["The way back would be:", "", *map(escape, form.splitlines())], "Keep both rules?")
+        answer = master.call(master.rules.CreateRule, request)
+    _tell(invocation, answer.rule, "Created")
+    if answer.HasField("pair"):
+        _tell(invocation, answer.pair, "Created")
 
 
 @rule.command("edit")
@@ -252,10 +268,15 @@ def _details(found: pb.Rule) -> Iterator[tuple[str, Cell | str]]:
     yield "Description", found.description
     yield "Tags", ", ".join(found.tags)
     yield "Score", str(found.score)
+    yield "MITRE", " ".join(filter(None, (found.mitre_tactic, found.mitre_technique)))
+    yield "Stream", "" if found.stream == "metricsMaster" else found.stream
     yield "Metric", found.metric
     for label in found.labels:
         yield f"Label {label.name}", f"{'none of' if label.negated else 'one of'} {', '.join(label.values)}"
     yield "Thresholds", _joined(thresholds_of(found))
+    if found.HasField("window"):
+        yield from _window_details(found.window)
+    yield "Throttle", format_milliseconds(duration_ms(found.throttle)) if duration_ms(found.throttle) else ""
     yield "Margin", f"{found.margin:g}" if found.margin else ""
     for name, duration in (("For", found.for_duration), ("Clear for", found.clear_for_duration)):
         yield name, format_milliseconds(duration_ms(duration)) if duration_ms(duration) else ""
@@ -266,6 +287,22 @@ def _details(found: pb.Rule) -> Iterator[tuple[str, Cell | str]]:
     yield "Comes with", f"the program, as {found.builtin}" if found.builtin else ""
     yield "Etag", found.etag
     yield "Changed", local_time(timestamp_ms(found.update_time))
+
+
+def _window_details(window: pb.RuleWindow) -> Iterator[tuple[str, str]]:
+    from tenantry.cli.moments import duration_ms
+    from tenantry.cli.rule_forms import value_text
+    from tenantry.process.durations import format_milliseconds
+
+    length, interval, lateness = (
+        format_milliseconds(duration_ms(one)) for one in (window.length, window.interval, window.lateness)
+    )
+    yield "Window", f"{length} every {interval}, records up to {lateness} out of order"
+    yield "Filter", window.filter
+    yield "Values", ", ".join(f"{value.name}={value_text(value)}" for value in window.values)
+    yield "Judged", window.judged or window.values[0].name
+    yield "Categories", ", ".join(window.categories)
+    yield "Output filter", window.output_filter
 
 
 def _joined(thresholds: dict[str, str]) -> str:

@@ -29,7 +29,15 @@ from tenantry.master.operations.following import Tail, open_tail
 from tenantry.master.operations.holding import holds_in_alert
 from tenantry.master.operations.metric_ticks import LayoutCache
 from tenantry.master.operations.reading import ReadRecord, RecordFilter
-from tenantry.master.operations.window_places import INTERVAL_MS, Place, load_places, order_of, save_places, with_place
+from tenantry.master.operations.window_places import (
+    INTERVAL_MS,
+    Place,
+    begin_of,
+    load_places,
+    order_of,
+    save_places,
+    with_place,
+)
 from tenantry.master.operations.window_programs import WindowProgram, compile_window
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.rule_states import SeriesKey
@@ -154,12 +162,14 @@ class WindowJudge:
             except Failure as failure:
                 self._fail(rule, str(failure))
                 continue
-            if counted is None:
-                continue
             windows = self._windows.get((rule.id, tenant.id))
             if windows is None:
+                if counted is None:
+                    continue
                 windows = self._windows[rule.id, tenant.id] = TenantWindows(program.shape)
-            if windows.add(record.timestamp_ms, *counted) is Admission.FULL:
+            if counted is None:
+                windows.hear(record.timestamp_ms)
+            elif windows.add(record.timestamp_ms, *counted) is Admission.FULL:
                 reason = "of one Tenant it sees more categories or values than it keeps; the others do not count"
                 self._pending.failing[rule.id] = rule, reason
             if windows.due:
@@ -313,11 +323,11 @@ class WindowJudge:
             wanted = RecordFilter(stream, metrics=metrics)
             if reading is not None:
                 cursor, until = reading.cursor, reading.judged_until
-            elif self._known:
-                cursor, until = "", ()
+            elif self._known or stream not in newest:
+                cursor, until = begin_of(transaction, stream, min(one.rule.updated_ms for one in programs)), ()
             else:
-                cursor = first.get(stream, newest.get(stream, ""))
-                until = order_of(stream, newest[stream]) if stream in newest else ()
+                cursor = first.get(stream, newest[stream])
+                until = order_of(stream, newest[stream])
             tail = open_tail(wanted, cursor, 0, self._layouts)
             self._readings[stream] = _Reading(tail, metrics, cursor, until)
         for stream in [stream for stream in self._readings if stream not in self._by_stream]:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from tenantry.master.domain.records import StreamName
-from tenantry.master.operations.places import read_arrival, read_position
+from tenantry.master.operations.metric_arrivals import end_of_commit
+from tenantry.master.operations.places import read_arrival, read_position, write_arrival, write_position
 from tenantry.master.sql.transaction import Transaction
 
 INTERVAL_MS: Final = 60_000
@@ -50,6 +51,13 @@ def with_place(places: list[Place], newest: Place, horizon_ms: int) -> list[Plac
     while len(kept) > 1 and newest.at_ms - kept[1].at_ms >= horizon_ms:
         kept.pop(0)
     return [*kept[-(MOST - 1) :], newest]
+
+
+def begin_of(transaction: Transaction, stream: StreamName, received_ms: int) -> str:
+    """The cursor before everything that was received then or later (Unix ms)."""
+    if stream is StreamName.METRICS_MASTER:
+        return write_arrival(end_of_commit(received_ms - 1))
+    return write_position(transaction.records.position_before(stream, received_ms))
 
 
 def order_of(stream: StreamName, cursor: str) -> tuple[int, ...]:

@@ -187,6 +187,8 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.RuleService/DeleteRule": view(_P.RULE_WRITE),
     "/tenantry.v1.RuleService/EnableRule": view(_P.RULE_WRITE),
     "/tenantry.v1.RuleService/DisableRule": view(_P.RULE_WRITE),
+    "/tenantry.v1.RuleService/ProposePair": view(_P.RULE_READ),
+    "/tenantry.v1.RuleService/TestRule": view(_P.STREAM_READ),
     "/tenantry.v1.AlertService/GetAlert": view(_P.ALERT_READ),
     "/tenantry.v1.AlertService/ListAlerts": view(_P.ALERT_READ),
     "/tenantry.v1.AlertService/WatchAlerts": view(_P.ALERT_READ),

@@ -36,14 +36,35 @@ _OPERATORS = {
     "<=": pb.RULE_OPERATOR_LESS_OR_EQUAL,
 }
 _SIGNS = {number: sign for sign, number in _OPERATORS.items()}
+_NOBODY: Mapping[str, str] = {}
 _THRESHOLDS = {Level.CRITICAL: "critical", Level.MAJOR: "major", Level.MINOR: "minor"}
 
 
 def encode_rule(rule: Rule, status: RuleStatus, tenant: TenantStanding | None, receivers: Mapping[str, str]) -> pb.Rule:
     """The rule with what it finds now; ``tenant`` is its owner where that is one, ``receivers`` has names by ids."""
-    draft, condition = rule.draft, rule.draft.condition
-    message = pb.Rule(
-        id=rule.uid,
+    message = encode_draft(rule.draft, receivers)
+    message.MergeFrom(
+        pb.Rule(
+            id=rule.uid,
+            builtin=rule.builtin,
+            etag=rule.etag,
+            create_time=to_timestamp(rule.created_ms),
+            update_time=to_timestamp(rule.updated_ms),
+            status=pb.RuleStatus(findings=status.findings, tenants=status.tenants, failing_reason=rule.failing_reason),
+            owner=OWNER_WORDS[rule.owner] if tenant is None else tenant.guid,
+            tenant_name="" if tenant is None else tenant.tenant_name,
+            instance_name="" if tenant is None else tenant.instance_name,
+        )
+    )
+    if rule.failing_since_ms is not None:
+        message.status.failing_since.CopyFrom(to_timestamp(rule.failing_since_ms))
+    return message
+
+
+def encode_draft(draft: RuleDraft, receivers: Mapping[str, str] = _NOBODY) -> pb.Rule:
+    """What operators say of a rule."""
+    condition = draft.condition
+    return pb.Rule(
         name=draft.name,
         description=draft.description,
         active=draft.active,
@@ -72,23 +93,12 @@ def encode_rule(rule: Rule, status: RuleStatus, tenant: TenantStanding | None, r
             )
             for action in draft.actions
         ],
-        builtin=rule.builtin,
-        etag=rule.etag,
-        create_time=to_timestamp(rule.created_ms),
-        update_time=to_timestamp(rule.updated_ms),
-        status=pb.RuleStatus(findings=status.findings, tenants=status.tenants, failing_reason=rule.failing_reason),
-        owner=OWNER_WORDS[rule.owner] if tenant is None else tenant.guid,
-        tenant_name="" if tenant is None else tenant.tenant_name,
-        instance_name="" if tenant is None else tenant.instance_name,
         privacy=encode_privacy(draft.privacy),
         window=encode_window(condition.window),
         throttle=to_duration(draft.throttle_ms),
         mitre_tactic=draft.mitre_tactic,
         mitre_technique=draft.mitre_technique,
     )
-    if rule.failing_since_ms is not None:
-        message.status.failing_since.CopyFrom(to_timestamp(rule.failing_since_ms))
-    return message
 
 
 def decode_draft(rule: pb.Rule, keeper: int) -> RuleDraft:

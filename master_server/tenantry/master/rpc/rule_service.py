@@ -1,12 +1,14 @@
 """`RuleService`: rules and their owners on the wire."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from tenantry.master.domain.access import Permission, Sight
 from tenantry.master.domain.privacy import Deed
-from tenantry.master.domain.rules import Rule, RuleStatus
+from tenantry.master.domain.rule_pairs import propose_pair
+from tenantry.master.domain.rules import Rule, RuleStatus, check_draft
 from tenantry.master.operations import ruling
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -18,7 +20,8 @@ from tenantry.master.operations.rule_rights import RuleRights, rule_rights
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
-from tenantry.master.rpc.rule_messages import decode_draft, decode_filter, encode_rule
+from tenantry.master.rpc.rule_messages import decode_draft, decode_filter, encode_draft, encode_rule
+from tenantry.master.rpc.rule_trials import RuleTrials
 from tenantry.master.sql.transaction import Transaction
 from tenantry.v1 import rule_service_pb2 as pb
 from tenantry.v1 import rule_service_pb2_grpc
@@ -37,18 +40,45 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
         self._reader = reader
         self._visibility = visibility
         self._clocks = clocks
+        self._trials = RuleTrials(reader, visibility, clocks)
 
     async def CreateRule(self, request: pb.CreateRuleRequest, context: Context) -> pb.CreateRuleResponse:
         actor, uid, now_ms = ACTOR.get(), str(uuid.uuid4()), self._clocks.wall_ms()
         draft = decode_draft(request.rule, VIEWER.get().user_id)
         receivers = self._receivers()
 
-        def create(transaction: Transaction) -> Rule:
-            owner = find_owner(transaction, request.rule.owner)
-            resolved = resolve_notified(transaction, receivers, owner, draft)
-            return ruling.create_rule(transaction, actor, resolved, owner=owner, uid=uid, now_ms=now_ms)
+        drafts = [draft]
+        if request.HasField("pair"):
+            drafts.append(decode_draft(request.pair, VIEWER.get().user_id))
+        uids, rights = [uid, str(uuid.uuid4())], self._rights()
 
-        return pb.CreateRuleResponse(rule=await self._change(self._rights(), create))
+        def create(transaction: Transaction) -> pb.CreateRuleResponse:
+            owner = find_owner(transaction, request.rule.owner)
+            made = [
+                ruling.create_rule(
+                    transaction,
+                    actor,
+                    resolve_notified(transaction, receivers, owner, one),
+                    owner=owner,
+                    uid=its_uid,
+                    now_ms=now_ms,
+                )
+                for one, its_uid in zip(drafts, uids, strict=False)
+            ]
+            rule, *pair = _encode(transaction, made, rights.sight, receivers)
+            return pb.CreateRuleResponse(rule=rule, pair=pair[0] if pair else None)
+
+        return await self._committer.run(create)
+
+    async def ProposePair(self, request: pb.ProposePairRequest, context: Context) -> pb.ProposePairResponse:
+        draft = decode_draft(request.rule, VIEWER.get().user_id)
+        checked = check_draft(replace(draft, name=draft.name or "to alert"))
+        return pb.ProposePairResponse(rule=encode_draft(propose_pair(checked)))
+
+    async def TestRule(self, request: pb.TestRuleRequest, context: Context) -> AsyncIterator[pb.TestRuleResponse]:
+        async with aclosing(self._trials.run(request, self._rights())) as steps:
+            async for step in steps:
+                yield step
 
     async def GetRule(self, request: pb.GetRuleRequest, context: Context) -> pb.GetRuleResponse:
         rights, receivers = self._rights(), self._receivers()

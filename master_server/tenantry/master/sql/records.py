@@ -33,6 +33,12 @@ _newest_position: Final = _last_position.where(table.c.stream == bindparam("want
 _appended: Final = select(table.c.stream, func.length(table.c.fields), table.c.position).where(
     table.c.position > bindparam("before")
 )
+_position_before: Final = (
+    select(table.c.position)
+    .where(table.c.stream == bindparam("wanted"), table.c.received_ms < bindparam("before"))
+    .order_by(table.c.position.desc())
+    .limit(1)
+)
 _oldest: Final = select(func.min(table.c.timestamp_ms)).where(table.c.stream == bindparam("wanted"))
 _newest: Final = select(func.max(table.c.timestamp_ms)).where(table.c.stream == bindparam("wanted"))
 _summary: Final = select(
@@ -171,6 +177,11 @@ class RecordStore:
     def newest_position(self, stream: StreamName) -> int:
         """The position of the record that was stored last; 0 when there is none."""
         return int(self._connection.execute(_newest_position, {"wanted": stream.value}).scalar_one())
+
+    def position_before(self, stream: StreamName, received_ms: int) -> int:
+        """The position of the last record that was received before this; 0 when there is none. Quick for what is not long ago."""
+        earlier = {"wanted": stream.value, "before": received_ms}
+        return self._connection.execute(_position_before, earlier).scalar_one_or_none() or 0
 
     def summary(self, stream: StreamName, sight: Sight = EVERYTHING) -> StreamSummary:
         """What the stream holds of what is seen: counted, unless all is seen."""

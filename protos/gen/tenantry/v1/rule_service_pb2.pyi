@@ -614,18 +614,24 @@ class CreateRuleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RULE_FIELD_NUMBER: _builtins.int
+    PAIR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rule(self) -> Global___Rule:
         """Required, its owner as well. Output-only fields are not read."""
+
+    @_builtins.property
+    def pair(self) -> Global___Rule:
+        """A second rule of the same owner, such as ProposePair gives: both are kept, or none. Its owner is not read."""
 
     def __init__(
         self,
         *,
         rule: Global___Rule | None = ...,
+        pair: Global___Rule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pair", b"pair", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pair", b"pair", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -638,9 +644,39 @@ class CreateRuleResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RULE_FIELD_NUMBER: _builtins.int
+    PAIR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rule(self) -> Global___Rule:
         """As stored."""
+
+    @_builtins.property
+    def pair(self) -> Global___Rule:
+        """As stored; absent where none was asked for."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule | None = ...,
+        pair: Global___Rule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pair", b"pair", "rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pair", b"pair", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRuleResponse: _TypeAlias = CreateRuleResponse  # noqa: Y015
+
+@_typing.final
+class ProposePairRequest(_message.Message):
+    """Request of ProposePair."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """Required. One that moves Tenants to Alert; it need not be stored."""
 
     def __init__(
         self,
@@ -653,7 +689,195 @@ class CreateRuleResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CreateRuleResponse: _TypeAlias = CreateRuleResponse  # noqa: Y015
+Global___ProposePairRequest: _TypeAlias = ProposePairRequest  # noqa: Y015
+
+@_typing.final
+class ProposePairResponse(_message.Message):
+    """Answer of ProposePair."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """Moves Tenants to Active. Not stored."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposePairResponse: _TypeAlias = ProposePairResponse  # noqa: Y015
+
+@_typing.final
+class TestRuleRequest(_message.Message):
+    """Request of TestRule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    TENANT_GUIDS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id of a stored one."""
+    @_builtins.property
+    def rule(self) -> Global___Rule:
+        """A rule that need not be stored. Not together with id."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """From this event time on. Absent: an hour before end_time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Before this event time. Absent: now."""
+
+    @_builtins.property
+    def tenant_guids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only of these Tenants; none: all that the rule judges."""
+
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule | None = ...,
+        id: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        tenant_guids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "rule", b"rule", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "id", b"id", "rule", b"rule", "start_time", b"start_time", "tenant_guids", b"tenant_guids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestRuleRequest: _TypeAlias = TestRuleRequest  # noqa: Y015
+
+@_typing.final
+class RuleTrialFinding(_message.Message):
+    """A moment at which the rule comes to another level."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TENANT_GUID_FIELD_NUMBER: _builtins.int
+    TENANT_NAME_FIELD_NUMBER: _builtins.int
+    INSTANCE_NAME_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    tenant_guid: _builtins.str
+    """The Tenant."""
+    tenant_name: _builtins.str
+    """Its name."""
+    instance_name: _builtins.str
+    """Its name."""
+    level: Global___RuleLevel.ValueType
+    """The level from then on."""
+    before: Global___RuleLevel.ValueType
+    """The level before."""
+    value: _builtins.float
+    """The value that was judged; absent where a window had none."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Event time of the sample, or end of the window."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels of the series, or the categories of the window."""
+
+    def __init__(
+        self,
+        *,
+        tenant_guid: _builtins.str = ...,
+        tenant_name: _builtins.str = ...,
+        instance_name: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        level: Global___RuleLevel.ValueType = ...,
+        before: Global___RuleLevel.ValueType = ...,
+        value: _builtins.float | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "time", b"time", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "before", b"before", "instance_name", b"instance_name", "labels", b"labels", "level", b"level", "tenant_guid", b"tenant_guid", "tenant_name", b"tenant_name", "time", b"time", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___RuleTrialFinding: _TypeAlias = RuleTrialFinding  # noqa: Y015
+
+@_typing.final
+class TestRuleResponse(_message.Message):
+    """A step of TestRule."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    LIMITED_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """So many records were read so far."""
+    done: _builtins.bool
+    """This is the last step."""
+    limited: _builtins.bool
+    """In the last step: reading stopped before the end, because that many records are read at most."""
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleTrialFinding]:
+        """In the order of event time."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Event time up to which they were."""
+
+    def __init__(
+        self,
+        *,
+        findings: _abc.Iterable[Global___RuleTrialFinding] | None = ...,
+        records: _builtins.int = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        done: _builtins.bool = ...,
+        limited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "findings", b"findings", "limited", b"limited", "records", b"records", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestRuleResponse: _TypeAlias = TestRuleResponse  # noqa: Y015
 
 @_typing.final
 class GetRuleRequest(_message.Message):

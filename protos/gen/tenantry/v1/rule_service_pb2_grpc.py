@@ -81,6 +81,16 @@ class RuleServiceStub:
                 request_serializer=tenantry_dot_v1_dot_rule__service__pb2.DisableRuleRequest.SerializeToString,
                 response_deserializer=tenantry_dot_v1_dot_rule__service__pb2.DisableRuleResponse.FromString,
                 _registered_method=True)
+        self.ProposePair = channel.unary_unary(
+                '/tenantry.v1.RuleService/ProposePair',
+                request_serializer=tenantry_dot_v1_dot_rule__service__pb2.ProposePairRequest.SerializeToString,
+                response_deserializer=tenantry_dot_v1_dot_rule__service__pb2.ProposePairResponse.FromString,
+                _registered_method=True)
+        self.TestRule = channel.unary_stream(
+                '/tenantry.v1.RuleService/TestRule',
+                request_serializer=tenantry_dot_v1_dot_rule__service__pb2.TestRuleRequest.SerializeToString,
+                response_deserializer=tenantry_dot_v1_dot_rule__service__pb2.TestRuleResponse.FromString,
+                _registered_method=True)
 
 
 class RuleServiceServicer:
@@ -155,6 +165,23 @@ class RuleServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProposePair(self, request, context):
+        """What a rule that moves Tenants to Alert should have beside it to move them back: the opposite thresholds, with a margin. Nothing is kept;
+        look at it, and hand both to CreateRule. Fails with INVALID_ARGUMENT (FIELD_INVALID: the rule moves nothing to Alert).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestRule(self, request, context):
+        """When a rule would have found something in what is stored, of the Tenants whose streams the caller may read. Nothing is written and
+        nobody is told. Steps come as the records are read, the last one says `done`. Fails with INVALID_ARGUMENT (FIELD_INVALID,
+        QUERY_INVALID) and NOT_FOUND (RULE_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RuleServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -192,6 +219,16 @@ def add_RuleServiceServicer_to_server(servicer, server):
                     servicer.DisableRule,
                     request_deserializer=tenantry_dot_v1_dot_rule__service__pb2.DisableRuleRequest.FromString,
                     response_serializer=tenantry_dot_v1_dot_rule__service__pb2.DisableRuleResponse.SerializeToString,
+            ),
+            'ProposePair': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProposePair,
+                    request_deserializer=tenantry_dot_v1_dot_rule__service__pb2.ProposePairRequest.FromString,
+                    response_serializer=tenantry_dot_v1_dot_rule__service__pb2.ProposePairResponse.SerializeToString,
+            ),
+            'TestRule': grpc.unary_stream_rpc_method_handler(
+                    servicer.TestRule,
+                    request_deserializer=tenantry_dot_v1_dot_rule__service__pb2.TestRuleRequest.FromString,
+                    response_serializer=tenantry_dot_v1_dot_rule__service__pb2.TestRuleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -395,6 +432,60 @@ class RuleService:
             '/tenantry.v1.RuleService/DisableRule',
             tenantry_dot_v1_dot_rule__service__pb2.DisableRuleRequest.SerializeToString,
             tenantry_dot_v1_dot_rule__service__pb2.DisableRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProposePair(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantry.v1.RuleService/ProposePair',
+            tenantry_dot_v1_dot_rule__service__pb2.ProposePairRequest.SerializeToString,
+            tenantry_dot_v1_dot_rule__service__pb2.ProposePairResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tenantry.v1.RuleService/TestRule',
+            tenantry_dot_v1_dot_rule__service__pb2.TestRuleRequest.SerializeToString,
+            tenantry_dot_v1_dot_rule__service__pb2.TestRuleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,6 +72,15 @@ class RuleServiceStub:
     """
     DisableRule: _grpc.UnaryUnaryMultiCallable[_rule_service_pb2.DisableRuleRequest, _rule_service_pb2.DisableRuleResponse]
     """Lets a rule rest; what it had found is over. Fails as EnableRule does."""
+    ProposePair: _grpc.UnaryUnaryMultiCallable[_rule_service_pb2.ProposePairRequest, _rule_service_pb2.ProposePairResponse]
+    """What a rule that moves Tenants to Alert should have beside it to move them back: the opposite thresholds, with a margin. Nothing is kept;
+    look at it, and hand both to CreateRule. Fails with INVALID_ARGUMENT (FIELD_INVALID: the rule moves nothing to Alert).
+    """
+    TestRule: _grpc.UnaryStreamMultiCallable[_rule_service_pb2.TestRuleRequest, _rule_service_pb2.TestRuleResponse]
+    """When a rule would have found something in what is stored, of the Tenants whose streams the caller may read. Nothing is written and
+    nobody is told. Steps come as the records are read, the last one says `done`. Fails with INVALID_ARGUMENT (FIELD_INVALID,
+    QUERY_INVALID) and NOT_FOUND (RULE_NOT_FOUND).
+    """
 
 @_typing.type_check_only
 class RuleServiceAsyncStub(RuleServiceStub):
@@ -117,6 +126,15 @@ class RuleServiceAsyncStub(RuleServiceStub):
     """
     DisableRule: _aio.UnaryUnaryMultiCallable[_rule_service_pb2.DisableRuleRequest, _rule_service_pb2.DisableRuleResponse]  # type: ignore[assignment]
     """Lets a rule rest; what it had found is over. Fails as EnableRule does."""
+    ProposePair: _aio.UnaryUnaryMultiCallable[_rule_service_pb2.ProposePairRequest, _rule_service_pb2.ProposePairResponse]  # type: ignore[assignment]
+    """What a rule that moves Tenants to Alert should have beside it to move them back: the opposite thresholds, with a margin. Nothing is kept;
+    look at it, and hand both to CreateRule. Fails with INVALID_ARGUMENT (FIELD_INVALID: the rule moves nothing to Alert).
+    """
+    TestRule: _aio.UnaryStreamMultiCallable[_rule_service_pb2.TestRuleRequest, _rule_service_pb2.TestRuleResponse]  # type: ignore[assignment]
+    """When a rule would have found something in what is stored, of the Tenants whose streams the caller may read. Nothing is written and
+    nobody is told. Steps come as the records are read, the last one says `done`. Fails with INVALID_ARGUMENT (FIELD_INVALID,
+    QUERY_INVALID) and NOT_FOUND (RULE_NOT_FOUND).
+    """
 
 class RuleServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the rules by which the Master judges metrics as they arrive. A rule judges every series of its metric whose labels fit, each
@@ -201,5 +219,26 @@ class RuleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_rule_service_pb2.DisableRuleResponse, _abc.Awaitable[_rule_service_pb2.DisableRuleResponse]]:
         """Lets a rule rest; what it had found is over. Fails as EnableRule does."""
+
+    @_abc_1.abstractmethod
+    def ProposePair(
+        self,
+        request: _rule_service_pb2.ProposePairRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rule_service_pb2.ProposePairResponse, _abc.Awaitable[_rule_service_pb2.ProposePairResponse]]:
+        """What a rule that moves Tenants to Alert should have beside it to move them back: the opposite thresholds, with a margin. Nothing is kept;
+        look at it, and hand both to CreateRule. Fails with INVALID_ARGUMENT (FIELD_INVALID: the rule moves nothing to Alert).
+        """
+
+    @_abc_1.abstractmethod
+    def TestRule(
+        self,
+        request: _rule_service_pb2.TestRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_rule_service_pb2.TestRuleResponse], _abc.AsyncIterator[_rule_service_pb2.TestRuleResponse]]:
+        """When a rule would have found something in what is stored, of the Tenants whose streams the caller may read. Nothing is written and
+        nobody is told. Steps come as the records are read, the last one says `done`. Fails with INVALID_ARGUMENT (FIELD_INVALID,
+        QUERY_INVALID) and NOT_FOUND (RULE_NOT_FOUND).
+        """
 
 def add_RuleServiceServicer_to_server(servicer: RuleServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

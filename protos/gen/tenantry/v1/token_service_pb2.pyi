@@ -169,7 +169,7 @@ class CreateTokenRequest(_message.Message):
 
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """Its life, 1 min to 366 d; not set: 90 d."""
+        """Its life, 1 min to 366 d; not set: 90 d. It is shorter where the token by which it is made ends before."""
 
     def __init__(
         self,

@@ -60,7 +60,7 @@ class TokenServiceServicer:
 
     def CreateToken(self, request, context):
         """Makes an API token: one's own, or that of another user with user.write. It allows no more than the token or session by which it is
-        made. Everybody who is signed in. Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (USER_NOT_FOUND) and PERMISSION_DENIED
+        made, and ends no later than such a token. Everybody who is signed in. Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (USER_NOT_FOUND) and PERMISSION_DENIED
         (NOT_ALLOWED: the user may do more than the caller, or the scope is wider than the caller's).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -76,9 +76,9 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeToken(self, request, context):
-        """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
-        signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND) and FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in
-        after it).
+        """Revokes a token or ends a session: one's own, or anybody's with user.write; by a narrowed token none that is wider. The next call
+        with it is refused. Everybody who is signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND), PERMISSION_DENIED (NOT_ALLOWED) and
+        FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in after it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

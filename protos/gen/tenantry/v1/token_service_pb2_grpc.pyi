@@ -37,7 +37,7 @@ class TokenServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TokenServiceAsyncStub: ...
     CreateToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.CreateTokenRequest, _token_service_pb2.CreateTokenResponse]
     """Makes an API token: one's own, or that of another user with user.write. It allows no more than the token or session by which it is
-    made. Everybody who is signed in. Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (USER_NOT_FOUND) and PERMISSION_DENIED
+    made, and ends no later than such a token. Everybody who is signed in. Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (USER_NOT_FOUND) and PERMISSION_DENIED
     (NOT_ALLOWED: the user may do more than the caller, or the scope is wider than the caller's).
     """
     ListTokens: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.ListTokensRequest, _token_service_pb2.ListTokensResponse]
@@ -45,9 +45,9 @@ class TokenServiceStub:
     caller knows (UserService.ListUsers). Everybody who is signed in. Fails with NOT_FOUND (USER_NOT_FOUND).
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]
-    """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
-    signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND) and FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in
-    after it).
+    """Revokes a token or ends a session: one's own, or anybody's with user.write; by a narrowed token none that is wider. The next call
+    with it is refused. Everybody who is signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND), PERMISSION_DENIED (NOT_ALLOWED) and
+    FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in after it).
     """
 
 @_typing.type_check_only
@@ -59,7 +59,7 @@ class TokenServiceAsyncStub(TokenServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.CreateTokenRequest, _token_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """Makes an API token: one's own, or that of another user with user.write. It allows no more than the token or session by which it is
-    made. Everybody who is signed in. Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (USER_NOT_FOUND) and PERMISSION_DENIED
+    made, and ends no later than such a token. Everybody who is signed in. Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (USER_NOT_FOUND) and PERMISSION_DENIED
     (NOT_ALLOWED: the user may do more than the caller, or the scope is wider than the caller's).
     """
     ListTokens: _aio.UnaryUnaryMultiCallable[_token_service_pb2.ListTokensRequest, _token_service_pb2.ListTokensResponse]  # type: ignore[assignment]
@@ -67,9 +67,9 @@ class TokenServiceAsyncStub(TokenServiceStub):
     caller knows (UserService.ListUsers). Everybody who is signed in. Fails with NOT_FOUND (USER_NOT_FOUND).
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]  # type: ignore[assignment]
-    """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
-    signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND) and FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in
-    after it).
+    """Revokes a token or ends a session: one's own, or anybody's with user.write; by a narrowed token none that is wider. The next call
+    with it is refused. Everybody who is signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND), PERMISSION_DENIED (NOT_ALLOWED) and
+    FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in after it).
     """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -84,7 +84,7 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.CreateTokenResponse, _abc.Awaitable[_token_service_pb2.CreateTokenResponse]]:
         """Makes an API token: one's own, or that of another user with user.write. It allows no more than the token or session by which it is
-        made. Everybody who is signed in. Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (USER_NOT_FOUND) and PERMISSION_DENIED
+        made, and ends no later than such a token. Everybody who is signed in. Fails with INVALID_ARGUMENT (FIELD_INVALID), NOT_FOUND (USER_NOT_FOUND) and PERMISSION_DENIED
         (NOT_ALLOWED: the user may do more than the caller, or the scope is wider than the caller's).
         """
 
@@ -104,9 +104,9 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.RevokeTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_token_service_pb2.RevokeTokenResponse, _abc.Awaitable[_token_service_pb2.RevokeTokenResponse]]:
-        """Revokes a token or ends a session: one's own, or anybody's with user.write. The next call with it is refused. Everybody who is
-        signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND) and FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in
-        after it).
+        """Revokes a token or ends a session: one's own, or anybody's with user.write; by a narrowed token none that is wider. The next call
+        with it is refused. Everybody who is signed in. Fails with NOT_FOUND (TOKEN_NOT_FOUND), PERMISSION_DENIED (NOT_ALLOWED) and
+        FAILED_PRECONDITION (LAST_CREDENTIAL: no general administrator could sign in after it).
         """
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -170,9 +170,9 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetPassword(self, request, context):
-        """Sets a password and ends the user's other sessions: the own one with the old one, anybody's with user.write. Fails with
-        INVALID_ARGUMENT (FIELD_INVALID), UNAUTHENTICATED (SIGN_IN_REFUSED: the old password is wrong) and RESOURCE_EXHAUSTED
-        (TOO_MANY_ATTEMPTS).
+        """Sets a password and ends the user's other sessions: the own one with the old one, anybody's with user.write. A narrowed token sets
+        none for its own user. Fails with INVALID_ARGUMENT (FIELD_INVALID), UNAUTHENTICATED (SIGN_IN_REFUSED: the old password is wrong),
+        PERMISSION_DENIED (NOT_ALLOWED) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,9 +60,9 @@ class UserServiceStub:
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DeleteUserRequest, _user_service_pb2.DeleteUserResponse]
     """Erases a user with tokens, certificates, roles and memberships. Needs user.write. Fails as DisableUser does."""
     SetPassword: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SetPasswordRequest, _user_service_pb2.SetPasswordResponse]
-    """Sets a password and ends the user's other sessions: the own one with the old one, anybody's with user.write. Fails with
-    INVALID_ARGUMENT (FIELD_INVALID), UNAUTHENTICATED (SIGN_IN_REFUSED: the old password is wrong) and RESOURCE_EXHAUSTED
-    (TOO_MANY_ATTEMPTS).
+    """Sets a password and ends the user's other sessions: the own one with the old one, anybody's with user.write. A narrowed token sets
+    none for its own user. Fails with INVALID_ARGUMENT (FIELD_INVALID), UNAUTHENTICATED (SIGN_IN_REFUSED: the old password is wrong),
+    PERMISSION_DENIED (NOT_ALLOWED) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
     """
     EnrolSecondFactor: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.EnrolSecondFactorRequest, _user_service_pb2.EnrolSecondFactorResponse]
     """Begins a second factor for oneself (TOTP, RFC 6238: SHA-1, 6 digits, 30 s): the secret, shown only here. In force from
@@ -121,9 +121,9 @@ class UserServiceAsyncStub(UserServiceStub):
     DeleteUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteUserRequest, _user_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """Erases a user with tokens, certificates, roles and memberships. Needs user.write. Fails as DisableUser does."""
     SetPassword: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SetPasswordRequest, _user_service_pb2.SetPasswordResponse]  # type: ignore[assignment]
-    """Sets a password and ends the user's other sessions: the own one with the old one, anybody's with user.write. Fails with
-    INVALID_ARGUMENT (FIELD_INVALID), UNAUTHENTICATED (SIGN_IN_REFUSED: the old password is wrong) and RESOURCE_EXHAUSTED
-    (TOO_MANY_ATTEMPTS).
+    """Sets a password and ends the user's other sessions: the own one with the old one, anybody's with user.write. A narrowed token sets
+    none for its own user. Fails with INVALID_ARGUMENT (FIELD_INVALID), UNAUTHENTICATED (SIGN_IN_REFUSED: the old password is wrong),
+    PERMISSION_DENIED (NOT_ALLOWED) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
     """
     EnrolSecondFactor: _aio.UnaryUnaryMultiCallable[_user_service_pb2.EnrolSecondFactorRequest, _user_service_pb2.EnrolSecondFactorResponse]  # type: ignore[assignment]
     """Begins a second factor for oneself (TOTP, RFC 6238: SHA-1, 6 digits, 30 s): the secret, shown only here. In force from
@@ -227,9 +227,9 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.SetPasswordRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.SetPasswordResponse, _abc.Awaitable[_user_service_pb2.SetPasswordResponse]]:
-        """Sets a password and ends the user's other sessions: the own one with the old one, anybody's with user.write. Fails with
-        INVALID_ARGUMENT (FIELD_INVALID), UNAUTHENTICATED (SIGN_IN_REFUSED: the old password is wrong) and RESOURCE_EXHAUSTED
-        (TOO_MANY_ATTEMPTS).
+        """Sets a password and ends the user's other sessions: the own one with the old one, anybody's with user.write. A narrowed token sets
+        none for its own user. Fails with INVALID_ARGUMENT (FIELD_INVALID), UNAUTHENTICATED (SIGN_IN_REFUSED: the old password is wrong),
+        PERMISSION_DENIED (NOT_ALLOWED) and RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS).
         """
 
     @_abc_1.abstractmethod
