@@ -198,21 +198,21 @@ def bases(rpc: Rpc, marked: Marked) -> Iterator[Message]:
         yield from (_bases_of_alerts if of_alerts else _bases_of_receivers)(rpc, marked)
 
 
-QUERIED = [*StreamName] if LONG else [StreamName.METRICS_MASTER, StreamName.ALERTS, StreamName.AUDIT_MESSAGES]
-"""Each answer of a query is worked out by a process: these are the streams with a table, a column and a right of their own."""
+QUERIED = [*StreamName] if LONG else [StreamName.METRICS_MASTER, StreamName.AUDIT_MESSAGES]
+"""Each answer of a query is worked out by a process: these have columns and a right of their own."""
 
 
 def _bases_of_queries(name: str, guid: str) -> Iterator[Message]:
     """All there is, what a condition asks for by name, and what gathers texts of many records into one."""
+    gathered = f'src stream="alerts" | where tenantId = "{guid}" or tenantName isNotNull'
+    if name == "FollowQuery":
+        yield stream_service_pb2.FollowQueryRequest(query=gathered, backlog=100)
+        return
     for stream in QUERIED:
-        source = f'src stream="{stream.value}"'
-        if name == "FollowQuery":
-            query = f'{source} | where tenantId = "{guid}" or tenantName isNotNull'
-            yield stream_service_pb2.FollowQueryRequest(query=query, backlog=100)
-            continue
-        yield stream_service_pb2.QueryRequest(query=f"{source} | records")
-        gathered = "aggr names=join(tenantName), n=count(), ids=dc(tenantId)"
-        yield stream_service_pb2.QueryRequest(query=f'{source} | where tenantId = "{guid}" | {gathered}')
+        yield stream_service_pb2.QueryRequest(query=f'src stream="{stream.value}" | records')
+    yield stream_service_pb2.QueryRequest(
+        query=f"{gathered} | aggr names=join(tenantName), n=count(), ids=dc(tenantId)"
+    )
     yield stream_service_pb2.QueryRequest(query=f'src stream="metricsMaster" | where tenantId = "{guid}"', explain=True)
 
 

@@ -31,7 +31,8 @@ IDLE_S: Final = 300.0
 STEP_S: Final = 10.0
 """So long a step of what is followed may take."""
 _LAST: Final = frozenset({"end", "plan"})
-_PASSED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "HOME", "PGPASSFILE", "PGSSLMODE")
+_PASSED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "HOME")
+"""And what libpq reads: PG…"""
 
 
 class _Worker:
@@ -187,7 +188,7 @@ class QueryDesk:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            env={name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("PG")},
             cwd="/",
         )
         worker = _Worker(process, folder)
