@@ -8,11 +8,8 @@ from typing import Any, NoReturn, Protocol
 
 import grpc
 import grpc.aio
-import structlog
 
 from tenantry.master.http2.fields import DONE, Field, Head, trailers
-
-log = structlog.get_logger()
 
 
 class Wire(Protocol):

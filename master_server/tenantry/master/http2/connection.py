@@ -184,6 +184,11 @@ class Connection:
         return self._waiting > 0
 
     @property
+    def moved(self) -> int:
+        """Bytes that had waited for the peer's windows and were sent: it grows while the peer takes something."""
+        return self._sender.moved
+
+    @property
     def outgoing(self) -> int:
         """Bytes that `take` would give."""
         return len(self._sender.out)

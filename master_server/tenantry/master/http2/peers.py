@@ -1,6 +1,7 @@
 """One connection on the event loop: from the socket through TLS and HTTP/2 to its calls, and back."""
 
 import asyncio
+import random
 import ssl
 from typing import Final, Protocol, cast
 
@@ -69,10 +70,11 @@ class Peer(asyncio.BufferedProtocol):
         "_heard",
         "_host",
         "_idle_since",
+        "_longest",
         "_pinged",
         "_resumed",
         "_shaking",
-        "_stalled_since",
+        "_stalled",
         "_tls",
         "_transport",
         "dirty",
@@ -89,7 +91,10 @@ class Peer(asyncio.BufferedProtocol):
         self._calls: dict[int, Call] = {}
         self._begun = self._heard = self._idle_since = host.loop.time()
         self._pinged: float | None = None
-        self._stalled_since: float | None = None
+        self._stalled: tuple[tuple[int, int], float] | None = None
+        """What has been taken when, while something waits."""
+        # Not all that came at once after a restart shall go at once.
+        self._longest = limits.AGE_S * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, guards nothing
         self._closing: float | None = None
         self._shaking = False
         self._early = b""
@@ -373,15 +378,23 @@ class Peer(asyncio.BufferedProtocol):
             self.flush()
         self.due = self._heard + limits.KEEPALIVE_S if self._pinged is None else self._pinged + limits.PING_S
         age = now - self._begun
-        if age >= limits.AGE_S + limits.AGE_GRACE_S or (not self._calls and now - self._idle_since >= limits.IDLE_S):
+        idle = not self._calls and now - self._idle_since >= limits.IDLE_S
+        if idle or age >= self._longest + limits.AGE_GRACE_S:
             self.close()
-        elif age >= limits.AGE_S and not connection.going:
+        elif age >= self._longest and not connection.going:
             self.go_away()
-        if self._resumed is None and not connection.stuck:
-            self._stalled_since = None
-        elif self._stalled_since is None:
-            self._stalled_since = now
-        elif now - self._stalled_since >= limits.STALL_S:
+        self._look_at_progress(connection, now)
+
+    def _look_at_progress(self, connection: Connection, now: float) -> None:
+        """End it when something waits, and the peer has taken nothing for long."""
+        transport = self._transport
+        if transport is None or (self._resumed is None and not connection.stuck):
+            self._stalled = None
+            return
+        progress = connection.moved, transport.get_write_buffer_size()
+        if self._stalled is None or self._stalled[0] != progress:
+            self._stalled = progress, now
+        elif now - self._stalled[1] >= limits.STALL_S:
             self._host.note_end(ConnectionEnd.STALLED, self.peer, "nothing is taken")
             self.abort()
 

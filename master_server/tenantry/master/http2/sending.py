@@ -17,12 +17,14 @@ class WindowTooLarge(Exception):
 class Sender:
     """The outgoing half of a connection. Windows are the peer's: what it takes."""
 
-    __slots__ = ("initial_window", "max_frame", "out", "window")
+    __slots__ = ("initial_window", "max_frame", "moved", "out", "window")
 
     def __init__(self) -> None:
         self.out = bytearray()
         self.window = self.initial_window = frames.DEFAULT_WINDOW
         self.max_frame = frames.MAX_FRAME
+        self.moved = 0
+        """Bytes that had waited for a window and were sent."""
 
     def send(self, number: int, stream: Stream, message: bytes) -> bool:
         """Send a message; False while a part of it waits for a window."""
@@ -57,6 +59,7 @@ class Sender:
             self.out += pending[at : at + size]
             at += size
             full += size == self.max_frame or at == len(pending)
+        self.moved += at
         del pending[:at]
         if not pending:
             stream.pending = None

@@ -1,6 +1,7 @@
 """Bugs, planted into the real programs: each takes one net of the delivery away. The product knows nothing of them."""
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -122,14 +123,17 @@ def no_fence() -> None:
 
 
 def ping_timeout_removed() -> None:
-    """Only the settings that look as if they did it."""
+    """Only the settings that look as if they did it, and pings whose answers nobody awaits."""
+    from tenantry.master.http2 import limits
     from tenantry.transport import settings
 
     settings._BOTH[:] = [option for option in settings._BOTH if option[0] != "grpc.http2.ping_timeout_ms"]
+    vars(limits)["PING_S"] = 60.0
 
 
 def port_shared() -> None:
-    """What gRPC does unless it is told otherwise."""
+    """What gRPC does unless it is told otherwise, and what a server of our own could do too."""
+    from tenantry.master.http2 import server
     from tenantry.transport import settings
 
     options = settings.server_options
@@ -138,6 +142,15 @@ def port_shared() -> None:
         return [option for option in options(**arguments) if option[0] != "grpc.so_reuseport"]
 
     settings.server_options = sharing
+
+    def listener(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+        one = socket.socket(family, kind, protocol)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(address)
+        one.listen()
+        return one
+
+    vars(server)["_listener"] = listener
 
 
 def port_not_tried() -> None:
