@@ -173,7 +173,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
     # --- one link ---------------------------------------------------------------------------------------------------------
 
     async def _listen(self, session: LinkSession, caller: Caller, context: Context) -> None:
-        """Receive; what ends that ends the link through the writer: gRPC cannot end a call while a message is being written."""
+        """Receive; what ends that ends the link through the writer: a call does not end in the middle of a message."""
         try:
             await self._receive(session, caller, context)
         except Failure as failure:
@@ -183,7 +183,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
             session.wake.set()
 
     async def _receive(self, session: LinkSession, caller: Caller, context: Context) -> None:
-        # Not the iterator of requests: that is a generator around `read`, a sixth of what a message costs gRPC.
+        # Not the iterator of requests, which is a generator around `read`.
         read: Callable[[], Awaitable[Any]] = context.read
         receive, steady_ms, committer = session.protocol.receive, self._clocks.steady_ms, self._committer
         greeting: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(HELLO_S, _end_silent, session)
