@@ -31,7 +31,6 @@ class Letter:
     sender: str
     recipients: tuple[str, ...]
     content: bytes
-    encrypted: bool
     user: str
 
 
@@ -54,17 +53,13 @@ class MailServer:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
+    async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
         """Take a message."""
         if self.answers.startswith("2"):
-            user = session.auth_data.login.decode() if isinstance(session.auth_data, LoginPassword) else ""
-            content = envelope.content if isinstance(envelope.content, bytes) else b""
-            encrypted = session.ssl is not None or (
-                isinstance(server.tls_context, ssl.SSLContext) and bool(session.ssl)
-            )
-            self.letters.append(
-                Letter(envelope.mail_from or "", tuple(envelope.rcpt_tos), content, bool(encrypted), user)
-            )
+            told: Any = session.auth_data
+            user = told.login.decode() if isinstance(told, LoginPassword) else ""
+            content: Any = envelope.content
+            self.letters.append(Letter(envelope.mail_from or "", tuple(envelope.rcpt_tos), content, user))
         return self.answers
 
 

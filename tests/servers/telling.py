@@ -42,7 +42,7 @@ def telling_rule(told: Mapping[str, list[int]], **changes: Any) -> rules.Rule:
     """The processor's utilisation is 0.9 or more, which raises an alert and is told to these receivers at these levels."""
     actions = [rules.RuleAction(kind=rules.RULE_ACTION_KIND_RAISE_ALERT, levels=[CRITICAL])]
     notify = rules.RULE_ACTION_KIND_NOTIFY
-    actions += [rules.RuleAction(kind=notify, levels=levels, receiver=one) for one, levels in told.items()]  # type: ignore[misc]
+    actions += [rules.RuleAction(kind=notify, levels=levels, receiver=one) for one, levels in told.items()]  # type: ignore[arg-type]
     threshold = rules.RuleThreshold(operator=rules.RULE_OPERATOR_GREATER_OR_EQUAL, value=0.9)
     fields: dict[str, Any] = {
         "name": fresh("busy"),

@@ -4,6 +4,7 @@ import email
 import email.policy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def read(letter: Letter) -> email.message.EmailMessage:
 @pytest.mark.parametrize("protection", list(Protection))
 async def test_a_letter_arrives(tmp_path: Path, protection: Protection) -> None:
     """With its key as Message-ID, both recipients, a date, and names that are not ASCII."""
-    ways = {"starttls": protection is Protection.STARTTLS, "tls": protection is Protection.TLS}
+    ways: dict[str, Any] = {"starttls": protection is Protection.STARTTLS, "tls": protection is Protection.TLS}
     with running_mail_server(tmp_path / "mail", **ways) as server:
         attempt = await sender().send(outgoing(settings(server, protection)))
     assert attempt.taken, attempt.detail
@@ -52,7 +53,7 @@ async def test_a_letter_arrives(tmp_path: Path, protection: Protection) -> None:
 @pytest.mark.parametrize("protection", [Protection.STARTTLS, Protection.TLS])
 async def test_who_sends_signs_in(tmp_path: Path, protection: Protection) -> None:
     """With the right password; a wrong one is refused in words, and is not given up."""
-    ways = {"starttls": protection is Protection.STARTTLS, "tls": protection is Protection.TLS}
+    ways: dict[str, Any] = {"starttls": protection is Protection.STARTTLS, "tls": protection is Protection.TLS}
     with running_mail_server(tmp_path / "mail", sign_in=True, **ways) as server:
         made = settings(server, protection, user=MAIL_USER)
         right = await sender().send(outgoing(made, {PASSWORD: MAIL_PASSWORD}))
@@ -70,7 +71,7 @@ async def test_who_sends_signs_in(tmp_path: Path, protection: Protection) -> Non
 @pytest.mark.parametrize("protection", [Protection.STARTTLS, Protection.TLS])
 async def test_a_strange_certificate_gets_nothing(tmp_path: Path, protection: Protection) -> None:
     """Of an authority that is not trusted, or for another name: no letter, and the reason is said."""
-    ways = {"starttls": protection is Protection.STARTTLS, "tls": protection is Protection.TLS}
+    ways: dict[str, Any] = {"starttls": protection is Protection.STARTTLS, "tls": protection is Protection.TLS}
     with running_mail_server(tmp_path / "one", **ways) as server:
         strange = await sender().send(outgoing(settings(server, protection, authorities="")))
     with running_mail_server(tmp_path / "two", name="other.example.org", **ways) as other:

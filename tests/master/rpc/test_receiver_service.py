@@ -65,7 +65,7 @@ async def ask(master: MasterProcess, method: str, **fields: Any) -> Any:
 async def test_a_receiver_from_its_creation_to_its_end(master: MasterProcess) -> None:
     """Created, found, changed, deleted; each change has a new etag and an audit, and the secret is in no answer."""
     made = await keep_receiver(master, "https://hooks.example.org/x", {"token": SECRET}, description="why")
-    assert (made.webhook.method, made.webhook.content_type, made.secret_names) == (
+    assert (made.webhook.method, made.webhook.content_type, list(made.secret_names)) == (
         "POST",
         "application/json",
         ["token"],
@@ -270,6 +270,7 @@ async def test_a_receiver_is_tried_out(master: MasterProcess) -> None:
         answer = await ask(master, "TestReceiver", id=made.id)
         assert (answer.delivered, answer.outcome) == (True, "taken: HTTP 200")
         assert hook.requests[0].key == answer.key
+    inside = made
     for url in ("http://169.254.169.254/latest/meta-data/", "http://[fd00:ec2::254]/", "http://[::ffff:a9fe:a9fe]/"):
         inside = await keep_receiver(master, url)
         answer = await ask(master, "TestReceiver", id=inside.id)

@@ -3,6 +3,7 @@
 from tenantry.master.domain.alerts import ALERT_STATUS, AlertEvent, AlertStatus
 from tenantry.master.domain.authorities import AUTHORITY_TRANSITIONS, TRUSTED_STATES, AuthorityState
 from tenantry.master.domain.connectivity import CONNECTIVITY, Connectivity, LinkEvent, Thresholds
+from tenantry.master.domain.deliveries import DELIVERIES, DeliveryEvent, DeliveryState
 from tenantry.master.domain.lifecycle import LIFECYCLE, SUPERVISED, LifecycleEvent, allowed_from
 from tenantry.protocol.messages import TenantState
 from tests.tooling.reference.markdown import page, table
@@ -24,6 +25,8 @@ def render() -> str:
         _connectivity(),
         _ALERTS,
         _alerts(),
+        _DELIVERIES,
+        _deliveries(),
         _AUTHORITIES,
         _authorities(),
     )
@@ -50,6 +53,12 @@ _ALERTS = """
 
 What the status of an alert becomes, by what people do with it. Nothing else changes it: that what was found is over does not. A dash:
 it is refused with ALERT_IN_WRONG_STATUS, unless the alert is already where that leads.
+"""
+_DELIVERIES = """
+## Deliveries
+
+What becomes of something that a receiver is to be told. A dash: it does not happen; a retry is then refused with
+DELIVERY_IN_WRONG_STATE.
 """
 _AUTHORITIES = """
 ## Certification authorities
@@ -88,6 +97,11 @@ def _alerts() -> str:
         [event.value, *(_after(ALERT_STATUS.get((status, event))) for status in AlertStatus)] for event in AlertEvent
     )
     return table(["", *(status.value for status in AlertStatus)], rows)
+
+
+def _deliveries() -> str:
+    rows = ([state, *(DELIVERIES.get((state, event), "–") for event in DeliveryEvent)] for state in DeliveryState)
+    return table(["", *DeliveryEvent], rows)
 
 
 def _authorities() -> str:

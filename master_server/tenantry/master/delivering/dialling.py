@@ -5,9 +5,11 @@ import contextlib
 import ipaddress
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import psutil
@@ -20,6 +22,9 @@ RESOLVERS: Final = 16
 MAX_ADDRESSES: Final = 8
 """So many of a name's addresses are looked at."""
 READ_LIMIT: Final = 16_384
+NEXT_S: Final = 3.0
+"""After so long without an answer the next address is dialled."""
+_TRUST_S: Final = 3_600
 
 Resolver = Callable[[str, int, socket.SocketKind], list[str]]
 
@@ -68,10 +73,13 @@ class Dialler:
     async def connect(self, destination: Destination) -> socket.socket:
         """A connected TCP socket. Raises NotReached."""
         failure = "there is no address that answers"
-        for address in await self._judged(destination, socket.SOCK_STREAM):
+        addresses = await self._judged(destination, socket.SOCK_STREAM)
+        for address in addresses:
             connection = _socket(address, socket.SOCK_STREAM)
             try:
-                await asyncio.get_running_loop().sock_connect(connection, (str(address), destination.port))
+                # One that says nothing must not use up the time of the others.
+                async with asyncio.timeout(None if address is addresses[-1] else NEXT_S):
+                    await asyncio.get_running_loop().sock_connect(connection, (str(address), destination.port))
             except OSError as error:
                 connection.close()
                 failure = why(error)
@@ -139,11 +147,19 @@ class Dialler:
 
 
 def tls_context(authorities: str) -> ssl.SSLContext:
-    """What a server's certificate is checked against: these authorities (PEM), or those of the machine. Raises NotReached."""
+    """What a server's certificate is checked against: these authorities (PEM), or those of the machine, read again each hour.
+
+    Raises NotReached.
+    """
     try:
-        return ssl.create_default_context(cadata=authorities or None)
+        return _context(authorities, int(time.monotonic() // _TRUST_S))
     except (ssl.SSLError, ValueError):
         raise NotReached("the authorities of the receiver are not certificates (PEM)") from None
+
+
+@lru_cache(maxsize=64)
+def _context(authorities: str, _hour: int) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=authorities or None)
 
 
 def _socket(address: Address, kind: socket.SocketKind) -> socket.socket:

@@ -34,6 +34,8 @@ TURN_MS: Final = 1_000
 """A lane gives its place away after this, where there is more for it."""
 LONGEST_SLEEP_S: Final = 30.0
 LEAST_SLEEP_S: Final = 0.02
+LOOK_SHARE: Final = 10
+"""Looks at what is due take a tenth of the time at most."""
 RETRY_WRITING_S: Final = 1.0
 HOUSE_S: Final = 10.0
 ROWS_A_STEP: Final = 500
@@ -143,7 +145,7 @@ class OutboxWorker:
             group.create_task(self._keep_house())
             while not self._stopping:
                 self._wake.clear()
-                pause_s = LONGEST_SLEEP_S
+                pause_s, begun_ms = LONGEST_SLEEP_S, self._clocks.steady_ms()
                 try:
                     pause_s = await self._begin_turns(group)
                 except MasterStopping:
@@ -151,8 +153,9 @@ class OutboxWorker:
                 except Failure as failure:
                     log.error("the outbox cannot be read; trying again", reason=failure.reason)
                     pause_s = RETRY_WRITING_S
-                # Many alerts of one moment are one look.
-                await asyncio.sleep(LEAST_SLEEP_S)
+                # Many alerts of one moment are one look; and where a look takes long there are fewer of them.
+                took_s = (self._clocks.steady_ms() - begun_ms) / 1000
+                await asyncio.sleep(max(LEAST_SLEEP_S, LOOK_SHARE * took_s))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
                         await self._wake.wait()

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, literal_column, or_, select, update
 
 from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, Sight
 from tenantry.master.domain.deliveries import Delivery, DeliveryFilter, DeliveryState, NewDelivery
@@ -16,7 +16,9 @@ from tenantry.protocol.failures import DeliveryNotFound
 
 _NAMES: Final = tuple(one.name for one in fields(NewDelivery))
 _COLUMNS: Final = tuple(one.name for one in fields(Delivery))
-_IS_WAITING: Final = table.c.state == DeliveryState.WAITING.value
+# Written out: what is only known when a statement runs leads to no index of a part of the table.
+_IN: Final = {state: table.c.state == literal_column(f"'{state.value}'") for state in DeliveryState}
+_IS_WAITING: Final = _IN[DeliveryState.WAITING]
 _insert: Final = insert(table)
 _by_uid: Final = select(table).where(table.c.uid == bindparam("wanted"))
 _save: Final = update(table).where(table.c.id == bindparam("itself"), table.c.state == bindparam("before"))
@@ -141,7 +143,7 @@ class DeliveryStore:
         for state in (DeliveryState.WAITING, DeliveryState.DEAD):
             query = (
                 select(table.c.receiver_id, func.count())
-                .where(any_of(self._connection, table.c.receiver_id, receiver_ids), table.c.state == state.value)
+                .where(any_of(self._connection, table.c.receiver_id, receiver_ids), _IN[state])
                 .group_by(table.c.receiver_id)
             )
             found |= {(number, state): count for number, count in self._connection.execute(query)}
@@ -162,7 +164,7 @@ class DeliveryStore:
         if wanted.owner is not None:
             query = query.where(table.c.owner == wanted.owner)
         if wanted.state is not None:
-            query = query.where(table.c.state == wanted.state.value)
+            query = query.where(_IN[wanted.state])
         if wanted.receiver:
             query = query.where(table.c.receiver_uid == wanted.receiver)
         if wanted.alert:
