@@ -145,6 +145,11 @@ def test_what_is_explained_counts_what_is_seen(database: Database, tenants: list
     plan = message["plan"]
     assert (plan["tenants"], plan["chunks"], plan["rows"]) == (1, 0, 6)
     assert plan["pushed"] == {"tenantName": ["tenant 2"], "metric": ["system.cpu.utilization"]}
+    series = 'src stream="metricsMaster" | where labels.state in ("used", "free") | where labels.state = "used" | aggr count()'
+    (message,) = ask(database, tmp_path, series, explain=True)
+    assert message["plan"]["pushed"] == {"labels.state": ["used"]}
+    assert table(ask(database, tmp_path, series)) == [(0.0,)]  # this series was absent throughout
+    assert table(ask(database, tmp_path, series.replace('= "used"', '= "free"'))) == [(6.0,)]
     assert plan["statements"][0]["plan"] and "source" in plan["statements"][0]["sql"]
     (message,) = ask(database, tmp_path, text, Sight(frozenset({tenants[0].id}), main=False), explain=True)
     assert (message["plan"]["tenants"], message["plan"]["segments"], message["plan"]["rows"]) == (0, 0, 0)

@@ -64,7 +64,7 @@ def test_names_that_are_kept_are_bounded(dsn: str, monkeypatch: pytest.MonkeyPat
     """Whatever a scan comes across, the names of so many series are in memory; all samples are read all the same."""
     monkeypatch.setattr(layout_words, "_SERIES_KEPT", 2 * MAX_SERIES)
     with Database.open(dsn) as database, database.read() as transaction:
-        words = LayoutWords(transaction, None)
+        words = LayoutWords(transaction, None, {})
         for number in [*transaction.layouts.all_ids().values()] * 2:
             words.column("labels", [number])
             assert words.kept <= 2 * MAX_SERIES

@@ -54,6 +54,7 @@ class Understood:
             pushed.tenant_guids,
             pushed.instance_names,
             pushed.metrics,
+            pushed.labels,
             self.compiled.source_columns,
         )
 
@@ -156,8 +157,9 @@ def _explain(source: MetricSource | RecordSource, engine: Engine, understood: Un
         "tenantName": scan.tenant_names,
         "tenantId": scan.tenant_guids,
         "instanceName": scan.instance_names,
-        "metric": scan.metrics,
     }
+    if scan.stream is StreamName.METRICS_MASTER:
+        named |= {"metric": scan.metrics, **{f"labels.{name}": values for name, values in scan.labels.items()}}
     return {
         "stream": scan.stream.value,
         "start_ms": scan.start_ms,

@@ -7,8 +7,8 @@ that were made up here, and only the names of the result's columns are the user'
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tenantry.master.query.fragments import (
     Fragment,
@@ -119,6 +119,7 @@ class Pushdown:
     columns: frozenset[str] | None = None
     start_ms: int | None = None
     end_ms: int | None = None
+    labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 _PUSHED = {
@@ -142,7 +143,8 @@ def pushdown(query: Query, schema: Schema | None = None) -> Pushdown:
                 words[name] = words[name] & values if name in words else values
     columns = compile_query(query, schema).source_columns if schema is not None else None
     return Pushdown(
-        **{_PUSHED[name]: values for name, values in words.items()},
+        **{_PUSHED[name]: values for name, values in words.items() if name in _PUSHED},
+        labels={name.partition(".")[2]: values for name, values in words.items() if name not in _PUSHED},
         columns=columns,
         start_ms=query.source.start_ms,
         end_ms=query.source.end_ms,
@@ -159,11 +161,16 @@ def _conjuncts(condition: Expression) -> Iterator[Expression]:
             yield one
 
 
+def _is_pushed(name: str) -> bool:
+    """Whether a source can be narrowed by this field; of records, ``labels`` is a field like any other, and nobody asks."""
+    return name in _PUSHED or name.startswith("labels.")
+
+
 def _asked(condition: Expression) -> tuple[str, frozenset[str]] | None:
     match condition:
-        case Comparison(Relation.EQUAL, Field(name), Constant(str() as value)) if name in _PUSHED:
+        case Comparison(Relation.EQUAL, Field(name), Constant(str() as value)) if _is_pushed(name):
             return name, frozenset({value})
-        case Membership(Field(name), constants, False) if name in _PUSHED:
+        case Membership(Field(name), constants, False) if _is_pushed(name):
             values = frozenset(one.value for one in constants if isinstance(one.value, str))
             return (name, values) if len(values) == len({one.value for one in constants}) else None
         case _:

@@ -28,9 +28,12 @@ _TYPES: Final = {"metric": pa.string(), "unit": pa.string(), "kind": pa.string()
 class LayoutWords:
     """What the series of layouts are called, and which of them a scan means."""
 
-    def __init__(self, transaction: Transaction, metrics: frozenset[str] | None) -> None:
+    def __init__(
+        self, transaction: Transaction, metrics: frozenset[str] | None, labels: Mapping[str, frozenset[str]]
+    ) -> None:
         self._transaction = transaction
         self._metrics = metrics
+        self._labels = labels
         self._known: OrderedDict[int, _Words] = OrderedDict()
         self.kept = 0
         """Series whose names are in memory."""
@@ -55,12 +58,18 @@ class LayoutWords:
             return known
         layout = self._transaction.layouts.load([layout_id]).get(layout_id)
         series = () if layout is None else layout.series
-        places = [n for n, one in enumerate(series) if self._metrics is None or one.name in self._metrics]
+        places = [n for n, one in enumerate(series) if self._is_meant(one)]
         known = self._known[layout_id] = _Words(series, np.array(places, np.int32))
         self.kept += len(series)
         while self.kept > _SERIES_KEPT and len(self._known) > 1:
             self.kept -= len(self._known.popitem(last=False)[1].series)
         return known
+
+    def _is_meant(self, one: Series) -> bool:
+        if self._metrics is not None and one.name not in self._metrics:
+            return False
+        labels = dict(one.labels) if self._labels else {}
+        return all(labels.get(name) in values for name, values in self._labels.items())
 
 
 @dataclass(slots=True)

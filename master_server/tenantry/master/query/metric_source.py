@@ -85,7 +85,7 @@ class MetricSource:
 
     def __post_init__(self) -> None:
         self.schema = pa.schema([one for one in METRIC_FIELDS if one.name == OWNER or self.scan.needs(one.name)])
-        self._words = LayoutWords(self.transaction, self.scan.metrics)
+        self._words = LayoutWords(self.transaction, self.scan.metrics, self.scan.labels)
 
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """All rows."""

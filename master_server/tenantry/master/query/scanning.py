@@ -1,5 +1,6 @@
 """What a query reads: of which stream, whose, from when to when, which columns; and what was read so far."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tenantry.master.domain.access import EVERYTHING, Sight
@@ -21,6 +22,8 @@ class Scan:
     tenant_guids: frozenset[str] | None = None
     instance_names: frozenset[str] | None = None
     metrics: frozenset[str] | None = None
+    labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Values that a label must have, for samples alone."""
     columns: frozenset[str] | None = None
     """The columns that the statement names; None: all."""
 
