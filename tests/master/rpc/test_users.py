@@ -25,7 +25,7 @@ from tests.servers.master import MasterProcess
 from tests.servers.operating import STUBS, read_records
 from tests.servers.people import grant
 from tests.servers.refusals import refused
-from tests.servers.signing_in import Person, administrator, new_user, sign_in
+from tests.servers.signing_in import Person, administrator, key_and_request, new_user, sign_in
 
 pb, token_pb = user_service_pb2, token_service_pb2
 ME = pb.GetUserRequest()
@@ -175,7 +175,7 @@ async def test_nobody_acts_on_who_may_do_more(master: MasterProcess) -> None:
         ("UserService.DisableUser", pb.DisableUserRequest(name="administrator")),
         ("UserService.DeleteUser", pb.DeleteUserRequest(name="administrator")),
     )
-    await all_refused(keeper, calls, LastAdministrator)
+    await all_refused(keeper, calls, NotAllowed)
     powerful = await new_user(master)
     await grant(master, powerful, "GENERAL_ADMINISTRATOR", "main")
     mask = FieldMask(paths=["email"])
@@ -228,7 +228,7 @@ async def test_narrowed_to_nothing_is_told_from_not_narrowed(master: MasterProce
 
 
 async def test_a_narrowed_token_does_not_become_its_user(master: MasterProcess) -> None:
-    """It sets no first password and no second factor, ends nothing that is wider, and makes nothing that outlives it."""
+    """It sets no password, no second factor, gets no certificate, ends nothing that is wider, makes nothing that outlives it."""
     admin = administrator(master)
     name = await new_user(master, password="")
     await grant(master, name, "GENERAL_ADMINISTRATOR", "main")
@@ -252,6 +252,17 @@ async def test_a_narrowed_token_does_not_become_its_user(master: MasterProcess) 
         await narrow.call("TokenService.RevokeToken", token_pb.RevokeTokenRequest(id=own.id))
     await whole.call("UserService.SetPassword", pb.SetPasswordRequest(password="a first one, by all of it"))
     await admin.call("UserService.DeleteUser", pb.DeleteUserRequest(name=name))
+    robot, request = await new_user(master, machine=True), key_and_request()[1]
+    await grant(master, robot, "GENERAL_ADMINISTRATOR", "main")
+    issue = pb.IssueCertificateRequest(name=robot, certificate_request=request)
+    of_itself: Calls = (
+        ("UserService.IssueCertificate", issue),
+        ("UserService.DisableUser", pb.DisableUserRequest(name=robot)),
+        ("UserService.DeleteUser", pb.DeleteUserRequest(name=robot)),
+    )
+    await all_refused(await token_of(await token_of(admin, user=robot), scope=scopes[0]), of_itself, NotAllowed)
+    await (await token_of(admin, user=robot)).call("UserService.IssueCertificate", issue)
+    await admin.call("UserService.DeleteUser", pb.DeleteUserRequest(name=robot))
 
 
 async def test_tokens_end_by_their_time_and_by_revocation(master: MasterProcess) -> None:

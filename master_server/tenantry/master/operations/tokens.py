@@ -15,7 +15,7 @@ from tenantry.master.domain.people import (
 )
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
-from tenantry.master.operations.users import guarded_user
+from tenantry.master.operations.users import find_user, guarded_user
 from tenantry.master.operations.viewers import Viewer
 from tenantry.master.operations.ways_in import keeping_a_way_in
 from tenantry.master.sql.transaction import Transaction
@@ -53,7 +53,8 @@ def create_token(
     # Before anybody looks whether there is such a user: the answer tells nobody else.
     if wanted != viewer.user_name and not viewer.access.allows(Permission.USER_WRITE, MAIN_OWNER):
         raise NotAllowed(permission=Permission.USER_WRITE)
-    user = guarded_user(transaction, viewer, wanted)
+    own = wanted == viewer.user_name  # what it makes of itself is narrowed below
+    user = find_user(transaction, wanted) if own else guarded_user(transaction, viewer, wanted)
     living = transaction.tokens.page((0, ""), MAX_TOKENS, user_id=user.id, living_at_ms=now_ms)
     if len(living) >= MAX_TOKENS:
         raise FieldInvalid(field="user", problem="has too many tokens", expected=f"fewer than {MAX_TOKENS}")

@@ -47,9 +47,14 @@ def find_user(transaction: Transaction, name: str) -> User:
 
 
 def guarded_user(transaction: Transaction, viewer: Viewer, name: str) -> User:
-    """The user of this name, when the caller is the user or may do all that the user may do. Raises UserNotFound, NotAllowed."""
+    """The user of this name, when the caller is the user, by no narrowed token, or may do all that the user may do.
+
+    Raises UserNotFound, NotAllowed.
+    """
     user = find_user(transaction, name)
-    if user.id != viewer.user_id and not viewer.access.covers(access_of(transaction.role_bindings.of_user(user.id))):
+    if user.id == viewer.user_id and not viewer.narrowed:
+        return user
+    if not viewer.access.covers(access_of(transaction.role_bindings.of_user(user.id))):
         raise NotAllowed(permission="to do all that the user may do")
     return user
 
