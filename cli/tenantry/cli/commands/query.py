@@ -224,6 +224,8 @@ def _write(
             _put_csv(lines)
         else:
             _put(lines, target, paged=paged and form == "table")
+    if form == "table" and answer.end is not None and not any(answer.end.counts):
+        click.echo("No rows.", err=True)
     _conclude(answer)
 
 
