@@ -3,6 +3,7 @@ import { type Interceptor, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 
 import { isSessionOver } from "./failures";
+import { AlertService } from "./generated/tenantry/v1/alert_service_pb";
 import { OpenIdService } from "./generated/tenantry/v1/openid_service_pb";
 import { RoleService } from "./generated/tenantry/v1/role_service_pb";
 import { SessionService } from "./generated/tenantry/v1/session_service_pb";
@@ -28,6 +29,7 @@ const transport = createConnectTransport({
   fetch: (input, init) => fetch(input, { ...init, credentials: "same-origin", redirect: "error" }),
 });
 
+export const alerts = createClient(AlertService, transport);
 export const openId = createClient(OpenIdService, transport);
 export const roles = createClient(RoleService, transport);
 export const sessions = createClient(SessionService, transport);

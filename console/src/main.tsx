@@ -6,12 +6,13 @@ import { roles, sessions } from "./contract";
 import { type Trouble, isSessionOver, troubleOf } from "./failures";
 import { Link, TroubleBox } from "./parts";
 import { AccountPage } from "./pages/account";
+import { AlertsPage } from "./pages/alerts";
 import { SecondFactorPage } from "./pages/secondFactor";
 import { SignInPage } from "./pages/signIn";
 import { SignedInPage } from "./pages/signedIn";
 import { TenantPage } from "./pages/tenant";
 import { TenantsPage } from "./pages/tenants";
-import { ACCOUNT, type Place, SECOND_FACTOR, SIGNED_IN, SIGN_IN, START, go, leave, noteEntered, noteSigningOut, usePlace } from "./routing";
+import { ACCOUNT, ALERTS, type Place, SECOND_FACTOR, SIGNED_IN, SIGN_IN, START, go, leave, noteEntered, noteSigningOut, usePlace } from "./routing";
 
 function App() {
   const place = usePlace();
@@ -56,6 +57,9 @@ function Inside({ place }: { place: Place }) {
           <Link to={START} current={place.path === START || place.path.startsWith(`${START}/`)}>
             Tenants
           </Link>
+          <Link to={ALERTS} current={place.path === ALERTS}>
+            Alerts
+          </Link>
           <Link to={ACCOUNT} current={place.path.startsWith(ACCOUNT)}>
             Account
           </Link>
@@ -75,6 +79,7 @@ function Inside({ place }: { place: Place }) {
 function Page({ place }: { place: Place }) {
   if (place.path === ACCOUNT) return <AccountPage />;
   if (place.path === SECOND_FACTOR) return <SecondFactorPage place={place} />;
+  if (place.path === ALERTS) return <AlertsPage />;
   if (place.path === START) return <TenantsPage place={place} />;
   const guid = place.path.match(/^\/tenants\/([0-9a-f-]{36})$/)?.[1];
   if (guid !== undefined) return <TenantPage key={guid} guid={guid} />;

@@ -7,6 +7,7 @@ export interface Place {
 }
 
 export const START = "/tenants";
+export const ALERTS = "/alerts";
 export const ACCOUNT = "/account";
 export const SECOND_FACTOR = "/account/second-factor";
 export const SIGN_IN = "/sign-in";

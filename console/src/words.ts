@@ -1,5 +1,7 @@
 // The contract's enumerations in product words.
 import { Role } from "./generated/tenantry/v1/access_pb";
+import { AlertStatus } from "./generated/tenantry/v1/alert_service_pb";
+import { Severity } from "./generated/tenantry/v1/link_service_pb";
 import { Connectivity, GoodbyeReason, TenantState } from "./generated/tenantry/v1/tenant_pb";
 
 /** `TIER_2_ANALYST` -> `Tier 2 analyst`. */
@@ -23,4 +25,12 @@ export function goodbyeWord(reason: GoodbyeReason): string {
 
 export function roleWord(role: Role): string {
   return word(Role[role]);
+}
+
+export function alertStatusWord(status: AlertStatus): string {
+  return word(AlertStatus[status]);
+}
+
+export function severityWord(severity: Severity): string {
+  return word(Severity[severity]);
 }

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
+from tenantry.protocol.messages import Severity
 from tenantry.v1 import (
     access_pb2,
     group_service_pb2,
@@ -20,6 +21,7 @@ from tenantry.v1 import (
     tenant_service_pb2,
     user_service_pb2,
 )
+from tests.servers.alerting import active_tenant, new_tenant, own_alert, send_alerts
 from tests.servers.chromium import find_chromium, running_chromium
 from tests.servers.deadlines import PATIENCE_S, eventually
 from tests.servers.master import MasterProcess, running_master
@@ -28,6 +30,7 @@ from tests.servers.openid_provider import OpenIdServer, running_openid_server
 from tests.servers.operating import call
 from tests.servers.people import grant, revoke
 from tests.servers.signing_in import PASSWORD, Person, code_at, new_user, sign_in, with_second_factor
+from tests.servers.wire_tenant import open_link
 from tests.tooling.console import build_console
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -368,6 +371,28 @@ async def test_many_tenants_are_a_window_that_keys_move(master: MasterProcess, p
     await page.get_by_label("Search").fill("many-042")
     await expect(page.get_by_role("status")).to_contain_text("1 of ")
     await expect(page.locator(ROWS)).to_contain_text("Many-042")
+
+
+async def test_alerts_are_seen_and_resolved(master: MasterProcess, page: Page) -> None:
+    """They come while the page is open, the worst first; one is acknowledged and resolved from here, and is gone."""
+    name, tenant = await administrator(master), await new_tenant(master, "Alarming")
+    await enter(page, master, name, "/alerts")
+    rows = page.locator("tbody tr")
+    await expect(page.get_by_role("status")).to_have_text("0 open, 0 new, 0 over")
+    async with open_link(master, tenant.identity) as link:
+        await active_tenant(master, link, tenant)
+        await send_alerts(link, tenant, [own_alert("mild", severity=Severity.LOW), own_alert("bad <b>rule</b>")])
+        await expect(rows).to_have_count(2)
+        await expect(rows.first).to_contain_text("bad <b>rule</b>")
+        await rows.first.get_by_role("button", name="Acknowledge").click()
+        await expect(rows.first).to_contain_text("Acknowledged")
+        await expect(rows.first.get_by_role("button", name="Acknowledge")).to_have_count(0)
+        await send_alerts(link, tenant, [own_alert("mild", severity=Severity.LOW, firing=False)])
+        await expect(rows.nth(1)).to_contain_text("over")
+        await page.get_by_role("button", name="Resolve mild of Alarming").click()
+        await expect(rows).to_have_count(1)
+    await page.get_by_role("link", name="Alarming / main").click()
+    await expect(page.get_by_role("heading", level=1)).to_contain_text("Alarming")
 
 
 async def can_call(master: MasterProcess, token: str) -> bool:
