@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -132,6 +134,13 @@ async def test_a_process_that_dies_is_a_query_that_was_too_large(desk: QueryDesk
         group.create_task(refused(desk, order(ENDLESS), QueryTooLarge))
         os.kill((await begun(before)).pop(), 9)
     assert (await answered(desk, order('src stream="alerts"')))[-1]["end"]["counts"] == [3]
+
+
+def test_the_master_loads_no_engine() -> None:
+    """What serves queries brings neither DuckDB nor Arrow into the Master's own process."""
+    code = "import sys, tenantry.master.bootstrap; print([one for one in ('duckdb', 'pyarrow') if one in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 async def test_turns_are_shared() -> None:

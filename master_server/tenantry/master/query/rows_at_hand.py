@@ -8,25 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from tenantry.master.domain.access import MAIN_OWNER
-from tenantry.master.domain.records import JsonValue, StreamName
-from tenantry.master.operations.reading import ReadRecord
+from tenantry.master.domain.records import StreamName
 from tenantry.master.query.metric_source import METRIC_FIELDS
 from tenantry.master.query.record_source import RECORD_FIELDS, record_batch
 from tenantry.master.query.tenant_words import TenantWords
 
 _NUMBERS_BY_NAME: Final = {"Infinity": float("inf"), "-Infinity": float("-inf")}
-
-
-def plain_rows(records: Sequence[ReadRecord]) -> tuple[list[list[JsonValue]], list[list[JsonValue]]]:
-    """The Tenants (number, GUID, names) and the rows of a step, as `RowsAtHand` takes them."""
-    tenants: dict[int, list[JsonValue]] = {}
-    rows: list[list[JsonValue]] = []
-    for one in records:
-        tenant = one.tenant
-        if tenant is not None and tenant.id not in tenants:
-            tenants[tenant.id] = [tenant.id, tenant.guid, tenant.tenant_name, tenant.instance_name]
-        rows.append([one.timestamp_ms, one.received_ms, None if tenant is None else tenant.id, dict(one.fields)])
-    return [*tenants.values()], rows
 
 
 class RowsAtHand:
