@@ -19,10 +19,12 @@ from tenantry.protocol.failures import (
     ReceiverNotFound,
     TemplateInvalid,
 )
+from tenantry.transport.wire_values import to_timestamp
 from tenantry.v1 import access_pb2
 from tenantry.v1 import delivery_service_pb2 as deliveries
 from tenantry.v1 import receiver_service_pb2 as receivers
 from tenantry.v1 import rule_service_pb2 as rules
+from tenantry.v1 import window_service_pb2 as windows
 from tests.servers.deadlines import eventually
 from tests.servers.master import MasterProcess, running_master
 from tests.servers.operating import call, delete, read_records
@@ -42,7 +44,7 @@ from tests.servers.telling import (
     settled,
     telling_rule,
 )
-from tests.servers.wire_tenant import create_tenant
+from tests.servers.wire_tenant import create_tenant, now_ms
 
 SECRET = "xk7-canary-secret"
 DEAD, WAITING = deliveries.DELIVERY_STATE_DEAD, deliveries.DELIVERY_STATE_WAITING
@@ -341,6 +343,32 @@ async def test_receivers_are_their_owners(master: MasterProcess) -> None:
     await delete(master, mine)
     with refused(ReceiverNotFound):
         await ask(master, "GetReceiver", id=own.id)
+
+
+async def test_what_a_window_mutes_is_told_when_it_is_over(master: MasterProcess) -> None:
+    """If it still stands then; what was over by then is told to nobody."""
+    with running_hook() as hook:
+        made = await keep_receiver(master, hook.url)
+        rule = await keep_rule(master, {made.id: [CRITICAL, CLEARED]})
+        begun, over = now_ms() - 3_600_000, now_ms() + 8_000
+        span = windows.WindowSpan(start_time=to_timestamp(begun), end_time=to_timestamp(over))
+        wanted = windows.Window(
+            name=fresh("quiet"), owner="main", active=True, once=span, scope=windows.WindowScope(rules=[rule.id])
+        )
+        await call(master, "WindowService", "CreateWindow", windows.CreateWindowRequest(window=wanted))
+        async with machine(master) as passing, machine(master) as lasting:
+            await passing.send(0.95, 0.2)
+            await lasting.send(0.96)
+            assert await list_deliveries(master, receiver=made.id) == []
+            (first,) = await settled(master, made.id, 1)
+            assert first.tenant == lasting.guid
+            assert now_ms() >= over
+            await lasting.send(0.1)
+            await settled(master, made.id, 2)
+    assert [(one.json["tenant"]["guid"], one.json["level"]) for one in hook.requests] == [
+        (lasting.guid, "critical"),
+        (lasting.guid, "cleared"),
+    ]
 
 
 async def test_a_rule_tells_of_alerts_alone(master: MasterProcess) -> None:
