@@ -77,6 +77,8 @@ def enqueue(transaction: Transaction, tellings: Sequence[Telling], now_ms: int) 
         if rule is None or tenant is None:
             continue
         told = [receivers[uid] for uid in rule.receivers(one.level) if uid in receivers]
+        if rule.draft.throttle_ms and told and one.level is not Level.CLEARED:
+            told = _unthrottled(transaction, rule, tenant.id, one.level, told, new, now_ms)
         notice = Notice(
             alert=one.alert.uid,
             rule=rule.name,
@@ -102,6 +104,26 @@ def enqueue(transaction: Transaction, tellings: Sequence[Telling], now_ms: int) 
     if new:
         failpoint("outbox.enqueued")
     return len(new)
+
+
+def _unthrottled(
+    transaction: Transaction,
+    rule: Rule,
+    tenant_id: int,
+    level: Level,
+    receivers: Sequence[Receiver],
+    new: Sequence[NewDelivery],
+    now_ms: int,
+) -> list[Receiver]:
+    """Those who were told nothing as bad of the Tenant since the rule's throttle began."""
+    told = transaction.deliveries.told_since(rule.owner, rule.name, tenant_id, now_ms - rule.draft.throttle_ms)
+    told += [
+        (one.receiver_uid, one.level)
+        for one in new
+        if (one.rule, one.owner, one.tenant_id) == (rule.name, rule.owner, tenant_id)
+    ]
+    busy = {uid for uid, earlier in told if Level[earlier.upper()] >= level}
+    return [receiver for receiver in receivers if receiver.uid not in busy]
 
 
 def may_tell(owner: int, receiver: Receiver) -> bool:

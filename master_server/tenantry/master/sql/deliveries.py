@@ -83,6 +83,16 @@ class DeliveryStore:
             )
             self._changes.deliveries = True
 
+    def told_since(self, owner: int, rule: str, tenant_id: int, since_ms: int) -> list[tuple[str, str]]:
+        """Whom (the id of a receiver) this owner's rule told of which level of the Tenant, since this time."""
+        query = select(table.c.receiver_uid, table.c.level).where(
+            table.c.owner == owner,
+            table.c.created_ms > since_ms,
+            table.c.rule == rule,
+            table.c.tenant_id == tenant_id,
+        )
+        return [(uid, level) for uid, level in self._connection.execute(query)]
+
     def get(self, uid: str) -> Delivery:
         """The delivery. Raises DeliveryNotFound."""
         row = self._connection.execute(_by_uid, {"wanted": uid}).one_or_none()
