@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from tenantry.detection.thresholds import Phase, ThresholdState
+from tenantry.master.domain.alerts import AlertSource, Firing, RecordCopy
 from tenantry.master.domain.authorities import AuthorityState
 from tenantry.master.domain.builtin_rules import BUILTIN_RULES
 from tenantry.master.domain.certificates import Certificate, CertificateStatus
@@ -18,8 +19,10 @@ from tenantry.master.domain.people import Group, MachineCertificate, Token
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.domain.rules import SeriesState
 from tenantry.master.domain.tunnels import Tunnel
+from tenantry.master.domain.windows import Once, WindowDraft
 from tenantry.master.operations.actors import SYSTEM
 from tenantry.master.operations.administrators import ensure_administrator
+from tenantry.master.operations.alerting import raise_alert
 from tenantry.master.sql.authorities import StoredAuthority
 from tenantry.master.sql.backup import copy_running, restore_into
 from tenantry.master.sql.database import Database
@@ -110,6 +113,10 @@ def fill_every_table(database: Database) -> None:
                 opened_ms=NOW,
             )
         )
+        copied = RecordCopy(StreamName.ALERTS_MASTER, NOW, {"ü": 1})
+        firing = Firing(tenants[5], tenants[5], AlertSource.TENANT, "ü", "ü", 8, "ü", NOW, records=(copied,))
+        raise_alert(transaction, firing, NOW)
+        transaction.windows.insert("w", tenants[5], WindowDraft("ü", Once(NOW, NOW + 1)), "ada", NOW)
         receiver = transaction.receivers.insert("r", receiver_draft("mail"), {"token": "sealed"}, NOW, owner=tenants[5])
         transaction.deliveries.insert([new_delivery("d", receiver, tenants[5])])
         transaction.settings.set("instance_id", "i")
