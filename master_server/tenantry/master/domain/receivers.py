@@ -55,6 +55,7 @@ _MAIL_ADDRESS: Final = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?"
 )
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}(; ?[a-z]+=[A-Za-z0-9_-]+)?")
+_NO_TARGET: Final = frozenset(" #\\<>\"")
 _METHODS: Final = ("POST", "PUT", "PATCH")
 _OWN_HEADERS: Final = frozenset(
     {
@@ -308,9 +309,9 @@ def check_secrets(settings: Settings, secrets: Mapping[str, str]) -> None:
                 problem="is too long, or not ASCII",
                 expected="at most 4,096 characters of ASCII",
             )
-        if secret and name == PATH_SECRET and not secret.startswith("/"):
+        if secret and name == PATH_SECRET and (not secret.startswith("/") or set(secret) & _NO_TARGET):
             raise FieldInvalid(
-                field="secrets.path", problem="does not begin with /", expected="like /services/T0/B0/key"
+                field="secrets.path", problem="is no path with a query", expected="like /services/T0/B0/key"
             )
 
 

@@ -100,16 +100,9 @@ def raise_alerts(transaction: Transaction, firings: Sequence[Firing], now_ms: in
         None if one is None else RaisedAlert(written[one.firing.filling_key], one.firing, one.opened, one.by, one.acts)
         for one in taken
     ]
-    tellings = (telling_of_firing(one.alert, one.firing) for one in raised if one is not None and _tells(one))
+    tellings = (telling_of_firing(one.alert, one.firing) for one in raised if one is not None and one.acts)
     enqueue(transaction, [telling for telling in tellings if telling is not None], now_ms)
     return raised
-
-
-def _tells(raised: RaisedAlert) -> bool:
-    """Whether receivers are told: of what is due, and of the end of what they may have been told."""
-    if not raised.firing.over:
-        return raised.acts
-    return not (raised.firing.late or raised.alert.found_late or raised.alert.muted_until_ms is not None)
 
 
 def announce(transaction: Transaction, firings: Sequence[Firing], now_ms: int) -> list[NewRecord]:
