@@ -104,7 +104,7 @@ class _RuleActionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RuleAc
     holds it there any more. With CLEARED: when it is over. A rule of its own with the opposite threshold may do this as well.
     """
     RULE_ACTION_KIND_NOTIFY: _RuleActionKind.ValueType  # 4
-    """Tells a receiver when a series comes to one of the levels; with CLEARED: when it is over. What was found late, and what a
+    """Tells a receiver when a series comes to one of the levels; with CLEARED: when the alert is over. What was found late, and what a
     maintenance window mutes, is told to nobody.
     """
 
@@ -122,7 +122,7 @@ RULE_ACTION_KIND_TO_ACTIVE: RuleActionKind.ValueType  # 3
 holds it there any more. With CLEARED: when it is over. A rule of its own with the opposite threshold may do this as well.
 """
 RULE_ACTION_KIND_NOTIFY: RuleActionKind.ValueType  # 4
-"""Tells a receiver when a series comes to one of the levels; with CLEARED: when it is over. What was found late, and what a
+"""Tells a receiver when a series comes to one of the levels; with CLEARED: when the alert is over. What was found late, and what a
 maintenance window mutes, is told to nobody.
 """
 Global___RuleActionKind: _TypeAlias = RuleActionKind  # noqa: Y015
