@@ -55,7 +55,7 @@ _MAIL_ADDRESS: Final = re.compile(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?"
 )
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}(; ?[a-z]+=[A-Za-z0-9_-]+)?")
-_NO_TARGET: Final = frozenset(" #\\<>\"")
+_NO_TARGET: Final = frozenset(' #\\<>"')
 _METHODS: Final = ("POST", "PUT", "PATCH")
 _OWN_HEADERS: Final = frozenset(
     {
