@@ -14,12 +14,15 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import ProgrammingError
 
 from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, NOTHING, SHARED_OWNER, Role, RoleBinding, Sight
+from tenantry.master.domain.alerts import AlertFilter, AlertOrder, AlertSource, Firing, RecordCopy
 from tenantry.master.domain.builtin_rules import BUILTIN_RULES
 from tenantry.master.domain.deliveries import DeliveryFilter
 from tenantry.master.domain.receivers import ReceiverFilter
 from tenantry.master.domain.records import NewGap, NewRecord, StreamName
 from tenantry.master.domain.rules import RuleFilter
 from tenantry.master.domain.tenants import TenantFilter, TenantOrder
+from tenantry.master.domain.windows import Once, WindowDraft, WindowFilter
+from tenantry.master.operations.alerting import raise_alert
 from tenantry.master.sql import wall
 from tenantry.master.sql.backup import copy_running, restore_into
 from tenantry.master.sql.database import Database
@@ -34,8 +37,18 @@ from tests.suites.test_backup import EPOCH, fill_every_table
 
 pytestmark = pytest.mark.postgres
 
-OWNER_COLUMNS: Final = {"tenants": "id", "role_bindings": "owner", "rules": "owner", "receivers": "owner", "deliveries": "owner"}
-"""Where the owner stands in tables that have no `tenant_id`."""
+_OWNED = (
+    "alert_changes",
+    "alert_copies",
+    "alerts",
+    "deliveries",
+    "receivers",
+    "role_bindings",
+    "rules",
+    "windows",
+)
+OWNER_COLUMNS: Final = {"tenants": "id", **dict.fromkeys(_OWNED, "owner")}
+"""Where the owner stands in tables that have no `tenant_id`, or one that says something else."""
 EVERY_STREAM: Final = (StreamName.ALERTS_MASTER, StreamName.AUDIT_MESSAGES)
 
 
@@ -72,6 +85,13 @@ def _add_owners(transaction: Transaction) -> None:
     for number, owner in enumerate([*ids[:8], None]):
         transaction.records.append([NewRecord(StreamName.ALERTS_MASTER, NOW, NOW, owner, {"canary": number})])
         transaction.records.append([NewRecord(StreamName.AUDIT_MESSAGES, NOW, NOW, owner, {"canary": number})])
+        # The main tenant's is about somebody, who is not shown it for that.
+        copied = RecordCopy(StreamName.ALERTS_MASTER, NOW, {"canary": number})
+        about, rule = owner or ids[0], f"canary {number}"
+        firing = Firing(owner or MAIN_OWNER, about, AlertSource.RULE, rule, rule, 8, rule, NOW, records=(copied,))
+        raise_alert(transaction, firing, NOW)
+        draft = WindowDraft(f"canary {number}", Once(NOW, NOW + 1))
+        transaction.windows.insert(f"window {number}", owner or MAIN_OWNER, draft, "ada", NOW)
         if owner is not None:
             transaction.gaps.append([NewGap(owner, Stream.ALERTS, EPOCH, 1, 2, LossReason.UNKNOWN, "d", NOW)])
     for at in (*ids[:4], SHARED_OWNER):
@@ -295,6 +315,11 @@ def _shown(transaction: Transaction, sight: Sight) -> list[Any]:
         *(transaction.records.page(stream, sight, None, None, True, None, 10_000) for stream in EVERY_STREAM),
         transaction.rules.page(RuleFilter(), None, 1_000, sight),
         transaction.rules.count(RuleFilter(), sight),
+        transaction.alerts.page(AlertFilter(), AlertOrder.NEWEST, None, 1_000, sight),
+        transaction.alerts.count(AlertFilter(), sight),
+        transaction.alerts.changed_after(0, 1_000, AlertFilter(), sight),
+        transaction.windows.page(WindowFilter(), None, 1_000, sight),
+        transaction.windows.count(WindowFilter(), sight),
         transaction.gaps.page(sight.tenant_ids, None, 1_000),
         transaction.tunnels.page(None, 1_000, sight),
         transaction.receivers.page(ReceiverFilter(), None, 1_000, sight),
