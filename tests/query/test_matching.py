@@ -13,7 +13,7 @@ from tenantry.protocol.failures import QueryInvalid
 from tests.query.engines import ask, same
 from tests.query.generated import NOW, SCHEMA, TYPES, ZONES, Draw, Maker, records
 
-EXAMPLES = 4_000 if os.environ.get("TENANTRY_FAULTS") == "long" else 120
+EXAMPLES = 4_000 if os.environ.get("TENANTRY_FAULTS") == "long" else 80
 
 
 @st.composite

@@ -330,11 +330,9 @@ class _ResultCompiler:
         computed = self._computed([one.value for one in step.keys])
         keys = {one.name: name for one, name in zip(step.keys, computed, strict=True)}
         if place is not None:
-            keys = {step.range_name: chain.names[step.range_name], **keys}
-        for (
-            one
-        ) in step.keys:  # arguments are computed over the rows as they were: their columns keep their names until then
-            chain.names.setdefault(f"\0{one.name}", keys[one.name])
+            keys = {step.range_name: chain.names["\0range"], **keys}
+        for one in step.keys:  # arguments are computed over the rows as they were, with the keys beside them
+            chain.names.setdefault(f"\0key {one.name}", keys[one.name])
         present = [put("{} IS NOT NULL", column(keys[name])) for name in sorted(step.dropped)]
         where = joined(" AND ", present) if present else None
         every = {**keys, "\0place": place} if place is not None else keys
@@ -366,7 +364,7 @@ class _ResultCompiler:
         )
         kept = {**chain.passed(), value: column(value)}
         chain.add({**kept, label: literal("ranges.label"), place: literal("ranges.place")}, clauses)
-        chain.names = {**chain.names, step.range_name: label, "\0place": place}
+        chain.names = {**chain.names, "\0range": label, "\0place": place}
         return place
 
     def _frequent(self, step: FrequentStep) -> None:
@@ -375,7 +373,7 @@ class _ResultCompiler:
         computed = self._computed([one.value for one in named])
         keys = {one.name: name for one, name in zip(named, computed, strict=True)}
         for one in named:
-            chain.names.setdefault(f"\0{one.name}", keys[one.name])
+            chain.names.setdefault(f"\0key {one.name}", keys[one.name])
         present = joined(" AND ", [put("{} IS NOT NULL", column(keys[one.name])) for one in step.fields])
         results = self._reduce(keys, (step.measure,), present)
         chain.names = {**keys, **results}
