@@ -192,6 +192,10 @@ class QueryDesk:
             cwd="/",
         )
         worker = _Worker(process, folder)
+        if self._closed:  # while it was started
+            worker.end()
+            await worker.gone()
+            raise MasterStopping
         self._busy.add(worker)
         # The DSN may hold a password: neither in the arguments nor in the environment.
         worker.send({"store": self._dsn, "folder": str(folder), "memory": self.limits.memory})
