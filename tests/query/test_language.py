@@ -187,7 +187,8 @@ def test_names_in_capitals_are_other_names() -> None:
 
 def test_a_group_may_be_called_as_what_it_is_made_from() -> None:
     """Ranges of the column that an earlier command called its ranges, and groups with the names that the compiler might use."""
-    text = "src stream=s | rangeAggr n=count() on value ranges='0-2,1-9' | rangeAggr last(range) on n ranges='0-9' by place=range, key=n"
+    first = "rangeAggr n=count() on value ranges='0-2,1-9'"
+    text = f"src stream=s | {first} | rangeAggr last(range) on n ranges='0-9' by place=range, key=n"
     schema = Schema({"timestamp": FieldType.TIME, "value": FieldType.NUMBER})
     found = ask(parse(text, now_ms=NOW), schema, [{"timestamp": 1, "value": 1.5}])
     assert found[""][1] == [["0-9", "0-2", 1.0, "0-2"], ["0-9", "1-9", 1.0, "1-9"]]
