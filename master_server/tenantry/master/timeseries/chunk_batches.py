@@ -134,7 +134,7 @@ def _join_planes(parts: Sequence[Sequence[memoryview]], bits: _Planes, rows: Int
 
 def _leave_out(parts: Sequence[memoryview], gappy: _Planes, chosen: Int64s, values: Float64s) -> None:
     """Put NaN where values are absent."""
-    affected = gappy.any(axis=1).tolist()
+    affected: NDArray[np.bool_] = np.any(gappy, axis=1)
     stride = (values.shape[2] + 7) // 8
     for chunk, part in enumerate(parts):
         if not affected[chunk] and not len(part):
