@@ -31,13 +31,15 @@ from tenantry.master.domain.windows import Once, Scope, WindowDraft
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.alert_following import AlertTail
 from tenantry.master.operations.alert_releasing import release_muted
-from tenantry.master.operations.alert_work import Deed, resolve, step
+from tenantry.master.operations.alert_work import Deed, close, resolve, step
 from tenantry.master.operations.alerting import raise_alert
 from tenantry.master.operations.evaluating import RuleEvaluator
 from tenantry.master.operations.retaining import Retainer
 from tenantry.master.operations.ruling import create_rule
 from tenantry.master.operations.windowing import create_window, delete_window
+from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.database import Database
+from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.frames import Frame
 from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 from tenantry.protocol.messages import TenantState
@@ -96,7 +98,9 @@ class Rig:
         """The records of the stream: when, whether raised, level, value."""
         with self.database.read() as transaction:
             found = transaction.records.after(StreamName.ALERTS, 0, 100_000)
-        return [(one.timestamp_ms - NOW, *(one.fields[name] for name in ("firing", "level", "value"))) for one in found]
+        return [
+            (one.timestamp_ms - NOW, one.fields["firing"], one.fields["level"], one.fields["value"]) for one in found
+        ]
 
     def state(self) -> TenantState:
         """Of the Tenant."""
@@ -118,9 +122,12 @@ class Rig:
 def open_rig(dsn: str) -> Iterator[Rig]:
     """A rig on an empty store."""
     rigs: list[Rig] = []
-    with Database.open(
-        dsn, on_commit=lambda changes: [one.evaluator.note(changes) for one in rigs] and None
-    ) as database:
+
+    def note(changes: Changes) -> None:
+        for one in rigs:
+            one.evaluator.note(changes)
+
+    with Database.open(dsn, on_commit=note) as database:
         register_tenants(database)
         with database.write() as transaction:
             transaction.layouts.insert_missing([DISKS])
@@ -336,6 +343,40 @@ def test_a_follower_is_told_of_an_alert_once_however_often_it_changed(rig: Rig) 
     assert advance(tail)[0] == [("1", True), ("2", False)]
     assert advance(AlertTail(wanted, EVERYTHING, revision))[0] == [("1", True), ("2", False)]
     assert advance(AlertTail(wanted, EVERYTHING, 10**9))[0] == [("1", True)]
+
+
+def test_what_is_over_is_so_in_alerts_that_nothing_fills_any_more(either_rig: Rig) -> None:
+    """One that was closed while it stood, one that was resolved, and the one that is filled now."""
+    rig = either_rig
+    for finish in (close, resolve):
+        with rig.database.write() as transaction:
+            raise_alert(transaction, own_firing(), NOW)
+            raise_alert(transaction, own_firing(series="other"), NOW)
+            deed = Deed(ALICE, "alice", NOW)
+            newest = rig_newest(transaction)
+            if finish is close:
+                close(transaction, newest, deed)
+            else:
+                resolve(transaction, newest, deed, None)
+    with rig.database.write() as transaction:
+        raise_alert(transaction, own_firing(), NOW)
+        raised = raise_alert(transaction, own_firing(over=True), NOW)
+        assert raised is not None
+        assert raised.alert.filling
+        # Nothing is filled by this one's end: it is told of the alert that it had been found in.
+        left = raise_alert(transaction, own_firing(series="other", over=True), NOW)
+        assert left is not None
+        raise_alert(transaction, own_firing(rule_id="another", over=True), NOW)
+    assert [(alert.filling, alert.stands, alert.count) for alert in rig.alerts()] == [
+        (False, False, 2),
+        (False, False, 2),
+        (True, False, 1),
+    ]
+
+
+def rig_newest(transaction: Transaction) -> Alert:
+    """The alert that was opened last."""
+    return max(transaction.alerts.page(AlertFilter(), AlertOrder.NEWEST, None, 10), key=lambda one: one.id)
 
 
 def test_a_transaction_that_is_undone_leaves_nothing(rig: Rig) -> None:

@@ -3,6 +3,7 @@
 All firings of a transaction that come together are taken together: alerts are read once, filled in memory and written once.
 """
 
+import itertools
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -95,10 +96,9 @@ def raise_alerts(transaction: Transaction, firings: Sequence[Firing], now_ms: in
         return []
     desk = _Desk(transaction, firings, now_ms)
     taken = [desk.take(firing) for firing in firings]
-    written = desk.write()
+    desk.write()
     raised = [
-        None if one is None else RaisedAlert(written[one.firing.filling_key], one.firing, one.opened, one.by, one.acts)
-        for one in taken
+        None if one is None else RaisedAlert(one.work.alert, one.firing, one.opened, one.by, one.acts) for one in taken
     ]
     tellings = (telling_of_firing(one.alert, one.firing) for one in raised if one is not None and one.acts)
     enqueue(transaction, [telling for telling in tellings if telling is not None], now_ms)
@@ -129,13 +129,6 @@ class News:
             transaction.records.append(records)
 
 
-class _Taken(NamedTuple):
-    firing: Firing
-    opened: bool
-    by: str | None
-    acts: bool
-
-
 @dataclass(slots=True)
 class _Work:
     """One alert that firings of this transaction open or fill."""
@@ -152,6 +145,14 @@ class _Work:
         self.alert = alert
 
 
+class _Taken(NamedTuple):
+    work: _Work
+    firing: Firing
+    opened: bool
+    by: str | None
+    acts: bool
+
+
 class _Desk:
     """What the firings of one transaction bring about, until it is written."""
 
@@ -162,42 +163,46 @@ class _Desk:
         self._work = {key: _Work(alert, new=False) for key, alert in known.items()}
         beginnings = [firing.event_ms for firing in firings if not firing.over]
         self._windows: list[Window] = transaction.windows.in_force(min(beginnings)) if beginnings else []
+        self._left: dict[str, list[_Work]] = {}
+        ends = [firing for firing in firings if firing.over]
+        if ends:
+            owners, rules = {firing.owner for firing in ends}, {firing.rule_id for firing in ends}
+            for alert in transaction.alerts.left_standing(owners, rules):
+                self._left.setdefault(alert.filling_key, []).append(_Work(alert, new=False))
         self._open: dict[int, int] = {}
         self._records: list[NewRecord] = []
 
     def take(self, firing: Firing) -> _Taken | None:
-        """Fill an alert in memory."""
+        """Fill an alert in memory. What is over is so in alerts as well that nothing fills any more."""
+        left = [self._end(work, firing) for work in self._left.get(firing.filling_key, ())] if firing.over else []
         work = self._work.get(firing.filling_key)
         if work is None:
             if firing.over or firing.still:
-                return None
+                return left[-1] if left else None
             if not self._has_room(firing):
                 self._refuse(firing)
                 return None
             work = _Work(opened(firing, str(uuid.uuid4()), self._now_ms), new=True)
             self._work[firing.filling_key] = work
+        if firing.over:
+            return self._end(work, firing)
         before = work.alert
         filled = fill(before, firing, self._now_ms)
         work.put(filled.alert)
         if filled.change is not None:
             self._note(work, filled.change, firing)
-        if firing.over:
-            acts = filled.change is ChangeKind.OVER and before.acted
-            if not work.alert.standing:
-                work.put(replace(work.alert, acted=False))
-            return _Taken(firing, False, None, acts)
         self._attach(work, firing)
         by = muting(self._windows, firing, firing.event_ms)
         self._mute(work, by)
         acts = by is None and not firing.late and (not firing.still or work.alert.stands)
         if acts:
             work.put(replace(work.alert, acted=True))
-        return _Taken(firing, before.count == 0, None if by is None else by[0], acts)
+        return _Taken(work, firing, before.count == 0, None if by is None else by[0], acts)
 
-    def write(self) -> dict[str, Alert]:
-        """Write what was taken; the alerts by their filling keys."""
+    def write(self) -> None:
+        """Write what was taken."""
         store = self._transaction.alerts
-        works = [work for work in self._work.values() if work.touched]
+        works = [work for work in (*self._work.values(), *itertools.chain(*self._left.values())) if work.touched]
         new, old = [work for work in works if work.new], [work for work in works if not work.new]
         for part, stored in (
             (new, store.insert([work.alert for work in new])),
@@ -219,7 +224,16 @@ class _Desk:
         )
         if self._records:
             self._transaction.records.append(self._records)
-        return {key: work.alert for key, work in self._work.items()}
+
+    def _end(self, work: _Work, firing: Firing) -> _Taken:
+        """What a firing says is over is so in this alert."""
+        before = work.alert
+        filled = fill(before, firing, self._now_ms)
+        work.put(filled.alert if filled.alert.standing else replace(filled.alert, acted=False))
+        if filled.change is not None:
+            self._note(work, filled.change, firing)
+        acts = filled.change is ChangeKind.OVER and before.acted and before.resolved_ms is None
+        return _Taken(work, firing, False, None, acts)
 
     def _has_room(self, firing: Firing) -> bool:
         """Whether the owner may have one more alert. Only a Tenant's own rules can be without number."""

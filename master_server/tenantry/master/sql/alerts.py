@@ -226,6 +226,17 @@ class AlertStore:
         found = self._read(_all.where(any_of(self._connection, table.c.filling_key, keys)))
         return {alert.filling_key: alert for alert in found}
 
+    def left_standing(self, owners: Collection[int], rule_ids: Collection[str]) -> list[Alert]:
+        """Those of these owners and rules that nothing fills any more, and of which something still stands."""
+        return self._read(
+            _all.where(
+                table.c.standing > 0,
+                table.c.filling_key.is_(None),
+                any_of(self._connection, table.c.owner, owners),
+                any_of(self._connection, table.c.rule_id, rule_ids),
+            ).order_by(table.c.id)
+        )
+
     def count_open(self, owner: int, source: AlertSource) -> int:
         """How many alerts of this owner and source are not resolved."""
         return int(self._connection.execute(_open, {"at": owner, "by": source.value}).scalar_one())

@@ -52,6 +52,7 @@ _DEAD: Final = text(f"state = '{DeliveryState.DEAD.value}'")
 _UNRESOLVED: Final = text("resolved_ms IS NULL")
 _RESOLVED: Final = text("resolved_ms IS NOT NULL")
 _MUTED: Final = text("muted_until_ms IS NOT NULL")
+_LEFT_STANDING: Final = text("standing > 0 AND filling_key IS NULL")
 
 tenants: Final = Table(
     "tenants",
@@ -551,6 +552,7 @@ alerts: Final = Table(
     Index("ix_alerts_tenant_id", "tenant_id"),
     Index("ix_alerts_unresolved", "owner", "source", sqlite_where=_UNRESOLVED, postgresql_where=_UNRESOLVED),
     Index("ix_alerts_resolved", "resolved_ms", sqlite_where=_RESOLVED, postgresql_where=_RESOLVED),
+    Index("ix_alerts_left", "owner", "rule_id", sqlite_where=_LEFT_STANDING, postgresql_where=_LEFT_STANDING),
     Index("ix_alerts_muted", "muted_until_ms", sqlite_where=_MUTED, postgresql_where=_MUTED),
     sqlite_autoincrement=True,
 )

@@ -602,6 +602,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("resolved_ms IS NOT NULL"),
     )
     op.create_index(
+        "ix_alerts_left",
+        "alerts",
+        ["owner", "rule_id"],
+        unique=False,
+        sqlite_where=sa.text("standing > 0 AND filling_key IS NULL"),
+        postgresql_where=sa.text("standing > 0 AND filling_key IS NULL"),
+    )
+    op.create_index(
         "ix_alerts_muted",
         "alerts",
         ["muted_until_ms"],
