@@ -1,7 +1,7 @@
 """Alerts, what happened to each, and the copies of records that are kept with them."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +14,6 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
     true,
     tuple_,
@@ -36,9 +35,9 @@ from tenantry.master.domain.alerts import (
     RecordCopy,
 )
 from tenantry.master.domain.records import StreamName
-from tenantry.master.domain.rules import scores_of
+from tenantry.master.sql.alert_conditions import conditions_of
 from tenantry.master.sql.changes import ChangeLog
-from tenantry.master.sql.conditions import any_of, contains, is_sqlite
+from tenantry.master.sql.conditions import any_of, is_sqlite
 from tenantry.master.sql.documents import read_fields, write_fields
 from tenantry.master.sql.tables import alert_changes, alert_copies
 from tenantry.master.sql.tables import alerts as table
@@ -325,55 +324,7 @@ class AlertStore:
         return [any_of(self._connection, table.c.owner, owners)]
 
     def _conditions(self, wanted: AlertFilter, sight: Sight) -> list[ColumnElement[bool]]:
-        return [*self._seen(sight), *self._about(wanted), *_words(wanted), *_times(wanted), *_standing(wanted)]
-
-    def _about(self, wanted: AlertFilter) -> Iterator[ColumnElement[bool]]:
-        if wanted.uid_prefix:
-            # A range, for the index: ids are written with digits, small letters and dashes.
-            yield table.c.uid >= wanted.uid_prefix
-            yield table.c.uid < f"{wanted.uid_prefix}~"
-        if wanted.tenant_ids is not None:
-            yield any_of(self._connection, table.c.tenant_id, wanted.tenant_ids)
-        if wanted.owner is not None:
-            yield table.c.owner == wanted.owner
-        if wanted.rule:
-            yield or_(table.c.rule == wanted.rule, table.c.rule_id == wanted.rule)
-        if wanted.text:
-            yield contains(self._connection, table.c.search, wanted.text.casefold())
-
-
-def _words(wanted: AlertFilter) -> Iterator[ColumnElement[bool]]:
-    for column, words in (
-        (table.c.status, wanted.statuses),
-        (table.c.source, wanted.sources),
-        (table.c.classification, wanted.classifications),
-    ):
-        if words:
-            yield column.in_(sorted(word.value for word in words))
-    if wanted.severities:
-        yield table.c.score.in_(sorted(scores_of(wanted.severities)))
-    if wanted.levels:
-        yield table.c.level.in_(sorted(int(level) for level in wanted.levels))
-    if wanted.assignee is not None:
-        yield table.c.assignee == wanted.assignee
-
-
-def _times(wanted: AlertFilter) -> Iterator[ColumnElement[bool]]:
-    if wanted.since_ms is not None:
-        yield table.c.last_ms >= wanted.since_ms
-    if wanted.until_ms is not None:
-        yield table.c.last_ms < wanted.until_ms
-
-
-def _standing(wanted: AlertFilter) -> Iterator[ColumnElement[bool]]:
-    if wanted.standing is not None:
-        yield table.c.standing > 0 if wanted.standing else table.c.standing == 0
-    if wanted.late is not None:
-        all_late = and_(table.c.firings > 0, table.c.firings == table.c.late_firings)
-        yield all_late if wanted.late else ~all_late
-    if wanted.muted is not None:
-        held = table.c.muted_until_ms.is_not(None)
-        yield held if wanted.muted else ~held
+        return [*self._seen(sight), *conditions_of(self._connection, wanted)]
 
 
 def _mutable(alert: Alert) -> dict[str, Any]:
