@@ -60,7 +60,7 @@ def _complete_query(context: click.Context, parameter: click.Parameter, incomple
 @click.option(
     "--limit",
     type=click.IntRange(1, 1_000_000),
-    default=10_000,
+    default=4_000,
     show_default=True,
     metavar="N",
     help="At most so many rows.",

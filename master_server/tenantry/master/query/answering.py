@@ -40,7 +40,8 @@ class Understood:
         """Raises QueryInvalid, StreamNotFound."""
         query = parse(order.text, now_ms=order.now_ms, time_zone=order.time_zone)
         stream = stream_named(query.source.stream)
-        return cls(stream, query, compile_query(query, schema_of(stream)))
+        # One row more than asked for tells whether there are more; all of them in order would be sorted for nothing.
+        return cls(stream, query, compile_query(query, schema_of(stream), limit=order.rows + 1))
 
     def scan(self, order: Order) -> Scan:
         """What has to be read for it."""

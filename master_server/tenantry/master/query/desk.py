@@ -7,6 +7,7 @@ its process, which takes a moment whatever it does. A process that has ended its
 import asyncio
 import json
 import os
+import resource
 import shutil
 import sys
 import uuid
@@ -20,7 +21,7 @@ import structlog
 
 from tenantry.master.domain.records import JsonValue
 from tenantry.master.query.exchange import LENGTH, MAX_FRAME, Message, Order, pack
-from tenantry.master.query.limits import QueryLimits
+from tenantry.master.query.limits import ROOM, QueryLimits
 from tenantry.master.query.turns import QueryTurns
 from tenantry.protocol.failures import CATALOGUE, InternalFault, MasterStopping, QueryTimedOut, QueryTooLarge
 
@@ -50,6 +51,14 @@ class _Worker:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def has_room(self, engine_bytes: int) -> bool:
+        """Whether it holds so little that the next query finds what it may have: a large one leaves its memory behind."""
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[5])
+        except (OSError, IndexError):
+            return True
+        return pages * resource.getpagesize() < engine_bytes // 2 + ROOM // 2
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Hand it a message; what it does not take at once waits."""
@@ -99,6 +108,7 @@ class QueryDesk:
         self._busy: set[_Worker] = set()
         self._closed = False
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)  # the engine makes its own folder in it, and none above
 
     async def run(self, order: Order, caller: Hashable) -> AsyncGenerator[Message, None]:
         """The messages of an answer, ``end`` or ``plan`` last.
@@ -192,7 +202,7 @@ class QueryDesk:
             cwd="/",
         )
         worker = _Worker(process, folder)
-        if self._closed:  # while it was started
+        if self._is_closed():  # while it was started
             worker.end()
             await worker.gone()
             raise MasterStopping
@@ -201,9 +211,12 @@ class QueryDesk:
         worker.send({"store": self._dsn, "folder": str(folder), "memory": self.limits.memory})
         return worker
 
+    def _is_closed(self) -> bool:
+        return self._closed
+
     async def _release(self, worker: _Worker, *, in_peace: bool) -> None:
         self._busy.discard(worker)
-        if in_peace and worker.alive and not self._closed:
+        if in_peace and worker.alive and not self._closed and worker.has_room(self.limits.memory):
             worker.expiry = asyncio.get_running_loop().call_later(IDLE_S, self._dismiss, worker)
             self._idle.append(worker)
             return

@@ -56,6 +56,8 @@ class _Stream:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._begun: list[Generator[pa.RecordBatch, None, None]] = []
+        self.failure: Exception | None = None
+        """What a reading failed with, of which the engine only tells the text."""
 
     def close(self) -> None:
         """End readings that came to no end."""
@@ -67,10 +69,17 @@ class _Stream:
         return self._source.schema.__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        batches = self._source.batches()
+        batches = self._read()
         self._begun.append(batches)
         reader = pa.RecordBatchReader.from_batches(self._source.schema, batches)
         return reader.__arrow_c_stream__(requested_schema)
+
+    def _read(self) -> Generator[pa.RecordBatch, None, None]:
+        try:
+            yield from self._source.batches()
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 class Engine:
@@ -139,8 +148,18 @@ class Engine:
             yield
         except (duckdb.OutOfMemoryException, MemoryError) as error:
             raise QueryTooLarge(limit=f"{self._limits.memory // _MIB} MiB") from error
-        except (duckdb.DataError, duckdb.InvalidInputException) as error:
-            # What only the values tell, such as a number out of its range.
+        except duckdb.Error as error:
+            failure = self._stream.failure
+            if isinstance(failure, MemoryError | pa.ArrowMemoryError):
+                raise QueryTooLarge(limit=f"{self._limits.memory // _MIB} MiB") from error
+            if failure is not None:
+                raise failure from error
+            self._tell_wrong_values(error)
+            raise
+
+    def _tell_wrong_values(self, error: duckdb.Error) -> None:
+        """Raise QueryInvalid for what only the values tell, such as a number out of its range."""
+        if isinstance(error, duckdb.DataError | duckdb.InvalidInputException):
             told = str(error).partition("\n")[0]
             raise QueryInvalid(
                 problem=told, line=1, column=1, expected="Values that this can be done with.", source_line="", caret=""

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from tenantry.master.domain.access import Sight
 from tenantry.master.query.answering import Understood, answer, answer_with
 from tenantry.master.query.exchange import LENGTH, Message, Order, pack
+from tenantry.master.query.limits import ROOM
 from tenantry.master.query.rows_at_hand import RowsAtHand
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.engines import kind_of, make_engine, parse_dsn
@@ -30,8 +31,6 @@ from tenantry.master.sql.wall import SNAPSHOT, seeing
 from tenantry.protocol.failures import Failure
 
 _NICENESS: Final = 10
-_ROOM: Final = 1 << 30
-"""Bytes that a process may allocate beside twice the engine's memory."""
 _UNDERSTOOD: Final = 64
 
 
@@ -111,7 +110,7 @@ class _Worker:
 
 
 def _bound_memory(engine_bytes: int) -> None:
-    most = 2 * engine_bytes + _ROOM
+    most = 2 * engine_bytes + ROOM
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

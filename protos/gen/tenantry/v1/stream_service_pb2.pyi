@@ -885,7 +885,7 @@ class QueryRequest(_message.Message):
     query: _builtins.str
     """Required. The query, at most 16,384 characters."""
     limit: _builtins.int
-    """At most so many rows of each result: 1 to 1,000,000; 0 means 10,000. More is cut; negative is refused."""
+    """At most so many rows of each result: 1 to 1,000,000; 0 means 4,000. More is cut; negative is refused."""
     time_zone: _builtins.str
     """The IANA time zone that days begin in and times without a zone are meant in. Empty: UTC."""
     explain: _builtins.bool
