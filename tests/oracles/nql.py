@@ -490,7 +490,7 @@ class Oracle:
         kind = self.type_of(one.argument, types)
         if one.function == "join":
             return TEXT
-        if one.function in {"min", "max"} and kind == JSON:
+        if one.function in {"min", "max"} and kind in {JSON, None}:
             return NUMBER
         return JSON if kind in {TEXTS, None} else str(kind)
 
