@@ -145,8 +145,8 @@ class Firing:
 
     ``owner`` is whose alert it becomes (a Tenant's number, or that of the main tenant) and ``tenant_id`` the Tenant that it is about,
     if any. ``rule_id`` tells rules apart: the `Rule.uid` of a rule, the name of all others. ``series`` says what of the Tenant fires:
-    what ends with ``over`` must have the same. ``late``: it is so old that nobody is to be paged for it. ``still``: it has fired before,
-    was found late then, and still stands now that the Tenant has caught up.
+    what ends with ``over`` must have the same. ``late``: it is so old that nobody is to be paged for it. ``still``: it has fired
+    before, was found late then, and still stands now that the Tenant has caught up.
     """
 
     owner: int
@@ -182,8 +182,8 @@ class Alert:
 
     ``level`` and ``score`` are the worst so far, ``message`` and ``fields`` those of the newest firing. ``first_ms`` and ``last_ms``
     are when what fired happened, ``opened_ms`` when it became known. ``standing`` has what stands now: series (hashed) to level.
-    ``filling`` is whether firings still fill it; ``muted_until_ms`` until when its actions are held; ``acted`` whether anything was done
-    about what stands. ``version`` grows with changes by people alone, ``revision`` with every change of any alert.
+    ``filling`` is whether firings still fill it; ``muted_until_ms`` until when its actions are held; ``acted`` whether anything was
+    done about what stands. ``version`` grows with changes by people alone, ``revision`` with every change of any alert.
     """
 
     id: int

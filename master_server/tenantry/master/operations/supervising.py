@@ -26,7 +26,9 @@ class Supervisor:
         thresholds: Callable[[], Thresholds],
         started_steady_ms: int,
     ) -> None:
-        """``thresholds`` are asked for at each look; ``started_steady_ms`` is when this Master began to listen: before it, nobody could be heard."""
+        """``thresholds`` are asked for at each look. ``started_steady_ms`` is when this Master began to listen: before it, nobody
+        could be heard.
+        """
         self._register = register
         self._links = links
         self._thresholds = thresholds
