@@ -47,7 +47,7 @@ MEANING: dict[str, str] = {
     "openid.provision": "whether somebody whom nobody made beforehand becomes a user at the first sign-in",
     "openid.acr": "ways of signing in that are strong enough, as the provider names them (`acr`); empty: all that it takes",
     "openid.redirects": "addresses besides those of the user's own machine to which browsers may be sent back",
-    "query.memory": "memory of one query's engine; what is read and handed over takes up to as much again, and 1 GiB",
+    "query.memory": "memory of one query's engine; what is read and handed over takes up to as much again, and 2 GiB of address space",
     "query.temporary": "what one query may put on the disk, in `query` in the data folder, where its memory does not do",
     "query.threads": "of one query",
     "query.timeout": "a query is ended after this time at the latest",

@@ -58,7 +58,7 @@ class _Worker:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[5])
         except (OSError, IndexError):
             return True
-        return pages * resource.getpagesize() < engine_bytes // 2 + ROOM // 2
+        return pages * resource.getpagesize() < (2 * engine_bytes + ROOM) * 3 // 4
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Hand it a message; what it does not take at once waits."""

@@ -7,8 +7,8 @@ DEFAULT_ROWS: Final = 4_000
 """Few enough for the engine to keep the best of all rows at hand; more than 5,000 make it sort everything."""
 MAX_ROWS: Final = 1_000_000
 """Of a result; more is cut, and the answer says so."""
-ROOM: Final = 1 << 30
-"""Bytes that a process may allocate beside twice the engine's memory."""
+ROOM: Final = 2 << 30
+"""Bytes that a process may allocate beside twice the engine's memory; Arrow reserves a half of it at once, and uses little."""
 MAX_FOLLOWED_ROWS: Final = 100_000
 """Of what a query makes of one step that is followed: `unwind` makes many out of one."""
 MAX_TEXT: Final = 16_384
