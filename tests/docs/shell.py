@@ -15,7 +15,8 @@ from typing import IO
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND_S = 120.0
-_BLOCK = re.compile(r"^ *```console\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^ *```(console|yaml)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"# (\S+\.yaml)\n")
 _DOCUMENTED_PORT = "localhost:7443"
 
 
@@ -24,9 +25,13 @@ class CommandFailed(AssertionError):
 
 
 def commands_of(document: Path) -> list[str]:
-    """The lines behind ``$`` in the ``console`` blocks of a document, continued lines joined."""
+    """The lines behind ``$`` in the ``console`` blocks of a document, continued lines joined; a named file of YAML is written."""
     commands: list[str] = []
-    for block in _BLOCK.findall(document.read_text()):
+    for language, block in _BLOCK.findall(document.read_text()):
+        named = _FILE.match(block)
+        if language == "yaml":
+            commands += [f"cat > {named[1]} <<'END'\n{block}END"] if named else []
+            continue
         lines = re.sub(r"\\\n *", "", re.sub("^ +", "", block, flags=re.MULTILINE)).splitlines()
         commands += [line[2:] for line in lines if line.startswith("$ ")]
     return commands
