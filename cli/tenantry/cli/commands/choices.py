@@ -84,9 +84,9 @@ def reason_option(command: Decorated) -> Decorated:
 
 def etag_option(command: Decorated) -> Decorated:
     """The option --etag."""
-    return click.option(
-        "--etag", default="", metavar="ETAG", help="Refuse when the etag is another one by now."
-    )(command)
+    return click.option("--etag", default="", metavar="ETAG", help="Refuse when the etag is another one by now.")(
+        command
+    )
 
 
 yes_option = click.option("--yes", "-y", "confirmed", is_flag=True, help="Do not ask.")

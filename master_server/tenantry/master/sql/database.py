@@ -132,7 +132,7 @@ class Database:
                     marks = transaction.marks.settle()
                 self._audit_end, self._marks = transaction.audit.known(), marks
             except Exception as error:
-                if isinstance(error, (StoreUnavailable, SQLAlchemyError)):
+                if isinstance(error, (StoreUnavailable, SQLAlchemyError, sqlite3.Error)):
                     self._writer.recover()
                 raise
             except BaseException:
