@@ -145,7 +145,8 @@ def lay_out(master: MasterProcess, dsn: str | None = None) -> None:
         _keep_rule(transaction, f"{SHARED_WORD} id", SHARED_WORD, SHARED_OWNER)
         _keep_receiver(transaction, f"{SHARED_WORD} id", SHARED_WORD, SHARED_OWNER)
         number = _keep_receiver(transaction, f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER)
-        transaction.deliveries.insert([_delivery(f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER, number, tenant.id)])
+        own = transaction.tenants.get(OWN.guid).id
+        transaction.deliveries.insert([_delivery(f"{MAIN_WORD} id", MAIN_WORD, MAIN_OWNER, number, own)])
 
 
 def _tunnel(marked: Marked, tenant_id: int) -> Tunnel:

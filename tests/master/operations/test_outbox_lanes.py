@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.master.operations.outbox_lanes import Lanes
+from tenantry.master.operations.outbox_lanes import Lane, Lanes
 
 GREEDY, MODEST = 1, 2
 
@@ -57,7 +57,8 @@ def test_a_lane_rests_after_a_failure() -> None:
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), max_size=80))
 def test_no_lane_has_two_turns_and_no_owner_too_many(steps: list[tuple[int, bool, bool]]) -> None:
     """Whatever begins, ends and fails in whichever order; and nobody who may begin is left out."""
-    lanes, busy = Lanes(6, 2), []
+    lanes = Lanes(6, 2)
+    busy: list[Lane] = []
     for number, fails, ends in steps:
         begun = lanes.begin([(one, one % 3) for one in range(number)], 0)
         assert not {lane.receiver_id for lane in begun} & {lane.receiver_id for lane in busy}
