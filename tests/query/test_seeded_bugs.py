@@ -155,7 +155,7 @@ MISTAKES: dict[str, tuple[Plant, str, str]] = {
             compiling._ResultCompiler, "_aggregate", _discrete(compiling._ResultCompiler._aggregate)
         ),
         "UTC",
-        "aggr prc(value, k=33)",
+        "aggr prc(serial, k=33)",
     ),
     "groups of absent values are left out": (
         lambda patch: patch.setattr(
