@@ -1,6 +1,7 @@
 """The listeners of a Master: their certificates, their gates, their ports."""
 
 import os
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -157,7 +158,8 @@ def _console(core: Core, listen: str, services: grpc.aio.Server, issued: IssuedC
 
 def _handshake_threads() -> int:
     """After a restart all daemons come at once: every core but the one of the event loop works on their handshakes, within reason."""
-    return min(len(os.sched_getaffinity(0)), MOST_HANDSHAKE_THREADS + 1) - 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores - 1, MOST_HANDSHAKE_THREADS)
 
 
 def _gate(
