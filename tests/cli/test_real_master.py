@@ -52,6 +52,9 @@ async def test_a_tenant_from_registration_to_deletion(stranger: Person, tmp_path
             assert len(records) == 3
             assert records[0]["fields"]["unit"] == "1"
             assert "system.cpu.utilization" in await _apart(stranger.done, *words)
+            counted = 'src stream="metricsMaster" | where tenantName = "acme" | aggr n=count() by metric'
+            found = await _apart(stranger.data, "query", counted)
+            assert {"metric": "system.cpu.utilization", "n": 3} in found
             history = await _apart(stranger.data, "stream", "read", "tenantStatusHistory")
             assert any(entry["fields"].get("reason") == "ready" for entry in history)
             again = await _apart(stranger.data, "tenant", "activate", "acme", "--wait", "0")
