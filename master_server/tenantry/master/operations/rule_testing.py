@@ -12,7 +12,7 @@ from tenantry.master.domain.records import StreamName
 from tenantry.master.domain.rules import Labels, Rule
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations.reading import ReadRecord
-from tenantry.master.operations.window_programs import WindowProgram, compile_window
+from tenantry.master.operations.window_programs import WindowProgram, compile_window, row_of
 
 MAX_RECORDS: Final = 2_000_000
 PAGE: Final = 10_000
@@ -79,7 +79,7 @@ class RuleTrial:
             yield from self._step(tenant, series, record.timestamp_ms, float(value), holds=True)
 
     def _count(self, program: WindowProgram, tenant: Tenant, record: ReadRecord) -> Iterator[TrialFinding]:
-        counted = program.read(record)
+        counted = program.read(row_of(self.stream, record))
         windows = self._windows.setdefault(tenant.id, TenantWindows(program.shape))
         if counted is None:
             windows.hear(record.timestamp_ms)

@@ -38,7 +38,7 @@ from tenantry.master.operations.window_places import (
     save_places,
     with_place,
 )
-from tenantry.master.operations.window_programs import WindowProgram, compile_window
+from tenantry.master.operations.window_programs import WindowProgram, compile_window, row_of
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.rule_states import SeriesKey
 from tenantry.master.sql.transaction import Transaction
@@ -96,6 +96,8 @@ class WindowJudge:
         self._known = False
         self._programs: dict[int, WindowProgram] = {}
         self._by_stream: dict[StreamName, list[WindowProgram]] = {}
+        self._readers: dict[tuple[StreamName, str], list[WindowProgram]] = {}
+        """By stream and metric: a record is shown to those alone that may want it."""
         self._readings: dict[StreamName, _Reading] = {}
         self._windows: dict[tuple[int, int], TenantWindows] = {}
         self._states: dict[SeriesKey, SeriesState] = {}
@@ -153,12 +155,16 @@ class WindowJudge:
         if tenant is None or record.timestamp_ms > now_ms + self._tolerance_ms:
             return
         again = bool(reading.judged_until) and order_of(stream, record.cursor) <= reading.judged_until
-        for program in self._by_stream[stream]:
+        programs = self._readers.get(
+            (stream, str(record.fields["metric"]) if stream is StreamName.METRICS_MASTER else ""), ()
+        )
+        row = row_of(stream, record) if programs else {}
+        for program in programs:
             rule = program.rule
             if rule.id in self._broken or rule.owner not in (MAIN_OWNER, tenant.id):
                 continue
             try:
-                counted = program.read(record)
+                counted = program.read(row)
             except Failure as failure:
                 self._fail(rule, str(failure))
                 continue
@@ -270,9 +276,11 @@ class WindowJudge:
         for rule in active.values():
             if rule.id not in self._programs:
                 self._learn(transaction, rule)
-        self._by_stream = {}
+        self._by_stream, self._readers = {}, {}
         for program in self._programs.values():
-            self._by_stream.setdefault(program.rule.draft.condition.stream, []).append(program)
+            condition = program.rule.draft.condition
+            self._by_stream.setdefault(condition.stream, []).append(program)
+            self._readers.setdefault((condition.stream, condition.metric), []).append(program)
         self._open_streams(transaction)
         self._known = True
 

@@ -38,9 +38,8 @@ class WindowProgram:
     _values: tuple[Callable[[Record], Any], ...]
     _passes: Callable[[Record], bool]
 
-    def read(self, record: ReadRecord) -> Counted | None:
-        """What a record counts for, and with which values; None where it does not count."""
-        row = row_of(self.rule.draft.condition.stream, record)
+    def read(self, row: Record) -> Counted | None:
+        """What a record (see `row_of`) counts for, and with which values; None where it does not count."""
         if not self._counts(row):
             return None
         category = tuple(_word(read(row)) for read in self._categories)
