@@ -21,6 +21,9 @@ _MOVING = {"tenants": ("connectivity", "connectivity_since_ms", "leave"), "token
 """Columns that change by themselves: when links end, and when calls are made."""
 
 
+_STAYS = {"records": "stream <> 'auditMessages'", "settings": "name NOT IN ('stream_sizes', 'window_rules')"}
+"""The rows that only a call changes: the Master itself writes down how large its streams are, and how far rules have read them."""
+
 REPORTED = (
     "confirmed_incarnation",
     "running_configuration",
@@ -87,7 +90,7 @@ def _select(connection: sqlite3.Connection, table: str, reported: Collection[str
     columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     moving = (*_MOVING.get(table, ()), *(reported if table == "tenants" else ()))
     statement = f"SELECT {', '.join(column for column in columns if column not in moving)} FROM {table}"
-    return f"{statement} WHERE stream <> 'auditMessages'" if table == "records" else statement
+    return f"{statement} WHERE {_STAYS[table]}" if table in _STAYS else statement
 
 
 def _moves(row: tuple[Any, ...]) -> bool:
