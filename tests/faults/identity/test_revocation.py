@@ -5,7 +5,9 @@ import asyncio
 import grpc.aio
 import pytest
 
-from tenantry.protocol.failures import CertificateRevoked
+from tenantry.master.domain.records import StreamName
+from tenantry.master.operations.enrolling import MOST_CERTIFICATES
+from tenantry.protocol.failures import CertificateRevoked, CertificatesTooMany
 from tenantry.protocol.messages import StatePush, Stream
 from tenantry.v1 import link_service_pb2, link_service_pb2_grpc
 from tests.faults.identity.revoking import LIMIT_S, check_cut
@@ -13,7 +15,7 @@ from tests.servers.deadlines import within
 from tests.servers.master import MasterProcess
 from tests.servers.operating import delete, read_records, rekey
 from tests.servers.refusals import refused
-from tests.servers.wire_tenant import WireTenant, enrolled, key_pem, make_key, make_request, move, open_link
+from tests.servers.wire_tenant import Identity, WireTenant, enrolled, key_pem, make_key, make_request, move, open_link
 
 
 @pytest.mark.parametrize("way", ["delete", "rekey"])
@@ -55,6 +57,29 @@ async def test_f32_revocation_wins_against_renewals_under_way(master: MasterProc
                 call = link_service_pb2_grpc.LinkServiceStub(channel).RenewCertificate(request)
                 with refused(CertificateRevoked):
                     await call
+
+
+async def test_one_tenant_does_not_fill_the_audit_with_renewals(master: MasterProcess) -> None:
+    """It gets so many certificates and no more, by whichever of them it asks; its link and other Tenants do not notice."""
+    greedy, other = [await enrolled(master, name) for name in ("greedy for certificates", "beside the greedy one")]
+    private, chain = make_key(), ""
+    request = link_service_pb2.RenewCertificateRequest(certificate_request=make_request(private))
+    async with master.link_channel(greedy.key, greedy.chain) as channel:
+        stub = link_service_pb2_grpc.LinkServiceStub(channel)
+        for _ in range(MOST_CERTIFICATES - 1):
+            chain = (await stub.RenewCertificate(request)).certificate_chain
+        with refused(CertificatesTooMany):
+            await stub.RenewCertificate(request)
+    async with master.link_channel(key_pem(private), chain.encode()) as channel:
+        with refused(CertificatesTooMany):
+            await link_service_pb2_grpc.LinkServiceStub(channel).RenewCertificate(request)
+    audit = await read_records(master, StreamName.AUDIT_MESSAGES.value, greedy.guid)
+    assert [one.fields["action"] for one in audit].count("tenant.renew") == MOST_CERTIFICATES - 1
+    tenant = WireTenant(Identity(greedy.guid, key_pem(private), chain.encode()))
+    async with open_link(master, tenant.identity) as link:
+        await link.open(tenant)
+    async with master.link_channel(other.key, other.chain) as channel:
+        await link_service_pb2_grpc.LinkServiceStub(channel).RenewCertificate(request)
 
 
 async def test_f32_links_of_other_tenants_go_on(master: MasterProcess) -> None:

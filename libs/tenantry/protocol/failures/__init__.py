@@ -20,6 +20,7 @@ from tenantry.protocol.failures.alerts import (
 from tenantry.protocol.failures.callers import (
     CertificateExpired,
     CertificateRevoked,
+    CertificatesTooMany,
     ClockSkewed,
     EnrolmentRefused,
     ForeignTenant,
@@ -163,6 +164,7 @@ __all__ = [
     "CertificateExpired",
     "CertificateRequestRejected",
     "CertificateRevoked",
+    "CertificatesTooMany",
     "ClockSkewed",
     "DeliveryInWrongState",
     "DeliveryNotFound",

@@ -122,6 +122,18 @@ class TooManyAttempts(Failure):
     exit_code = EXIT_LIMIT
 
 
+class CertificatesTooMany(Failure):
+    """A Tenant asks for more certificates than any daemon needs. Metadata: ``limit``, ``retry_after_s``."""
+
+    reason = "CERTIFICATES_TOO_MANY"
+    code = "RESOURCE_EXHAUSTED"
+    message = "this Tenant was given {limit} certificates in a short time, and gets the next in {retry_after_s} s"
+    hint = (
+        "The certificate in use goes on; when a daemon that is as it was installed meets this, look at its log first."
+    )
+    exit_code = EXIT_LIMIT
+
+
 class PeerCertificateInvalid(Failure):
     """A client certificate that names no Tenant of ours. Metadata: ``cause``."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from tenantry.master.domain.certificates import USABLE, Certificate, CertificateStatus
 from tenantry.master.domain.keys import REPLY_GRACE_MS
@@ -13,12 +14,17 @@ from tenantry.master.operations.opening import AdoptionRule, Caller, admit, tena
 from tenantry.master.pki.issuing import IssuedCertificate
 from tenantry.master.sql.transaction import Transaction
 from tenantry.process.failpoints import failpoint
-from tenantry.protocol.failures import EnrolmentRefused
+from tenantry.protocol.failures import CertificatesTooMany, EnrolmentRefused
 from tenantry.protocol.joining import KEY_PREFIX, parse_secret
 from tenantry.protocol.messages import NotificationLevel
 
 LicenceAdmission = Callable[[Transaction, Tenant, int], HandedLicence | None]
 """Lets a Tenant in by licence, at a time (Unix ms), or raises."""
+
+
+MOST_CERTIFICATES: Final = 24
+"""So many certificates a Tenant gets within a part of their lifetime: a daemon needs one in a half of it."""
+_PART: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +98,28 @@ def renew(
     """A new certificate for a caller with a valid one; the chain in PEM. The older ones work until the first use of the new.
 
     Nothing is retired here: a copy of the machine can ask as well, and only a link proves which one goes on.
-    Raises PeerCertificateInvalid, CertificateRevoked.
+    Raises PeerCertificateInvalid, CertificateRevoked; CertificatesTooMany, of which nothing is written down: what one Tenant asks
+    for is not to fill the audit of all.
     """
     tenant = tenant_of(transaction, caller)
     admit(transaction, caller, tenant, adoption, now_ms)
+    _check_pace(transaction, tenant, issued.not_after - now_ms, now_ms)
     certificate = _offer(transaction, tenant.id, issued, now_ms)
     actor = Actor("tenant", caller.guid, caller.address)
     transaction.records.append(
         [journal.audit(actor, "tenant.renew", now_ms, tenant.id, serial=certificate.serial, replaces=caller.serial)]
     )
     return certificate.chain
+
+
+def _check_pace(transaction: Transaction, tenant: Tenant, lifetime_ms: int, now_ms: int) -> None:
+    """By what is stored, so that a restart of the Master gives nobody more."""
+    earlier_ms = transaction.certificates.issued_ms(tenant.id, MOST_CERTIFICATES - 1)
+    if earlier_ms is None:
+        return
+    wait_ms = earlier_ms + lifetime_ms // _PART - now_ms
+    if wait_ms > 0:
+        raise CertificatesTooMany(limit=MOST_CERTIFICATES, retry_after_s=-(-wait_ms // 1000))
 
 
 def _offer(transaction: Transaction, tenant_id: int, issued: IssuedCertificate, now_ms: int) -> Certificate:

@@ -26,6 +26,13 @@ _count: Final = (
     .where(table.c.status == CertificateStatus.CURRENT.value)
     .group_by(table.c.authority)
 )
+_issued: Final = (
+    select(table.c.issued_ms)
+    .where(table.c.tenant_id == bindparam("tenant"))
+    .order_by(table.c.issued_ms.desc())
+    .limit(1)
+    .offset(bindparam("newer"))
+)
 _newest_issued: Final = select(func.max(table.c.issued_ms))
 _currents: Final = select(table).where(
     table.c.tenant_id.in_(bindparam("tenants", expanding=True)), table.c.status == CertificateStatus.CURRENT.value
@@ -91,6 +98,13 @@ class CertificateStore:
     def count_by_authority(self) -> dict[str, int]:
         """How many CURRENT certificates each authority has issued."""
         return dict(self._connection.execute(_count).all())
+
+    def issued_ms(self, tenant_id: int, newer: int) -> int | None:
+        """When the Tenant's certificate was issued since when it got so many newer ones; None where it never had as many."""
+        found: int | None = self._connection.execute(
+            _issued, {"tenant": tenant_id, "newer": newer}
+        ).scalar_one_or_none()
+        return found
 
     def newest_issued_ms(self) -> int:
         """When the newest certificate was issued; 0 when there is none."""

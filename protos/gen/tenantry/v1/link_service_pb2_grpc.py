@@ -86,7 +86,8 @@ class LinkServiceServicer:
 
     def RenewCertificate(self, request, context):
         """A new certificate for the caller, before the one in use ends. The older one stops working at the first use of the new one.
-        Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED) and UNAUTHENTICATED as Connect does.
+        Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED), RESOURCE_EXHAUSTED (CERTIFICATES_TOO_MANY: 24 in a quarter of
+        their lifetime) and UNAUTHENTICATED as Connect does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

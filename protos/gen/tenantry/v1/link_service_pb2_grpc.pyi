@@ -58,7 +58,8 @@ class LinkServiceStub:
     """
     RenewCertificate: _grpc.UnaryUnaryMultiCallable[_link_service_pb2.RenewCertificateRequest, _link_service_pb2.RenewCertificateResponse]
     """A new certificate for the caller, before the one in use ends. The older one stops working at the first use of the new one.
-    Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED) and UNAUTHENTICATED as Connect does.
+    Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED), RESOURCE_EXHAUSTED (CERTIFICATES_TOO_MANY: 24 in a quarter of
+    their lifetime) and UNAUTHENTICATED as Connect does.
     """
     ReadAuditProof: _grpc.UnaryStreamMultiCallable[_link_service_pb2.ReadAuditProofRequest, _link_service_pb2.ReadAuditProofResponse]
     """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
@@ -96,7 +97,8 @@ class LinkServiceAsyncStub(LinkServiceStub):
     """
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_link_service_pb2.RenewCertificateRequest, _link_service_pb2.RenewCertificateResponse]  # type: ignore[assignment]
     """A new certificate for the caller, before the one in use ends. The older one stops working at the first use of the new one.
-    Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED) and UNAUTHENTICATED as Connect does.
+    Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED), RESOURCE_EXHAUSTED (CERTIFICATES_TOO_MANY: 24 in a quarter of
+    their lifetime) and UNAUTHENTICATED as Connect does.
     """
     ReadAuditProof: _aio.UnaryStreamMultiCallable[_link_service_pb2.ReadAuditProofRequest, _link_service_pb2.ReadAuditProofResponse]  # type: ignore[assignment]
     """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
@@ -143,7 +145,8 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_link_service_pb2.RenewCertificateResponse, _abc.Awaitable[_link_service_pb2.RenewCertificateResponse]]:
         """A new certificate for the caller, before the one in use ends. The older one stops working at the first use of the new one.
-        Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED) and UNAUTHENTICATED as Connect does.
+        Tenants. Fails with INVALID_ARGUMENT (CERTIFICATE_REQUEST_REJECTED), RESOURCE_EXHAUSTED (CERTIFICATES_TOO_MANY: 24 in a quarter of
+        their lifetime) and UNAUTHENTICATED as Connect does.
         """
 
     @_abc_1.abstractmethod
