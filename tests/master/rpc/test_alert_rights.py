@@ -115,6 +115,11 @@ async def test_windows_and_their_owners(master: MasterProcess) -> None:
             await ask(writer, "UpdateWindow", window=foreign, update_mask=FieldMask(paths=["scope"]))
         assert (await ask(reader, "GetWindow", id=made.id)).window == made
         assert len((await ask(reader, "ListOccurrences")).occurrences) == 7
+        wanted.name, wanted.recurrence.cron = "noon", "0 12 * * *"
+        second = (await ask(writer, "CreateWindow", window=wanted)).window
+        calendar = (await ask(reader, "ListOccurrences")).occurrences
+        named = {(one.name, one.window_id, one.start_time.ToDatetime().hour) for one in calendar}
+        assert named == {("night", made.id, 2), ("noon", second.id, 12)}
         assert (await ask(stranger, "ListWindows")).total_size == 0
         assert not (await ask(stranger, "ListOccurrences")).occurrences
         for method in ("GetWindow", "DeleteWindow"):

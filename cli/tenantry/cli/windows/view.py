@@ -85,11 +85,15 @@ def scope_text(window: pb.Window) -> str:
     """What it mutes, in short."""
     scope = window.scope
     parts = [
-        f"{len(scope.tenant_guids)} Tenants" if scope.tenant_guids else "",
-        f"{len(scope.rules)} rules" if scope.rules else "",
+        _counted(len(scope.tenant_guids), "Tenant"),
+        _counted(len(scope.rules), "rule"),
         ", ".join(_severities(window)),
     ]
     return "; ".join(part for part in parts if part) or "all alerts"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}" if count else ""
 
 
 def _severities(window: pb.Window) -> list[str]:

@@ -6,7 +6,7 @@ once which alerts are muted.
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -142,13 +142,13 @@ def find_scope(transaction: Transaction, guids: Iterable[str], sight: Sight) -> 
 
 def occurrences(windows: Iterable[Window], from_ms: int, until_ms: int, limit: int) -> list[tuple[Window, Span]]:
     """When windows that are active are in force in a stretch of time, by their begin; at most ``limit``."""
-    each = (
-        ((span.start_ms, window.id, window, span) for span in spans(window.draft.schedule, from_ms, until_ms))
-        for window in windows
-        if window.draft.active
-    )
-    merged = heapq.merge(*each, key=lambda entry: entry[:2])
-    return [(window, span) for _, _, window, span in itertools.islice(merged, limit)]
+
+    def of(window: Window) -> Iterator[tuple[Window, Span]]:
+        return ((window, span) for span in spans(window.draft.schedule, from_ms, until_ms))
+
+    each = (of(window) for window in windows if window.draft.active)
+    merged = heapq.merge(*each, key=lambda entry: (entry[1].start_ms, entry[0].id))
+    return list(itertools.islice(merged, limit))
 
 
 def _standings(transaction: Transaction, guids: Iterable[str]) -> list[tuple[str, int | None]]:
