@@ -82,6 +82,9 @@ def test_answers_in_every_form(operator: Person, master: FakeMaster, tmp_path: P
     operator.done("query", TEXT, "-o", "parquet", "--to", str(file))
     read = pq.read_table(io.BytesIO(file.read_bytes())).to_pylist()
     assert [row["who"] for row in read] == ["acme, \x1b[2J", "zeta"] and read[0]["at"].timestamp() == MOMENT / 1000
+    with file.open("wb") as redirected, operator.start("query", TEXT, "-o", "parquet", stdout=redirected) as process:
+        assert process.wait(60) == 0
+    assert pq.read_table(io.BytesIO(file.read_bytes())).num_rows == 2
     operator.done("query", TEXT, "-o", "csv", "--to", str(file))
     assert file.read_text().startswith("at,who,n,ok,more\n")
 

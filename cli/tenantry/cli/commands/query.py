@@ -311,7 +311,7 @@ def _put_csv(lines: Iterable[str]) -> None:
 
 def _opened(target: str | None) -> BinaryIO:
     if target is None:
-        return sys.stdout.buffer
+        return open(sys.stdout.fileno(), "wb", closefd=False)  # closing it leaves stdout open
     return open(target, "wb")  # noqa: PTH123 - used in a `with` by whoever asked
 
 
