@@ -55,6 +55,10 @@ async def test_the_work_of_a_shift(stranger: Person, tmp_path: Path) -> None:
             await _apart(stranger.done, "alert", "start", ids["hot"])
             await _apart(stranger.done, "alert", "pend", ids["hot"], "-m", "parts are ordered")
             await _apart(stranger.done, "alert", "comment", ids["hot"], "-m", "they came")
+            unsaid = await _apart(stranger.error, "alert", "comment", ids["hot"], "they came")
+            assert unsaid["exit_code"] == EXIT_USAGE, "no editor opens where there is no terminal"
+            unsaid = await _apart(stranger.run, "alert", "classify", ids["hot"])
+            assert "Choose from: none, info, true-positive, false-positive\n" in unsaid.stderr
             await _apart(stranger.done, "alert", "classify", ids["hot"], "--as", "true-positive")
             await _apart(stranger.done, "alert", "close", ids["cold"])
             resolved = await _apart(stranger.data, "alert", "resolve", ids["hot"], "--as", "info")

@@ -116,7 +116,7 @@ def test_receivers_from_a_file_to_a_delivery(stranger: Person, tmp_path: Path) -
         assert made["secret_names"] == ["signing_key"]
         assert stranger.error("receiver", "create", *own)["exit_code"] == EXIT_CONFLICT
         assert stranger.error("receiver", "create", *own, "--secret-file", "x")["exit_code"] == EXIT_USAGE
-        assert "Taken: taken: HTTP 200" in stranger.done("receiver", "test", "chat")
+        assert "Taken: HTTP 200" in stranger.done("receiver", "test", "chat")
         assert "tenantry-signature" in hook.requests[0].headers
         preview = stranger.done("receiver", "preview", "-f", str(file))
         assert "--- header X-Level\nminor" in preview

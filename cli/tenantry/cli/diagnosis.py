@@ -56,7 +56,8 @@ def diagnose(error: BaseException) -> Diagnosis:
             return Diagnosis(error.reason, error.message, error.hint, _exit_code(error), error.metadata)
         case click.UsageError():
             asked = f"{error.ctx.command_path} --help" if error.ctx else "tenantry --help"
-            return Diagnosis("USAGE", error.format_message(), f"`{asked}` explains it.", failures.EXIT_USAGE, {})
+            said = error.format_message().replace("\n\t", " ")  # click puts each choice on a line of its own
+            return Diagnosis("USAGE", said, f"`{asked}` explains it.", failures.EXIT_USAGE, {})
         case click.ClickException():
             return Diagnosis("USAGE", error.format_message(), "", error.exit_code, {})
         case KeyboardInterrupt() | click.Abort():

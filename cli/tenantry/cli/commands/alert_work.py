@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -110,11 +111,13 @@ def classify(invocation: Invocation, references: tuple[str, ...], comment: str, 
 
 @click.command("comment", cls=Verb)
 @_ids
-@click.option("--comment", "-m", default="", metavar="TEXT", help="What to write down; without it $EDITOR opens.")
+@click.option(
+    "--comment", "-m", default="", metavar="TEXT", help="What to write down; without it $EDITOR opens on a terminal."
+)
 @pass_invocation
 def comment_on(invocation: Invocation, references: tuple[str, ...], comment: str) -> None:
     """Write something down about alerts."""
-    text = comment or click.edit("", require_save=True) or ""
+    text = comment or (sys.stdin.isatty() and click.edit("", require_save=True)) or ""
     if not text.strip():
         raise InputInvalid("there is nothing to write down", "Add --comment TEXT, or write it in the editor.")
     _work(invocation, references, "Comment", comment=text.strip(), etag="")

@@ -265,7 +265,8 @@ def test_receiver(invocation: Invocation, reference: str, owner: str) -> int:
         request = receiver_service_pb2.TestReceiverRequest(id=found.id)
         answer = master.call(master.receivers.TestReceiver, request)
     word = "Taken" if answer.delivered else "Not taken"
-    invocation.printer().document(to_plain(answer), lambda: [f"{word}: {escape(answer.outcome)} (key {answer.key})"])
+    outcome = escape(answer.outcome.removeprefix("taken: "))  # as the list of deliveries words it
+    invocation.printer().document(to_plain(answer), lambda: [f"{word}: {outcome} (key {answer.key})"])
     return 0 if answer.delivered else EXIT_UNREACHABLE
 
 
@@ -366,6 +367,8 @@ def _details(found: pb.Receiver) -> Iterator[tuple[str, Cell | str]]:
     kind = kind_of(found)
     yield "Kind", kind
     for name, value in to_form(found).get(kind, {}).items():
+        if isinstance(value, dict):
+            value = [f"{header}: {said}" for header, said in value.items()]
         text = ", ".join(value) if isinstance(value, list) else str(value)
         yield name.replace("_", " ").capitalize(), text if len(text) < 200 else f"{text[:200]}…"
     yield "Secrets", ", ".join(found.secret_names)
