@@ -15,6 +15,7 @@ from tenantry.master.domain.windows import (
     Window,
     WindowDraft,
     check_draft,
+    span_after,
     span_at,
     spans,
 )
@@ -129,6 +130,7 @@ def test_what_a_window_mutes(own: Window, mutes: bool) -> None:
         (0, {"schedule": Recurring("0 0 * * *", 0, "UTC")}),
         (0, {"schedule": Recurring("0 0 * * *", 61_500, "UTC")}),
         (0, {"schedule": Recurring("0 0 * * *", HOUR_MS, "UTC", 10, 5)}),
+        (0, {"schedule": Recurring("0 0 * * *", HOUR_MS, "UTC", 253_402_300_000_000)}),
         (0, {"scope": Scope(rules=frozenset({""}))}),
     ],
 )
@@ -137,3 +139,14 @@ def test_a_wrong_window_is_refused(owner: int, changes: dict[str, Any]) -> None:
     facts: dict[str, Any] = {"name": "w", "schedule": Once(0, DAY_MS)}
     with pytest.raises(FieldInvalid):
         check_draft(owner, WindowDraft(**{**facts, **changes}))
+
+
+def test_the_next_window_is_found_without_those_that_began() -> None:
+    """Also where tens of thousands overlap: what is asked for every window of a list holds up nobody."""
+    every_minute = Recurring("* * * * *", 31 * DAY_MS, "UTC")
+    now_ms = at("2026-03-01 12:00")
+    assert span_after(every_minute, now_ms) == (now_ms + MINUTE_MS, now_ms + MINUTE_MS + 31 * DAY_MS)
+    assert span_after(every_minute, now_ms - 1) == (now_ms, now_ms + 31 * DAY_MS)
+    once = Once(now_ms, now_ms + HOUR_MS)
+    assert (span_after(once, now_ms - 1), span_after(once, now_ms)) == ((now_ms, now_ms + HOUR_MS), None)
+    assert span_after(Recurring("0 2 * * *", HOUR_MS, "UTC", until_ms=now_ms), now_ms) is None

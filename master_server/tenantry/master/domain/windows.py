@@ -160,6 +160,14 @@ def spans(schedule: Schedule, from_ms: int, until_ms: int) -> Iterator[Span]:
             yield Span(start_ms, start_ms + schedule.duration_ms)
 
 
+def span_after(schedule: Schedule, at_ms: int) -> Span | None:
+    """The first span that begins after this moment. What began before it is not gone through, of which there may be much."""
+    if isinstance(schedule, Once):
+        return Span(schedule.start_ms, schedule.end_ms) if schedule.start_ms > at_ms else None
+    start_ms = next(_starts(schedule, at_ms + 1), None)
+    return None if start_ms is None else Span(start_ms, start_ms + schedule.duration_ms)
+
+
 def end_of(schedule: Schedule) -> int | None:
     """When the window is over for good; None where nothing says so."""
     if isinstance(schedule, Once):
@@ -220,6 +228,8 @@ def _check_recurring(recurring: Recurring) -> Recurring:
         raise FieldInvalid(
             field="recurrence.duration", problem=f"is {duration_ms / 1000:g} s", expected="whole minutes, 1 to 31 days"
         )
+    if recurring.from_ms is not None and recurring.from_ms > _LATEST_MS:
+        raise FieldInvalid(field="recurrence.start_time", problem="is too far away", expected="a time before 9999")
     _zone(recurring.time_zone)
     checked = replace(recurring, cron=cron)
     try:

@@ -7,7 +7,7 @@ from typing import Final
 
 from tenantry.master.domain.access import MAIN_OWNER, Permission, Sight
 from tenantry.master.domain.tenants import TenantStanding
-from tenantry.master.domain.windows import Window, WindowDraft, WindowFilter, span_at, spans
+from tenantry.master.domain.windows import Window, WindowDraft, WindowFilter, span_after, span_at
 from tenantry.master.operations import windowing
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -176,8 +176,9 @@ def _encode(transaction: Transaction, windows: Sequence[Window], seen: Sight, no
     for window in windows:
         schedule, active = window.draft.schedule, window.draft.active
         present = span_at(schedule, now_ms) if active else None
-        ahead = spans(schedule, now_ms, now_ms + LOOKED_AHEAD_MS) if active else iter(())
-        following = next((span for span in ahead if span.start_ms > now_ms), None)
+        following = span_after(schedule, now_ms) if active else None
+        if following is not None and following.start_ms >= now_ms + LOOKED_AHEAD_MS:
+            following = None
         visible = {number: tenant for number, tenant in tenants.items() if number in shown or number == window.owner}
         messages.append(encode_window(window, visible, present, following))
     return messages
