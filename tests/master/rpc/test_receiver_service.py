@@ -345,6 +345,32 @@ async def test_receivers_are_their_owners(master: MasterProcess) -> None:
         await ask(master, "GetReceiver", id=own.id)
 
 
+async def test_a_shared_receiver_says_nothing_of_what_others_are_told(master: MasterProcess) -> None:
+    """What waits is counted for each viewer, and how the newest attempt went is for who looks after the receiver."""
+    with running_hook(lambda _request: 422) as hook:
+        shared = await keep_receiver(master, hook.url, owner="shared")
+        async with machine(master) as sensor:
+            rule = await keep_rule(master, {shared.id: [CRITICAL]}, owner=sensor.guid)
+            await sensor.send(0.95)
+            reading, managing = ("READ_SHARED_RESOURCES", "shared"), ("MANAGE_SHARED_RESOURCES", "shared")
+            own, stranger, keeper = [
+                await make_person(master, f"p{secrets.token_hex(5)}", *roles)
+                for roles in ([("JUNIOR_ANALYST", sensor.guid), reading], [reading], [managing])
+            ]
+            await settled(master, shared.id, 1, DEAD)
+            request = receivers.GetReceiverRequest(id=shared.id)
+            async with master.api_channel() as channel:
+                seen = {
+                    person: (await call_as(channel, person, "ReceiverService", "GetReceiver", request)).receiver.status
+                    for person in (own, stranger, keeper)
+                }
+    await call(master, "RuleService", "DeleteRule", rules.DeleteRuleRequest(id=rule.id))
+    await call(master, "ReceiverService", "DeleteReceiver", receivers.DeleteReceiverRequest(id=shared.id))
+    assert seen[stranger] == receivers.ReceiverStatus()
+    assert seen[own] == receivers.ReceiverStatus(dead=1)
+    assert seen[keeper].failing and seen[keeper].outcome and seen[keeper].dead == 0
+
+
 async def test_what_a_window_mutes_is_told_when_it_is_over(master: MasterProcess) -> None:
     """If it still stands then; what was over by then is told to nobody."""
     with running_hook() as hook:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from tenantry.master.delivering.templates import check_template
-from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER
+from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER, Sight
 from tenantry.master.domain.deliveries import DeliveryState
 from tenantry.master.domain.privacy import kept
 from tenantry.master.domain.receivers import (
@@ -153,18 +153,27 @@ def note_test(
     transaction.records.append([record])
 
 
-def statuses(transaction: Transaction, receivers: Collection[Receiver]) -> dict[int, ReceiverStatus]:
-    """What waits for receivers, and how the newest attempt at each went, by number."""
+def statuses(
+    transaction: Transaction, rights: ReceiverRights, receivers: Collection[Receiver], sight: Sight
+) -> dict[int, ReceiverStatus]:
+    """What of the deliveries within sight waits for receivers, and how the newest attempt at each went, by number.
+
+    A receiver of the shared tenant is told of everybody's alerts: how that went, and when, is for those who look after it.
+    """
     numbers = [receiver.id for receiver in receivers]
-    counts, outcomes = transaction.deliveries.counts(numbers), transaction.receivers.outcomes(numbers)
+    kept = [
+        one.id
+        for one in receivers
+        if one.owner != SHARED_OWNER or rights.changed is None or one.owner in rights.changed
+    ]
+    counts, outcomes = transaction.deliveries.counts(numbers, sight), transaction.receivers.outcomes(kept)
     return {
         number: ReceiverStatus(
             counts.get((number, DeliveryState.WAITING), 0),
             counts.get((number, DeliveryState.DEAD), 0),
-            *outcomes[number],
+            *outcomes.get(number, ("", None, False)),
         )
         for number in numbers
-        if number in outcomes
     }
 
 

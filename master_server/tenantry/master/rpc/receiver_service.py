@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tenantry.master.delivering.sending import render_all
 from tenantry.master.delivering.templates import RenderFailed
-from tenantry.master.domain.access import Permission, sight_of
+from tenantry.master.domain.access import Permission, Sight, sight_of
 from tenantry.master.domain.deliveries import example
 from tenantry.master.domain.privacy import Deed
 from tenantry.master.domain.receivers import Receiver, ReceiverDraft, ReceiverStatus, check_draft
@@ -74,12 +74,12 @@ class ReceiverServicer(receiver_service_pb2_grpc.ReceiverServiceServicer):
         return pb.CreateReceiverResponse(receiver=await self._change(create))
 
     async def GetReceiver(self, request: pb.GetReceiverRequest, context: Context) -> pb.GetReceiverResponse:
-        rights = self._rights()
+        rights, told = self._rights(), self._told()
 
         def read(transaction: Transaction) -> pb.Receiver:
-            return _encode(transaction, [rights.find(transaction, request.id)])[0]
+            return _encode(transaction, rights, [rights.find(transaction, request.id)], told)[0]
 
-        return pb.GetReceiverResponse(receiver=await self._reader.run(read, rights.sight))
+        return pb.GetReceiverResponse(receiver=await self._reader.run(read, rights.sight.joined(told)))
 
     async def ListReceivers(self, request: pb.ListReceiversRequest, context: Context) -> pb.ListReceiversResponse:
         size = page_size(request.page_size, default=DEFAULT_PAGE, largest=LARGEST_PAGE)
@@ -87,7 +87,7 @@ class ReceiverServicer(receiver_service_pb2_grpc.ReceiverServiceServicer):
         listing = request.filter.SerializeToString(deterministic=True)
         place = decode_page_token(listing, request.page_token)
         after = (str(place[0]), str(place[1])) if place else None
-        owner, rights = request.filter.owner, self._rights()
+        owner, rights, told = request.filter.owner, self._rights(), self._told()
         if owner:
             self._visibility.require_at(VIEWER.get(), Permission.RECEIVER_READ, owner)
 
@@ -98,12 +98,12 @@ class ReceiverServicer(receiver_service_pb2_grpc.ReceiverServiceServicer):
             page = found[:size]
             last = (page[-1].name, page[-1].uid) if len(found) > size else None
             return pb.ListReceiversResponse(
-                receivers=_encode(transaction, page),
+                receivers=_encode(transaction, rights, page, told),
                 next_page_token=encode_page_token(listing, last) if last else "",
                 total_size=transaction.receivers.count(narrowed, *seen),
             )
 
-        return await self._reader.run(read, rights.sight)
+        return await self._reader.run(read, rights.sight.joined(told))
 
     async def UpdateReceiver(self, request: pb.UpdateReceiverRequest, context: Context) -> pb.UpdateReceiverResponse:
         actor, rights, now_ms = ACTOR.get(), self._rights(), self._clocks.wall_ms()
@@ -146,7 +146,7 @@ class ReceiverServicer(receiver_service_pb2_grpc.ReceiverServiceServicer):
     async def PreviewReceiver(self, request: pb.PreviewReceiverRequest, context: Context) -> pb.PreviewReceiverResponse:
         name = request.receiver.name or _UNNAMED
         settings = decode_settings(request.receiver)
-        sight = sight_of(self._visibility.owners(VIEWER.get(), Permission.DELIVERY_READ))
+        sight = self._told()
 
         def read(transaction: Transaction) -> dict[str, str]:
             # Checked as if it were kept: what cannot be kept is not shown either.
@@ -166,12 +166,21 @@ class ReceiverServicer(receiver_service_pb2_grpc.ReceiverServiceServicer):
     def _rights(self) -> ReceiverRights:
         return receiver_rights(self._visibility, VIEWER.get())
 
+    def _told(self) -> Sight:
+        """The owners whose deliveries the caller sees."""
+        return sight_of(self._visibility.owners(VIEWER.get(), Permission.DELIVERY_READ))
+
     async def _change(self, change: Callable[[Transaction], Receiver]) -> pb.Receiver:
-        return await self._committer.run(lambda transaction: _encode(transaction, [change(transaction)])[0])
+        rights, told = self._rights(), self._told()
+        return await self._committer.run(
+            lambda transaction: _encode(transaction, rights, [change(transaction)], told)[0]
+        )
 
 
-def _encode(transaction: Transaction, receivers: Sequence[Receiver]) -> list[pb.Receiver]:
-    statuses = receiving.statuses(transaction, receivers)
+def _encode(
+    transaction: Transaction, rights: ReceiverRights, receivers: Sequence[Receiver], told: Sight
+) -> list[pb.Receiver]:
+    statuses = receiving.statuses(transaction, rights, receivers, told)
     tenants = transaction.tenants.standings_of({receiver.owner for receiver in receivers})
     return [
         encode_receiver(receiver, statuses.get(receiver.id, _NOTHING_SENT), tenants.get(receiver.owner))

@@ -4,7 +4,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, Sight
 from tenantry.master.domain.deliveries import Delivery, DeliveryFilter, DeliveryState, NewDelivery
@@ -147,13 +160,13 @@ class DeliveryStore:
         count, since_ms = self._connection.execute(_waiting).one()
         return int(count), since_ms
 
-    def counts(self, receiver_ids: Collection[int]) -> dict[tuple[int, DeliveryState], int]:
-        """How many wait for, and were given up for, each of these receivers (numbers)."""
+    def counts(self, receiver_ids: Collection[int], sight: Sight = EVERYTHING) -> dict[tuple[int, DeliveryState], int]:
+        """How many within sight wait for, and were given up for, each of these receivers (numbers)."""
         found: dict[tuple[int, DeliveryState], int] = {}
         for state in (DeliveryState.WAITING, DeliveryState.DEAD):
             query = (
                 select(table.c.receiver_id, func.count())
-                .where(any_of(self._connection, table.c.receiver_id, receiver_ids), _IN[state])
+                .where(any_of(self._connection, table.c.receiver_id, receiver_ids), _IN[state], *self._seen(sight))
                 .group_by(table.c.receiver_id)
             )
             found |= {(number, state): count for number, count in self._connection.execute(query)}
@@ -167,10 +180,7 @@ class DeliveryStore:
         self, wanted: DeliveryFilter, before: tuple[int, str] | None, limit: int, sight: Sight = EVERYTHING
     ) -> list[Delivery]:
         """At most ``limit`` deliveries within sight, the newest first, older than this time of creation and id."""
-        query = _newest.limit(limit)
-        if sight.tenant_ids is not None:
-            owners = sight.tenant_ids | {MAIN_OWNER} if sight.main else sight.tenant_ids
-            query = query.where(any_of(self._connection, table.c.owner, owners))
+        query = _newest.where(*self._seen(sight)).limit(limit)
         if wanted.owner is not None:
             query = query.where(table.c.owner == wanted.owner)
         if wanted.state is not None:
@@ -194,6 +204,12 @@ class DeliveryStore:
             "outcome": func.substr(why + "; last: " + said, 1, 400),
         }
         return self._connection.execute(update(table).where(which).values(values)).rowcount
+
+    def _seen(self, sight: Sight) -> list[ColumnElement[bool]]:
+        if sight.tenant_ids is None:
+            return []
+        owners = sight.tenant_ids | {MAIN_OWNER} if sight.main else sight.tenant_ids
+        return [any_of(self._connection, table.c.owner, owners)]
 
 
 def _delivery(row: Row[Any]) -> Delivery:

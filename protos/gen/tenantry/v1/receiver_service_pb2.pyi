@@ -266,11 +266,13 @@ class ReceiverStatus(_message.Message):
     OUTCOME_TIME_FIELD_NUMBER: _builtins.int
     FAILING_FIELD_NUMBER: _builtins.int
     waiting: _builtins.int
-    """Deliveries that wait."""
+    """Deliveries that wait, of those that the caller sees."""
     dead: _builtins.int
-    """Deliveries that were given up and may be retried."""
+    """Deliveries that were given up and may be retried, of those that the caller sees."""
     outcome: _builtins.str
-    """How the newest attempt went, in words; empty before the first."""
+    """How the newest attempt went, in words; empty before the first. Of a receiver of the shared tenant, which is told of everybody's
+    alerts, this and what follows is shown to who may change it.
+    """
     failing: _builtins.bool
     """Whether it failed."""
     @_builtins.property
