@@ -23,7 +23,7 @@ from tenantry.master.operations.hashing import PasswordHashing
 from tenantry.master.operations.ingesting import Ingest
 from tenantry.master.operations.lots import Lots
 from tenantry.master.operations.proofs import sign_in_proofs
-from tenantry.master.operations.sealing import Seal
+from tenantry.master.operations.sealing import Seal, second_factor_of
 from tenantry.master.operations.second_factors import hash_recovery_codes, make_recovery_codes
 from tenantry.master.operations.sessions import MAX_SESSIONS, MAX_SOURCES, SessionTerms
 from tenantry.master.operations.sign_in_limits import SignInLimits
@@ -147,7 +147,7 @@ class Desk:
     def with_second_factor(self, user: User) -> tuple[pyotp.TOTP, tuple[str, ...]]:
         """Give a user a second factor and recovery codes."""
         secret, codes = pyotp.random_base32(), make_recovery_codes()
-        sealed = SEAL.seal(user.id, secret)
+        sealed = SEAL.seal(second_factor_of(user.id), secret)
         with self.database.write() as transaction:
             transaction.users.save(
                 replace(user, totp=sealed, totp_confirmed_ms=NOW, recovery_codes=hash_recovery_codes(codes))
@@ -319,7 +319,7 @@ async def test_a_lost_key_of_the_seal_leaves_the_recovery_codes(database: Databa
         ada = desk.user("ada")
         totp, codes = desk.with_second_factor(ada)
         with database.write() as transaction:
-            sealed = Seal(b"\1" * 32).seal(ada.id, totp.secret)
+            sealed = Seal(b"\1" * 32).seal(second_factor_of(ada.id), totp.secret)
             present = transaction.users.by_id(ada.id)
             assert present is not None
             transaction.users.save(replace(present, totp=sealed))

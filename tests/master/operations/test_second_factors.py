@@ -8,7 +8,7 @@ import pyotp
 import pytest
 
 from tenantry.master.domain.people import User
-from tenantry.master.operations.sealing import Seal, SealBroken, load_seal
+from tenantry.master.operations.sealing import Seal, SealBroken, load_seal, second_factor_of
 from tenantry.master.operations.second_factors import (
     RECOVERY_CODES,
     CodeUse,
@@ -34,7 +34,7 @@ def secret() -> str:
 @pytest.fixture
 def user(secret: str) -> User:
     """A user with a second factor in force."""
-    return User(7, "ada", "", "", NOW, totp=SEAL.seal(7, secret), totp_confirmed_ms=NOW)
+    return User(7, "ada", "", "", NOW, totp=SEAL.seal(second_factor_of(7), secret), totp_confirmed_ms=NOW)
 
 
 @pytest.mark.parametrize("drift", [-1, 0, 1])
@@ -83,9 +83,9 @@ def test_each_recovery_code_opens_once(user: User) -> None:
 
 def test_a_sealed_secret_opens_for_its_user_and_its_key_alone(secret: str) -> None:
     """Another user's row, another Master's key, a flipped bit, garbage: all refused; sealed twice it differs."""
-    sealed = SEAL.seal(7, secret)
-    assert SEAL.open(7, sealed) == secret
-    assert secret not in sealed and sealed != SEAL.seal(7, secret)
+    sealed = SEAL.seal(second_factor_of(7), secret)
+    assert SEAL.open(second_factor_of(7), sealed) == secret
+    assert secret not in sealed and sealed != SEAL.seal(second_factor_of(7), secret)
     flipped = sealed[:-2] + ("A" if sealed[-2] != "A" else "B") + sealed[-1]
     for seal, number, kept in (
         (SEAL, 8, sealed),
@@ -95,16 +95,16 @@ def test_a_sealed_secret_opens_for_its_user_and_its_key_alone(secret: str) -> No
         (SEAL, 7, "garbage"),
     ):
         with pytest.raises(SealBroken) as caught:
-            seal.open(number, kept)
+            seal.open(second_factor_of(number), kept)
         assert secret not in str(caught.value)
 
 
 def test_the_key_is_a_private_file_that_stays(tmp_path: Path, secret: str) -> None:
     """Made at the first start, mode 0600; one that others can read is not used."""
     path = tmp_path / "second-factor.key"
-    sealed = load_seal(path).seal(7, secret)
+    sealed = load_seal(path).seal(second_factor_of(7), secret)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert load_seal(path).open(7, sealed) == secret
+    assert load_seal(path).open(second_factor_of(7), sealed) == secret
     path.chmod(0o644)
     with pytest.raises(FileExposed):
         load_seal(path)

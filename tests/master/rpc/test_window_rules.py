@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from tenantry.cli.rule_forms import from_form, write_forms
-from tenantry.protocol.failures import FieldInvalid, QueryInvalid, RuleNameTaken
+from tenantry.protocol.failures import Failure, FieldInvalid, QueryInvalid, RuleNameTaken
 from tenantry.protocol.messages import NotificationLevel, NotificationRecord, StatePush, Stream, TenantState
 from tenantry.transport.records import encode_notification
 from tenantry.transport.wire_values import to_timestamp
@@ -84,7 +84,7 @@ async def test_what_happens_often_moves_a_tenant_and_the_past_says_the_same(mast
         assert (await link.read_until(StatePush)).state is TenantState.ALERT
         await link.store(tenant, Stream.NOTIFICATIONS, [notification("the window is over", begin + 10_000)])
         assert (await link.read_until(StatePush)).state is TenantState.ACTIVE
-    alerts = [one.fields for one in await read_records(master, "alerts", guid)]
+    alerts: list[Any] = [one.fields for one in await read_records(master, "alerts", guid)]
     assert [(one["firing"], one["value"], dict(one["labels"])) for one in alerts if one["rule"] == rule.name] == [
         (True, 3.0, {"source": "backup"}),
         (False, 0.0, {"source": "backup"}),
@@ -131,7 +131,7 @@ async def test_the_way_back_is_proposed_with_a_margin_and_kept_with_its_rule_or_
     ],
 )
 async def test_wrong_windows_are_refused_when_kept_and_when_tried(
-    master: MasterProcess, change: dict[str, Any], failure: type[Exception]
+    master: MasterProcess, change: dict[str, Any], failure: type[Failure]
 ) -> None:
     """With the reason, and nothing is kept."""
     wanted = form(ERRORS)

@@ -82,11 +82,11 @@ class Lanes:
         while progress:
             progress = False
             for owner in sorted(by_owner, key=lambda one: self._last_turn_of_owner.get(one, 0)):
-                lane = self._first_with_room(by_owner[owner])
-                if lane is not None:
-                    by_owner[owner].remove(lane)
-                    self._take(lane)
-                    begun.append(lane)
+                found = self._first_with_room(by_owner[owner])
+                if found is not None:
+                    by_owner[owner].remove(found)
+                    self._take(found)
+                    begun.append(found)
                     progress = True
         return begun
 
