@@ -66,6 +66,20 @@ def test_groups_of_the_provider_give_and_take_roles(database: Database) -> None:
         assert not transaction.role_bindings.of_user(user.id)
 
 
+@pytest.mark.parametrize("claim", ["", [""], ["", "ops"]])
+def test_an_empty_name_of_a_group_leads_into_no_group(database: Database, claim: object) -> None:
+    """Providers send one where somebody has no groups; the groups that are made here have no other name there either."""
+    with database.write() as transaction:
+        administrators = transaction.groups.insert(Group(0, "administrators", "", "", NOW))
+    claims = {"sub": "1234", "preferred_username": "ada", "groups": claim}
+    user = sign_in(database, identity_of(claims, ADA.issuer, "groups"))
+    same = sign_in(database, dataclasses.replace(ADA, groups=frozenset({""})))
+    assert same.id == user.id
+    with database.read() as transaction:
+        assert transaction.groups.of_user(user.id) == {}
+        assert transaction.groups.members(administrators.id) == {}
+
+
 def test_who_is_disabled_or_unknown_does_not_come_in(database: Database) -> None:
     """A disabled user is refused, and a new one where only known ones may sign in; nothing is changed."""
     with pytest.raises(OpenIdSignInFailed, match="no user"):

@@ -50,7 +50,9 @@ def identity_of(claims: Mapping[str, Any], issuer: str, groups_claim: str) -> Ex
         raise OpenIdSignInFailed(cause=f"the claim {groups_claim!r} is no list of at most {MAX_GROUPS} names")
     email = _text(claims, "email") if claims.get("email_verified", True) is True else ""
     name = _text(claims, "preferred_username") or email or subject
-    return ExternalIdentity(issuer, subject, name, _text(claims, "name") or name, email, frozenset(listed))
+    return ExternalIdentity(
+        issuer, subject, name, _text(claims, "name") or name, email, frozenset(filter(None, listed))
+    )
 
 
 def _text(claims: Mapping[str, Any], claim: str) -> str:

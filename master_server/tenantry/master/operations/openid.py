@@ -159,7 +159,12 @@ def _free_name(transaction: Transaction, identity: ExternalIdentity) -> str:
 
 def _follow_groups(transaction: Transaction, user: User, identity: ExternalIdentity, address: str, now_ms: int) -> None:
     """Put the user into the groups that stand for the provider's, and out of those that it no longer names."""
-    named = {group.id: group.name for group in transaction.groups.all() if group.external in identity.groups}
+    # A group without an external name is nobody's but ours, also for a provider that names one with an empty name.
+    named = {
+        group.id: group.name
+        for group in transaction.groups.all()
+        if group.external and group.external in identity.groups
+    }
     held = transaction.groups.of_user(user.id)
     joined = sorted(named.keys() - held.keys())
     left = sorted(group_id for group_id, external in held.items() if external and group_id not in named)
