@@ -19,13 +19,14 @@ from tenantry.protocol.failures import (
     UserNameTaken,
     UserNotFound,
 )
-from tenantry.v1 import tenant_service_pb2, token_service_pb2, user_service_pb2
+from tenantry.v1 import role_service_pb2, tenant_service_pb2, token_service_pb2, user_service_pb2
 from tests.servers.deadlines import PATIENCE_S
 from tests.servers.master import MasterProcess
 from tests.servers.operating import STUBS, read_records
 from tests.servers.people import grant
 from tests.servers.refusals import refused
 from tests.servers.signing_in import Person, administrator, key_and_request, new_user, sign_in
+from tests.servers.wire_tenant import create_tenant
 
 pb, token_pb = user_service_pb2, token_service_pb2
 ME = pb.GetUserRequest()
@@ -288,6 +289,30 @@ async def test_tokens_end_by_their_time_and_by_revocation(master: MasterProcess)
     assert [one.id for one in left] == [own[0].id]
     everything = await person.call("TokenService.ListTokens", token_pb.ListTokensRequest(show_ended=True))
     assert [one.HasField("revoke_time") for one in everything.tokens] == [False, True]
+
+
+async def test_tokens_and_roles_name_no_tenant_that_is_not_seen(master: MasterProcess) -> None:
+    """Who knows somebody at one Tenant does not see to where else that user's tokens are narrowed; nor does a token itself."""
+    guids = [(await create_tenant(master, f"scoped {secrets.token_hex(6)}")).tenant.guid for _ in range(2)]
+    name, knowing = await new_user(master), await new_user(master)
+    for guid in guids:
+        await grant(master, name, "JUNIOR_ANALYST", guid)
+    await grant(master, knowing, "TENANT_ADMINISTRATOR", guids[0])
+    person = await sign_in(master, name)
+    narrow = await token_of(person, scope=token_pb.TokenScope(owners=guids[:1]))
+    await token_of(person, scope=token_pb.TokenScope(owners=guids))
+    for asking in (await sign_in(master, knowing), narrow):
+        listed = (await asking.call("TokenService.ListTokens", token_pb.ListTokensRequest(user=name))).tokens
+        assert [(one.scope.owners_narrowed, list(one.scope.owners)) for one in listed] == [
+            (False, []),
+            (True, guids[:1]),
+            (True, guids[:1]),
+        ]
+    own = (await person.call("TokenService.ListTokens", token_pb.ListTokensRequest())).tokens
+    assert sorted(own[2].scope.owners) == sorted(guids)
+    for asking, owners in ((person, guids), (narrow, guids[:1])):
+        told = await asking.call("RoleService.WhoAmI", role_service_pb2.WhoAmIRequest())
+        assert sorted(one.owner for one in told.bindings) == sorted(owners)
 
 
 async def test_a_person_ends_a_session_elsewhere(master: MasterProcess) -> None:

@@ -69,9 +69,10 @@ class TokenEncoder:
         self._register = register
         self._visibility = visibility
 
-    def encode(self, token: Token, user_name: str) -> token_pb.Token:
-        """A token. An owner that is gone is left out: the token allows nothing there."""
-        words = [] if token.owners is None else sorted(filter(None, map(self._word, token.owners)))
+    def encode(self, token: Token, user_name: str, viewer: Viewer) -> token_pb.Token:
+        """A token as a caller sees it. An owner that is gone, or that the caller does not see, is left out."""
+        owners = token.owners or frozenset()
+        words = sorted(word for owner in owners if (word := self._word(owner, viewer)) is not None)
         return token_pb.Token(
             id=token.id,
             name=token.name,
@@ -114,8 +115,8 @@ class TokenEncoder:
             raise TenantNotFound(tenant=word)
         return tenant.id
 
-    def _word(self, owner: int) -> str | None:
+    def _word(self, owner: int, viewer: Viewer) -> str | None:
         if owner in OWNER_WORDS:
             return OWNER_WORDS[owner]
         tenant = self._register.get(owner)
-        return None if tenant is None else tenant.guid
+        return tenant.guid if tenant is not None and self._visibility.sees(viewer, tenant) else None

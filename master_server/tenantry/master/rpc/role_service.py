@@ -2,6 +2,7 @@
 
 from tenantry.master.domain.access import EVERYTHING, GRANTS, OWNER_WORDS, Permission, sight_of
 from tenantry.master.domain.people import TokenKind, User
+from tenantry.master.domain.privacy import Deed
 from tenantry.master.operations import roles
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
@@ -10,7 +11,8 @@ from tenantry.master.operations.proofs import UserProofs
 from tenantry.master.operations.register import TenantRegister
 from tenantry.master.operations.users import find_user
 from tenantry.master.operations.veiling import Veil
-from tenantry.master.operations.visibility import Visibility
+from tenantry.master.operations.viewers import Viewer
+from tenantry.master.operations.visibility import Visibility, deeds_of
 from tenantry.master.rpc.access_messages import ROLES, decode_role, decode_subject, encode_held
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
@@ -128,7 +130,7 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
         held = await self._reader.run(lambda transaction: roles.roles_of_user(transaction, viewer.user_id), EVERYTHING)
         message = pb.WhoAmIResponse(
             user=viewer.user_name,
-            bindings=map(encode_held, held),
+            bindings=[encode_held(one) for one in held if _shown(viewer, one)],
             token_id=viewer.token_id,
             token_name=viewer.token_name,
             session=viewer.kind is TokenKind.SESSION,
@@ -145,3 +147,13 @@ class RoleServicer(role_service_pb2_grpc.RoleServiceServicer):
     def _owner_word(self, owner: int) -> str:
         tenant = self._register.get(owner)
         return tenant.guid if tenant is not None else OWNER_WORDS.get(owner, "")
+
+
+def _shown(viewer: Viewer, held: roles.HeldRole) -> bool:
+    """Whether a role of the caller's own is told: not where the token leads nowhere, and not what a Tenant's privacy hides."""
+    owner, tenant = held.binding.owner, held.tenant
+    if viewer.owners is not None and owner not in viewer.owners:
+        return False
+    if viewer.permissions is not None and not viewer.permissions:
+        return False
+    return tenant is None or Deed.VIEW in deeds_of(viewer, owner, tenant.privacy)

@@ -37,7 +37,7 @@ class TokenServicer(token_service_pb2_grpc.TokenServiceServicer):
         token, user = await self._committer.run(
             lambda transaction: tokens.create_token(transaction, actor, viewer, draft, secret, now_ms)
         )
-        return pb.CreateTokenResponse(token=self._encoder.encode(token, user.name), secret=secret.text)
+        return pb.CreateTokenResponse(token=self._encoder.encode(token, user.name, viewer), secret=secret.text)
 
     async def ListTokens(self, request: pb.ListTokensRequest, context: Context) -> pb.ListTokensResponse:
         viewer, now_ms = VIEWER.get(), self._clocks.wall_ms()
@@ -61,7 +61,9 @@ class TokenServicer(token_service_pb2_grpc.TokenServiceServicer):
         page = found[:size]
         more = encode_page_token(listing, (page[-1].created_ms, page[-1].id)) if len(found) > size else ""
         encoded = [
-            self._encoder.encode(token, user.name) for token in page if (user := users[token.user_id]) is not None
+            self._encoder.encode(token, user.name, viewer)
+            for token in page
+            if (user := users[token.user_id]) is not None
         ]
         return pb.ListTokensResponse(tokens=encoded, next_page_token=more)
 
@@ -72,7 +74,7 @@ class TokenServicer(token_service_pb2_grpc.TokenServiceServicer):
                 transaction, actor, viewer, request.id, now_ms, lock_out=request.lock_out
             )
         )
-        return pb.RevokeTokenResponse(token=self._encoder.encode(token, user.name))
+        return pb.RevokeTokenResponse(token=self._encoder.encode(token, user.name, viewer))
 
 
 def _place(key: tuple[str | int, ...] | None) -> tuple[int, str]:

@@ -496,7 +496,9 @@ class WhoAmIResponse(_message.Message):
     """Whether the token narrows the owners to `owners`."""
     @_builtins.property
     def bindings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoleBinding]:
-        """The roles, those held by groups included."""
+        """The roles, those held by groups included; of a token that narrows owners those held there, of a session that is good for enrolling a
+        second factor alone none. What a Tenant's privacy hides is left out.
+        """
 
     @_builtins.property
     def permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
