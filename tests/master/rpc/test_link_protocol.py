@@ -10,6 +10,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from tenantry.master.rpc.link_service import MAX_LAYOUTS_PER_LINK
 from tenantry.protocol.failures import (
     ClockSkewed,
     Failure,
@@ -17,7 +18,7 @@ from tenantry.protocol.failures import (
     LinkProtocolViolated,
     MessageUnreadable,
 )
-from tenantry.protocol.layouts import pack_values
+from tenantry.protocol.layouts import Series, SeriesKind, make_layout, pack_values
 from tenantry.protocol.messages import (
     CHAIN_START,
     DEFAULT_CREDITS,
@@ -50,6 +51,8 @@ from tests.servers.refusals import refused, snapshot
 from tests.servers.wire_tenant import LAYOUT, WireLink, WireTenant, enrolled, move, now_ms, open_link
 
 HUGE = (1 << 64) - 1
+TOLD = frozenset({"contacts", "totals", "tenants", "records", "alerts", "alert_changes", "alert_copies"})
+"""Where a wrong clock is told to the operators."""
 CHAIN = b"c" * 32
 
 
@@ -112,12 +115,12 @@ async def test_a_wrong_hello_is_refused_and_the_tenant_stays_unregistered(master
     """The reason names the rule; the first connection has not happened."""
     changes, kind = HELLOS[name]
     tenant = await fresh(master)
-    before = snapshot(master, {"contacts", "totals", "tenants", "records"})
+    before = snapshot(master, TOLD)
     async with open_link(master, tenant.identity) as link:
         with refused(kind):
             await link.open(tenant, **changes(tenant))
     assert (await tenant_of(master, tenant.identity.guid)).host_name == ""
-    assert snapshot(master, {"contacts", "totals", "tenants", "records"}) == before
+    assert snapshot(master, TOLD) == before
 
 
 @pytest.mark.parametrize("seconds", [-60_000_000_000, 400_000_000_000])
@@ -282,6 +285,26 @@ async def test_a_message_that_breaks_the_rules_ends_its_link_and_harms_no_other(
     async with open_link(master, tenant.identity) as again:  # the Tenant itself is as it was
         await again.open(tenant)
         await again.store(tenant, Stream.METRICS, tenant.frames(1))
+
+
+async def test_a_tenant_does_not_fill_the_memory_with_layouts_over_many_links(master: MasterProcess) -> None:
+    """What it may bring on one link it may bring once, and then some a minute; what is known already is no more than before."""
+    unheard = [
+        make_layout([Series(f"invented.{secrets.token_hex(8)}", "1", SeriesKind.GAUGE)])
+        for _ in range(MAX_LAYOUTS_PER_LINK + 99)
+    ]
+    async with active_link(master) as (tenant, link):
+        for start in range(0, MAX_LAYOUTS_PER_LINK - 64, 64):
+            await link.send(LayoutRegistration(tuple(unheard[start : start + 64])))
+        await link.store(tenant, Stream.METRICS, tenant.frames(1))
+    async with open_link(master, tenant.identity) as link:
+        await link.open(tenant)
+        await link.send(LayoutRegistration(tuple(unheard[:64])))
+        await link.send(LayoutRegistration(tuple(unheard[-32:])))
+        await link.store(tenant, Stream.METRICS, tenant.frames(1))
+        await link.send(LayoutRegistration(tuple(unheard[-96:-32])))
+        with refused(LinkProtocolViolated):
+            await link.read_until(type(None))
 
 
 async def test_more_unacknowledged_batches_than_credits_end_the_link(tmp_path: Path) -> None:
