@@ -1,7 +1,7 @@
 """`AlertService`: alerts on the wire."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -41,6 +41,8 @@ LARGEST_PAGE: Final = 1_000
 PACE_S: Final = 0.2
 """Least time between two steps of a watch: an alert that changes many times meanwhile is sent once."""
 
+MAX_CHANGES_BYTES: Final = 1 << 20
+
 Work = Callable[[Transaction, Alert, Deed], Alert]
 
 
@@ -70,7 +72,7 @@ class AlertServicer(alert_service_pb2_grpc.AlertServiceServicer):
             alert = rights.find(transaction, request.id)
             return pb.GetAlertResponse(
                 alert=_encode(transaction, [alert])[0],
-                changes=map(encode_change, transaction.alerts.changes_of(alert)),
+                changes=newest_changes(map(encode_change, transaction.alerts.changes_of(alert))),
                 copies=map(encode_copy, transaction.alerts.copies_of(alert)),
             )
 
@@ -220,3 +222,13 @@ def _narrowed(transaction: Transaction, wanted: AlertFilter, asked: pb.AlertFilt
 def _encode(transaction: Transaction, alerts: Sequence[Alert]) -> list[pb.Alert]:
     tenants = transaction.tenants.standings_of(tenants_of(alerts))
     return [encode_alert(alert, tenants) for alert in alerts]
+
+
+def newest_changes(changes: Iterable[pb.AlertChange]) -> list[pb.AlertChange]:
+    """As many of the newest as fit into an answer, whoever wrote how much."""
+    kept, size = list(changes), 0
+    for place in range(len(kept) - 1, -1, -1):
+        size += kept[place].ByteSize()
+        if size > MAX_CHANGES_BYTES:
+            return kept[place + 1 :]
+    return kept

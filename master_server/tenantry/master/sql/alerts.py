@@ -74,8 +74,13 @@ _save: Final = update(table).where(table.c.id == bindparam("itself"))
 _newest_revision: Final = select(func.coalesce(func.max(table.c.revision), 0))
 _after: Final = _all.where(table.c.revision > bindparam("after")).order_by(table.c.revision)
 _note: Final = insert(alert_changes)
+MOST_CHANGES: Final = 2_000
+"""So many of the newest changes of an alert are read: an answer has to fit into a message, whoever changes it how often."""
 _changes: Final = (
-    select(alert_changes).where(alert_changes.c.alert_id == bindparam("wanted")).order_by(alert_changes.c.id)
+    select(alert_changes)
+    .where(alert_changes.c.alert_id == bindparam("wanted"))
+    .order_by(alert_changes.c.id.desc())
+    .limit(MOST_CHANGES)
 )
 _copies: Final = (
     select(alert_copies).where(alert_copies.c.alert_id == bindparam("wanted")).order_by(alert_copies.c.number)
@@ -294,13 +299,14 @@ class AlertStore:
         return int(self._connection.execute(_newest_revision).scalar_one())
 
     def changes_of(self, alert: Alert) -> list[AlertChange]:
-        """What happened to an alert, in that order."""
-        return [
+        """What happened to an alert, in that order; of much the newest."""
+        found = [
             AlertChange(
                 row.alert_id, row.owner, row.changed_ms, row.actor, ChangeKind(row.kind), read_fields(row.facts)
             )
             for row in self._connection.execute(_changes, {"wanted": alert.id})
         ]
+        return found[::-1]
 
     def copies_of(self, alert: Alert) -> list[RecordCopy]:
         """The records that are kept with an alert, in the order in which they came."""

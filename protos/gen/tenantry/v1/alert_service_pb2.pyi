@@ -426,7 +426,7 @@ class GetAlertResponse(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlertChange]:
-        """What happened to it, in that order. Of changes by firings the first 200."""
+        """What happened to it, in that order: the newest 2,000 at most, and as many as are 1 MiB. Of changes by firings the first 200 are kept."""
 
     @_builtins.property
     def copies(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlertCopy]:
