@@ -1,6 +1,8 @@
 """`AuditService`, and a Tenant's own proof on the link: the audit chain as it is, for others to recompute."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 
 from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.certificates import USABLE
@@ -11,7 +13,7 @@ from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.sql.audit_chain import ChainState, Link, Links
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.audit_chain import digest_record
-from tenantry.protocol.failures import AuditErased, CertificateRevoked
+from tenantry.protocol.failures import AuditErased, CertificateRevoked, TooManyAttempts
 from tenantry.transport.wire_values import to_timestamp
 from tenantry.v1 import audit_service_pb2 as pb
 from tenantry.v1 import audit_service_pb2_grpc
@@ -21,6 +23,9 @@ DEFAULT_HEADS = 500
 MAX_HEADS = 2_000
 PART_RECORDS = 2_000
 PART_BYTES = 1 << 20
+PROOFS_AT_ONCE = 2
+"""Of one Tenant: each reads everything that was ever written down."""
+AGAIN_S = 5
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
@@ -85,12 +90,28 @@ class AuditProofs:
 
     def __init__(self, reader: StoreReader) -> None:
         self._reader = reader
+        self._proving: Counter[str] = Counter()
 
     async def ReadAuditProof(
         self, request: link_pb.ReadAuditProofRequest, context: Context
     ) -> AsyncIterator[link_pb.ReadAuditProofResponse]:
         """Digests of all records behind the one that is named, and the caller's own records."""
         caller = CALLER.get()
+        if self._proving[caller.guid] >= PROOFS_AT_ONCE:
+            raise TooManyAttempts(retry_after_s=AGAIN_S)
+        self._proving[caller.guid] += 1
+        try:
+            async with aclosing(self._prove(request, caller)) as parts:
+                async for part in parts:
+                    yield part
+        finally:
+            self._proving[caller.guid] -= 1
+            if not self._proving[caller.guid]:
+                del self._proving[caller.guid]
+
+    async def _prove(
+        self, request: link_pb.ReadAuditProofRequest, caller: Caller
+    ) -> AsyncGenerator[link_pb.ReadAuditProofResponse, None]:
         state = await self._reader.run(lambda transaction: _admit(transaction, caller), EVERYTHING)
         after = request.after_sequence or state.anchor.sequence
         _check_kept(after, state)

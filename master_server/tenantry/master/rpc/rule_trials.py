@@ -1,7 +1,10 @@
 """Rules that are tried on the past, on the wire."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Final
 
 from tenantry.master.domain.access import MAIN_OWNER, Permission
 from tenantry.master.domain.rules import Rule, check_draft
@@ -11,6 +14,7 @@ from tenantry.master.operations.reading import ReadRecord, RecordFilter, check_t
 from tenantry.master.operations.rule_rights import RuleRights
 from tenantry.master.operations.rule_testing import MAX_RECORDS, PAGE, RuleTrial, TrialFinding
 from tenantry.master.operations.visibility import Visibility
+from tenantry.master.query.turns import QueryTurns
 from tenantry.master.rpc.callers import VIEWER
 from tenantry.master.rpc.reading import StoreReader
 from tenantry.master.rpc.rule_messages import LEVELS, decode_draft
@@ -21,6 +25,9 @@ from tenantry.v1 import rule_service_pb2 as pb
 
 HOUR_MS = 3_600_000
 FINDINGS_A_STEP = 500
+TRIALS_AT_ONCE: Final = 16
+TRIALS_OF_ONE: Final = 1
+"""A trial reads up to millions of records: the others of its user wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +44,17 @@ class RuleTrials:
         self._visibility = visibility
         self._clocks = clocks
         self._layouts = LayoutCache()
+        self._turns = QueryTurns(TRIALS_AT_ONCE, TRIALS_OF_ONE)
 
     async def run(self, request: pb.TestRuleRequest, rights: RuleRights) -> AsyncGenerator[pb.TestRuleResponse, None]:
-        """Steps of a trial. Raises FieldInvalid, QueryInvalid, RuleNotFound."""
+        """Steps of a trial. Raises FieldInvalid, QueryInvalid, RuleNotFound, QueriesTooMany."""
+        async with self._turns.turn(rights.viewer.user_id), aclosing(self._steps(request, rights)) as steps:
+            async for step in steps:
+                yield step
+
+    async def _steps(
+        self, request: pb.TestRuleRequest, rights: RuleRights
+    ) -> AsyncGenerator[pb.TestRuleResponse, None]:
         rule = await self._rule(request, rights)
         trial = RuleTrial(rule)
         end_ms = from_timestamp(request.end_time) if request.HasField("end_time") else self._clocks.wall_ms()
@@ -60,7 +75,8 @@ class RuleTrials:
             page = await self._read(wanted, token)
             token, more, count = page.token, bool(page.token), count + len(page.records)
             until_ms = page.records[-1].timestamp_ms if page.records else end_ms
-            for step in _steps(list(trial.feed(page.records))):
+            # Thousands of records a page: nobody else waits for them.
+            for step in _steps(await asyncio.to_thread(_feed, trial, page.records)):
                 yield step
             yield pb.TestRuleResponse(records=count, until=to_timestamp(until_ms))
         if not more:
@@ -82,6 +98,10 @@ class RuleTrials:
             return _Page(*read_records(transaction, wanted, PAGE, token, True, self._layouts))
 
         return await self._reader.run(read, wanted.sight)
+
+
+def _feed(trial: RuleTrial, records: list[ReadRecord]) -> list[TrialFinding]:
+    return list(trial.feed(records))
 
 
 def _steps(findings: list[TrialFinding]) -> list[pb.TestRuleResponse]:

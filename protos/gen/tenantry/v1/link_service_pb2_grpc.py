@@ -96,7 +96,8 @@ class LinkServiceServicer:
     def ReadAuditProof(self, request, context):
         """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
         itself. The chain is specified in docs/audit-chain.md.
-        Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
+        Tenants. Fails with UNAUTHENTICATED as Connect does, NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more, and
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) beside two that a Tenant has asked for already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

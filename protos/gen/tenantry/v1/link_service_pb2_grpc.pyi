@@ -64,7 +64,8 @@ class LinkServiceStub:
     ReadAuditProof: _grpc.UnaryStreamMultiCallable[_link_service_pb2.ReadAuditProofRequest, _link_service_pb2.ReadAuditProofResponse]
     """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
     itself. The chain is specified in docs/audit-chain.md.
-    Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
+    Tenants. Fails with UNAUTHENTICATED as Connect does, NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more, and
+    RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) beside two that a Tenant has asked for already.
     """
 
 @_typing.type_check_only
@@ -103,7 +104,8 @@ class LinkServiceAsyncStub(LinkServiceStub):
     ReadAuditProof: _aio.UnaryStreamMultiCallable[_link_service_pb2.ReadAuditProofRequest, _link_service_pb2.ReadAuditProofResponse]  # type: ignore[assignment]
     """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
     itself. The chain is specified in docs/audit-chain.md.
-    Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
+    Tenants. Fails with UNAUTHENTICATED as Connect does, NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more, and
+    RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) beside two that a Tenant has asked for already.
     """
 
 class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -157,7 +159,8 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_link_service_pb2.ReadAuditProofResponse], _abc.AsyncIterator[_link_service_pb2.ReadAuditProofResponse]]:
         """What the caller needs to recompute the Master's audit chain by itself: a digest of each record, and in full the records about
         itself. The chain is specified in docs/audit-chain.md.
-        Tenants. Fails with UNAUTHENTICATED as Connect does, and NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more.
+        Tenants. Fails with UNAUTHENTICATED as Connect does, NOT_FOUND (AUDIT_ERASED) for a begin that is not kept any more, and
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) beside two that a Tenant has asked for already.
         """
 
 def add_LinkServiceServicer_to_server(servicer: LinkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -176,7 +176,7 @@ class RuleServiceServicer:
     def TestRule(self, request, context):
         """When a rule would have found something in what is stored, of the Tenants whose streams the caller may read. Nothing is written and
         nobody is told. Steps come as the records are read, the last one says `done`. Fails with INVALID_ARGUMENT (FIELD_INVALID,
-        QUERY_INVALID) and NOT_FOUND (RULE_NOT_FOUND).
+        QUERY_INVALID), NOT_FOUND (RULE_NOT_FOUND) and RESOURCE_EXHAUSTED (QUERIES_TOO_MANY: of one user one runs at a time, and 16 wait).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -79,7 +79,7 @@ class RuleServiceStub:
     TestRule: _grpc.UnaryStreamMultiCallable[_rule_service_pb2.TestRuleRequest, _rule_service_pb2.TestRuleResponse]
     """When a rule would have found something in what is stored, of the Tenants whose streams the caller may read. Nothing is written and
     nobody is told. Steps come as the records are read, the last one says `done`. Fails with INVALID_ARGUMENT (FIELD_INVALID,
-    QUERY_INVALID) and NOT_FOUND (RULE_NOT_FOUND).
+    QUERY_INVALID), NOT_FOUND (RULE_NOT_FOUND) and RESOURCE_EXHAUSTED (QUERIES_TOO_MANY: of one user one runs at a time, and 16 wait).
     """
 
 @_typing.type_check_only
@@ -133,7 +133,7 @@ class RuleServiceAsyncStub(RuleServiceStub):
     TestRule: _aio.UnaryStreamMultiCallable[_rule_service_pb2.TestRuleRequest, _rule_service_pb2.TestRuleResponse]  # type: ignore[assignment]
     """When a rule would have found something in what is stored, of the Tenants whose streams the caller may read. Nothing is written and
     nobody is told. Steps come as the records are read, the last one says `done`. Fails with INVALID_ARGUMENT (FIELD_INVALID,
-    QUERY_INVALID) and NOT_FOUND (RULE_NOT_FOUND).
+    QUERY_INVALID), NOT_FOUND (RULE_NOT_FOUND) and RESOURCE_EXHAUSTED (QUERIES_TOO_MANY: of one user one runs at a time, and 16 wait).
     """
 
 class RuleServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -238,7 +238,7 @@ class RuleServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_rule_service_pb2.TestRuleResponse], _abc.AsyncIterator[_rule_service_pb2.TestRuleResponse]]:
         """When a rule would have found something in what is stored, of the Tenants whose streams the caller may read. Nothing is written and
         nobody is told. Steps come as the records are read, the last one says `done`. Fails with INVALID_ARGUMENT (FIELD_INVALID,
-        QUERY_INVALID) and NOT_FOUND (RULE_NOT_FOUND).
+        QUERY_INVALID), NOT_FOUND (RULE_NOT_FOUND) and RESOURCE_EXHAUSTED (QUERIES_TOO_MANY: of one user one runs at a time, and 16 wait).
         """
 
 def add_RuleServiceServicer_to_server(servicer: RuleServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
