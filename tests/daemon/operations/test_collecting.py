@@ -187,6 +187,26 @@ async def test_it_collects_only_in_active_and_alert(tmp_path: Path) -> None:
             task.cancel()
 
 
+async def test_a_move_between_active_and_alert_is_no_reason_to_read(tmp_path: Path) -> None:
+    """Sources keep their intervals over it: a share of the CPU since a moment ago would be that of the move. Maintenance ends them."""
+    inbox = MemoryInbox()
+    conduct = await active(tmp_path)
+    collecting = collector(conduct, inbox, FakeSource("a", 3_600.0))
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(collecting.run())
+        await ticks(inbox, 1)
+        report = collecting.reports["a"]
+        for state in (TenantState.ALERT, TenantState.ACTIVE):
+            await conduct.enter_state(state)
+        inbox.kept.clear()
+        await conduct.enter_state(TenantState.MAINTENANCE)
+        await conduct.enter_state(TenantState.ALERT)
+        await inbox.kept.wait()
+        assert collecting.reports["a"] is not report
+        assert len(inbox.deposits) == 2
+        running.cancel()
+
+
 async def test_a_clock_that_jumps_forward_leaves_a_declared_gap(tmp_path: Path) -> None:
     """Forward: nothing was measured for that time, which is declared. Backward or a little: nothing is missing. Ticks go on."""
 

@@ -115,8 +115,13 @@ class Collector:
             async with contextlib.AsyncExitStack() as stack:
                 tasks = await stack.enter_async_context(asyncio.TaskGroup())
                 ticking = tasks.create_task(self._tick_for_ever(schedule))
-                await self._conduct.changed()
+                # Not at a move between Active and Alert: what was read then would measure the move, and a rule might judge that.
+                while self._goes_on(schedule):
+                    await self._conduct.changed()
                 ticking.cancel()
+
+    def _goes_on(self, schedule: dict[float, list[str]]) -> bool:
+        return self._conduct.present.state.sends_data and self.schedule() == schedule
 
     def schedule(self) -> dict[float, list[str]]:
         """Interval in seconds -> sources, by the Master's configuration, then the local one, then their own defaults."""
