@@ -451,7 +451,8 @@ class Builder(ExpressionBuilder):
         start_ms = start if isinstance(start, int) else None
         end_ms = end if isinstance(end, int) else None
         if start_ms is not None and end_ms is not None and end_ms < start_ms:
-            self._refuse(place_of(token), "endTime lies before startTime", "Expected a later endTime.")
+            at = next(place for name, _, place in options if name == "endTime")
+            self._refuse(at, "endTime lies before startTime", "Expected a later endTime.")
         return Source(stream, start_ms, end_ms, at=place_of(token))
 
     def query(self, source: Source, *commands: Command) -> tuple[Source, tuple[Command, ...]]:

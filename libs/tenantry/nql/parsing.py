@@ -20,7 +20,7 @@ from tenantry.nql.tree import NOWHERE, Command, Expression, Position, Query, Sou
 from tenantry.nql.zones import Zone, zone_named
 from tenantry.protocol.failures import QueryInvalid
 
-MAX_TEXT = 32_768
+MAX_TEXT = 16_384
 
 
 @lru_cache(maxsize=1)
@@ -98,6 +98,10 @@ def _explain(text: str, problem: UnexpectedInput) -> NoReturn:
     if token is not None and token.type == "$END":
         raise refusal(text, at, "the query ends too early", sentence or "Expected more.") from None
     word = str(token) if token is not None else _word_at(text, index)
+    if token is None and word in "\"'`":
+        raise refusal(
+            text, at, f"what begins with {word} does not end in this line", f"Expected another {word}."
+        ) from None
     hint = suggestion(word, (KEYWORDS[one] for one in terminals if one in KEYWORDS))
     if not hint and before is not None and before.type == "NAME" and _begins_command(text, before):
         meant = suggestion(str(before), COMMAND_WORDS)
