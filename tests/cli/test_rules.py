@@ -74,6 +74,21 @@ def test_a_wrong_file_is_explained(wrong: str) -> None:
         from_form(wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("window: {values: {failures: foo(), texts: dc(text)}}", "(failures: foo(); write a value like"),
+        ("actions: {raise_alert: [critical, big]}", "(big: levels are critical, major, minor and cleared)"),
+        ("thresholds: {critical: '=> 10', major: '>= 3'}", "(critical: => 10; write it like"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_and_nothing_else(wrong: str, said: str) -> None:
+    """The one entry that cannot be read, in the words of files."""
+    with pytest.raises(InputInvalid) as refused:
+        from_form(wrong)
+    assert said in refused.value.message
+
+
 def test_several_rules_read_back_as_they_were_written() -> None:
     """Documents of YAML, a list of JSON; with their privacy, and without what is the owner's."""
     rules = [from_form(FORM + "privacy: shared:junior-analyst=edit"), from_form(FORM.replace("Full", "Fuller"))]

@@ -169,7 +169,8 @@ def _read_form(form: Any) -> pb.Rule:
             if value is not None:
                 _READERS[word](rule, value)
         except (TypeError, ValueError, AttributeError, KeyError) as error:
-            raise InputInvalid(f"{word}: {value!r} is not understood ({error})", _HINT) from None
+            shown = "" if isinstance(value, dict) else f": {value!r}"  # the reason names what it is in there
+            raise InputInvalid(f"{word}{shown} is not understood ({error})", _HINT) from None
     return rule
 
 
@@ -195,7 +196,7 @@ def _read_thresholds(rule: pb.Rule, thresholds: Any) -> None:
     for level, text in thresholds.items():
         found = _THRESHOLD.fullmatch(str(text))
         if found is None or level not in LEVELS:
-            raise ValueError("write it like `critical: '>= 0.9'`, for critical, major and minor")
+            raise ValueError(f"{level}: {text}; write it like `critical: '>= 0.9'`, for critical, major and minor")
         target = getattr(rule.thresholds, level)
         target.operator, target.value = signs[found[1]], float(found[2])
 
@@ -209,6 +210,9 @@ def _read_actions(rule: pb.Rule, actions: Any) -> None:
     told = {(pb.RULE_ACTION_KIND_NOTIFY, str(name)): levels for name, levels in actions.get("notify", {}).items()}
     # In one order, so that what means the same is the same.
     for (kind, receiver), levels in sorted({**kinds, **told}.items()):
+        unknown = [str(level) for level in levels if f"RULE_LEVEL_{str(level).upper()}" not in pb.RuleLevel.keys()]  # noqa: SIM118 - an enum
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: levels are critical, major, minor and cleared")
         numbers = {pb.RuleLevel.Value(f"RULE_LEVEL_{level.upper()}") for level in levels}
         rule.actions.add(kind=kind, levels=sorted(numbers, reverse=True), receiver=receiver)
 
@@ -226,8 +230,9 @@ def _read_window(rule: pb.Rule, window: Any) -> None:
             getattr(target, word).CopyFrom(to_duration(parse_length(str(window[word]))))
     for name, text in window["values"].items():
         found = _VALUE.fullmatch(str(text))
-        if found is None:
-            raise ValueError("write a value like `busy: avg(value)`, `slowest: prc(value, 99)` or `n: count()`")
+        if found is None or f"RULE_FUNCTION_{found[1].upper()}" not in pb.RuleFunction.keys():  # noqa: SIM118 - an enum
+            like = "`busy: avg(value)`, `slowest: prc(value, 99)` or `n: count()`"
+            raise ValueError(f"{name}: {text}; write a value like {like}")
         function = pb.RuleFunction.Value(f"RULE_FUNCTION_{found[1].upper()}")
         target.values.add(name=name, function=function, field=found[2] or "", percentile=float(found[3] or 0))
 

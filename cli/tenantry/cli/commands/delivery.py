@@ -136,7 +136,7 @@ def _state(found: pb.Delivery) -> Cell:
 
 
 def _details(found: pb.Delivery) -> Iterator[tuple[str, Cell | str]]:
-    from tenantry.cli.moments import local_time, timestamp_ms
+    from tenantry.cli.moments import local_time, now_ms, timestamp_ms
 
     yield "Id", found.id
     yield "State", _state(found)
@@ -158,4 +158,6 @@ def _details(found: pb.Delivery) -> Iterator[tuple[str, Cell | str]]:
         ("Ended", "end_time"),
     ):
         if message.HasField(field):
-            yield name, local_time(timestamp_ms(getattr(message, field)))
+            at_ms = timestamp_ms(getattr(message, field))
+            overdue = field == "next_time" and at_ms < now_ms()
+            yield name, "when the receiver is tried again" if overdue else local_time(at_ms)

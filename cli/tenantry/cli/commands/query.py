@@ -347,11 +347,11 @@ def _plan_lines(printer: Printer, plan: pb.QueryPlan) -> Iterator[str]:
     from tenantry.cli.escaping import escape
     from tenantry.cli.moments import rfc3339
 
-    begin = rfc3339(plan.start_time) if plan.HasField("start_time") else "the begin"
-    end = rfc3339(plan.end_time) if plan.HasField("end_time") else "the end"
+    begin = f"from {rfc3339(plan.start_time)}" if plan.HasField("start_time") else ""
+    end = f"before {rfc3339(plan.end_time)}" if plan.HasField("end_time") else ""
     pairs = [
         ("Stream", plan.stream),
-        ("Event time", f"{begin} to {end}"),
+        ("Event time", f"{begin} {end}".strip() or "all that is kept"),
         *((f"Only {one.field}", ", ".join(one.values)) for one in plan.pushed_down),
         ("Columns", ", ".join(plan.columns)),
         ("Tenants", f"{plan.tenants:,}"),
