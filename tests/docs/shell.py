@@ -56,14 +56,20 @@ class ReadersShell:
             pass_fds=[answer],
         )
 
+        # Also where this process is killed: what was started in the background would outlive it and keep its ports.
+        self._tell(b"trap 'kill $(jobs -p) 2> /dev/null' EXIT\n")
+
+    def _tell(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
     def run(self, command: str) -> None:
         """Type one command. Raises CommandFailed when it ends with anything but 0, or not at all."""
         command = command.replace(_DOCUMENTED_PORT, self._api_address())
         self._forget_what_was_said()
         line = f"{{ {command}\n}} < /dev/null\nprintf '%d\\n' $? >&{self._answer}\n"
-        assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())
-        self._process.stdin.flush()
+        self._tell(line.encode())
         ready, _, _ = select.select([self._answers], [], [], COMMAND_S)
         code = os.read(self._answers, 16).decode().strip() if ready else "no end"
         if code != "0":
