@@ -14,8 +14,8 @@ from tenantry.protocol.failures import Failure
 from tenantry.transport.statuses import failure_of
 from tests.servers.master import MasterProcess
 
-VOLATILE = frozenset({"contacts", "totals", "audit_chain", "audit_heads"})
-"""Tables that heartbeats change all the time, sums of the others, and where the audit stands."""
+VOLATILE = frozenset({"contacts", "layouts", "totals", "audit_chain", "audit_heads"})
+"""Tables that links change all the time, heartbeats and layouts, sums of the others, and where the audit stands."""
 
 _MOVING = {"tenants": ("connectivity", "connectivity_since_ms", "leave"), "tokens": ("last_used_ms",)}
 """Columns that change by themselves: when links end, and when calls are made."""

@@ -74,6 +74,9 @@ def test_frames_are_messages_of_the_contract(frame: Frame) -> None:
 @given(st.lists(st.one_of(_FRAMES.map(encode_frame), st.binary(max_size=12), st.just(b"\x98\x06\x05")), max_size=4))
 @example([b"\x1a\x02\x08\x05", b"\x1a\x00"])
 @example([b"\x0a\x01a", b"\x0a\x01b"])
+@example([b"\x22\x01\x00", b"\x0a\x01a"])
+@example([b"\x22\x02\x00\x00"])
+@example([b"\x22\x03\x12\x01\xff", b"\x0a\x01a"])
 def test_whatever_protobuf_takes_means_the_same_here(parts: list[bytes]) -> None:
     """Several fields, unknown ones, parts of one message; what protobuf refuses is refused."""
     message = b"".join(parts)

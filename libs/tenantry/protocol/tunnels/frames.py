@@ -143,6 +143,8 @@ def _read_frame(message: bytes) -> tuple[int, memoryview]:
             if length > len(whole) - place:
                 raise ValueError
             part = whole[place : place + length]
+            if field != _DATA:
+                _check_part(field, part)
             content = memoryview(bytes(content) + bytes(part)) if field == kind != _DATA else part
             kind = field
             place += length
@@ -153,6 +155,15 @@ def _read_frame(message: bytes) -> tuple[int, memoryview]:
     return kind, content
 
 
+def _check_part(kind: int, part: memoryview) -> None:
+    """Each part of a frame without data has to be one by itself, also where another one counts. Raises ValueError, IndexError."""
+    if len(part) > _MAX_CONTROL:
+        raise TunnelProtocolViolated(problem="a frame without data that is too large")
+    _, texts = _read_fields(part)
+    if kind == _RESET:
+        texts.get(2, b"").decode()
+
+
 def _read_fields(content: memoryview) -> tuple[dict[int, int], dict[int, bytes]]:
     """The numbers and the bytes of a small message, by field; the last of each counts."""
     numbers: dict[int, int] = {}
@@ -161,6 +172,8 @@ def _read_fields(content: memoryview) -> tuple[dict[int, int], dict[int, bytes]]
     while place < len(content):
         tag, place = _read_varint(content, place)
         field, wire = tag >> 3, tag & 7
+        if field == 0:
+            raise ValueError
         if wire == _VARINT:
             numbers[field], place = _read_varint(content, place)
         elif wire == _BYTES:
