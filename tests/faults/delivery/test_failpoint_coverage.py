@@ -38,8 +38,7 @@ async def test_every_failpoint_is_reached(tmp_path: Path, monkeypatch: pytest.Mo
     own = ("--trust-domain", TRUST_DOMAIN)
     settings = ("heartbeat_interval=1s", "certificate_lifetime=8s", LOOPBACK)
     with running_hook() as hook, running_master(tmp_path, *settings, arguments=own) as master:
-        await told(master, hook)
-        async with machine(master) as there:
+        async with told(master, hook), machine(master) as there:
             await there.send(0.95)
             await eventually(lambda: hook.requests, "a delivery")
         # Likewise for `join`.

@@ -6,7 +6,7 @@ import ipaddress
 import itertools
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc.aio
@@ -14,6 +14,7 @@ import grpc.aio
 from tenantry.master.domain.destinations import DestinationPolicy
 from tenantry.master.domain.receivers import WebhookSettings
 from tenantry.v1 import delivery_service_pb2 as deliveries
+from tenantry.v1 import receiver_service_pb2 as receivers
 from tenantry.v1 import rule_service_pb2 as rules
 from tests.master.delivering.outgoings import outgoing, sender
 from tests.servers.deadlines import eventually
@@ -69,39 +70,48 @@ class Told:
             raise PromiseBroken(f"{again} were sent again after {self.deaths} deaths")
 
 
-async def told(master: MasterProcess, hook: HookServer) -> Told:
-    """A receiver at this server, and a rule that tells it."""
+@contextlib.asynccontextmanager
+async def told(master: MasterProcess, hook: HookServer) -> AsyncIterator[Told]:
+    """A receiver at this server, and a rule that tells it until the block ends: firings of others must not be told there."""
     receiver = await keep_receiver(master, hook.url)
     rule = await keep_rule(master, {receiver.id: [CRITICAL]})
-    return Told(master, hook, receiver.id, rule.id, [])
+    try:
+        yield Told(master, hook, receiver.id, rule.id, [])
+    finally:
+        await call(master, "RuleService", "DeleteRule", rules.DeleteRuleRequest(id=rule.id))
+        await call(master, "ReceiverService", "DeleteReceiver", receivers.DeleteReceiverRequest(id=receiver.id))
 
 
 async def die_at(master: MasterProcess, point: str, environment: Mapping[str, str] | None = None) -> Told:
     """A Master dies there while it tells of a firing, and comes back. Raises PromiseBroken."""
     with running_hook() as hook:
-        one = await told(master, hook)
-        usual = master.environment
-        master.kill()
-        master.environment = {**usual, **TEST_BUILD, **(environment or {}), "TENANTRY_FAILPOINTS": f"{point}=kill@1"}
-        try:
-            await asyncio.to_thread(master.start)
-            await _fire_until_death(one)
-            assert master.process is not None
-            assert await eventually(master.process.poll, "the Master's death") == -9
-        finally:
+        async with told(master, hook) as one:
+            usual = master.environment
             master.kill()
-            master.environment = {**usual, **(environment or {})}
-            await asyncio.to_thread(master.start)
-            master.environment = usual
-        one.deaths = 1
-        await one.check()
-        # It goes on, and what others have told meanwhile is not told by this rule again.
-        async with machine(master) as alive:
-            one.guids.append(alive.guid)
-            await alive.send(0.95)
-        await one.check()
-        await call(master, "RuleService", "DeleteRule", rules.DeleteRuleRequest(id=one.rule))
-        return one
+            master.environment = {
+                **usual,
+                **TEST_BUILD,
+                **(environment or {}),
+                "TENANTRY_FAILPOINTS": f"{point}=kill@1",
+            }
+            try:
+                await asyncio.to_thread(master.start)
+                await _fire_until_death(one)
+                assert master.process is not None
+                assert await eventually(master.process.poll, "the Master's death") == -9
+            finally:
+                master.kill()
+                master.environment = {**usual, **(environment or {})}
+                await asyncio.to_thread(master.start)
+                master.environment = usual
+            one.deaths = 1
+            await one.check()
+            # It goes on, and what others have told meanwhile is not told by this rule again.
+            async with machine(master) as alive:
+                one.guids.append(alive.guid)
+                await alive.send(0.95)
+            await one.check()
+            return one
 
 
 async def _fire_until_death(one: Told) -> None:
@@ -117,18 +127,18 @@ async def _fire_until_death(one: Told) -> None:
 async def die_at_random(master: MasterProcess, chance: random.Random, rounds: int) -> None:
     """Firings come one after the other while the Master is killed at moments that are drawn. Raises PromiseBroken."""
     with running_hook(lambda _request: chance.choice([200, 200, 500])) as hook:
-        one = await told(master, hook)
-        for _ in range(rounds):
-            with contextlib.suppress(grpc.aio.AioRpcError, EOFError, ConnectionError, AssertionError):
-                async with machine(master) as there:
-                    one.guids.append(there.guid)
-                    await _kill_within(master, there, [0.95, 0.1] * 10, chance.uniform(0.0, 0.4))
-            await asyncio.to_thread(master.start)
-            one.deaths += 1
-        hook.behave = lambda _request: 200
-        # What a failing server is told again is no fault: each failure allows for one more.
-        one.deaths += len(hook.requests)
-        await one.check()
+        async with told(master, hook) as one:
+            for _ in range(rounds):
+                with contextlib.suppress(grpc.aio.AioRpcError, EOFError, ConnectionError, AssertionError):
+                    async with machine(master) as there:
+                        one.guids.append(there.guid)
+                        await _kill_within(master, there, [0.95, 0.1] * 10, chance.uniform(0.0, 0.4))
+                await asyncio.to_thread(master.start)
+                one.deaths += 1
+            hook.behave = lambda _request: 200
+            # What a failing server is told again is no fault: each failure allows for one more.
+            one.deaths += len(hook.requests)
+            await one.check()
 
 
 async def _kill_within(master: MasterProcess, there: Machine, values: Sequence[float], seconds: float) -> None:

@@ -52,7 +52,7 @@ async def test_a_link_that_is_cut_by_cancelling_its_task_goes_on_for_its_tenant(
 def test_listeners_that_share_their_port_are_found(tmp_path: Path) -> None:
     """The check of F45 sees a second Master start on the port of the first."""
     with master_with("so_reuseport on", tmp_path) as master, pytest.raises(AssertionError, match="two Masters share"):
-        start_beside(master, tmp_path, "link")
+        start_beside(master, tmp_path, "api")
 
 
 def test_without_the_check_of_ports_grpc_itself_refuses_a_port_that_is_taken(tmp_path: Path) -> None:
