@@ -34,7 +34,7 @@ class Function(StrEnum):
     DC = "dc"
     """How many different values."""
     PRC = "prc"
-    """The percentile ``k``: the smallest value with at least k per cent of all values at or below it."""
+    """The percentile ``k``, between two values on the straight line between them, as in NQL."""
 
 
 class WindowFull(Exception):
@@ -199,7 +199,12 @@ class _Percentile:
         found = sorted(value for part in parts for value in part.values)
         if len(found) > MAX_KEPT:
             raise WindowFull
-        return found[max(0, math.ceil(aggregate.percentile / 100 * len(found)) - 1)] if found else None
+        if not found:
+            return None
+        place = aggregate.percentile / 100 * (len(found) - 1)
+        low = math.floor(place)
+        high = min(low + 1, len(found) - 1)
+        return found[low] + (found[high] - found[low]) * (place - low)
 
 
 _PARTS: Final[dict[Function, type[Part]]] = {

@@ -151,8 +151,7 @@ AGGREGATES: dict[str, str] = {
     "dc": "how many different values, exactly",
     "prc": "the k-th percentile, exactly, between two values on the straight line between them",
 }
-# What separates texts that `join` puts together, and the percentile of `prc`, unless something else is said.
-JOINED_BY = ","
+# The percentile of `prc`, unless something else is said.
 PERCENTILE = 95.0
 
 _SHORT_PERCENTILE = re.compile(r"prc(\d{1,2})", re.ASCII)

@@ -16,7 +16,6 @@ SECOND_MS = 1_000
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
-WEEK_MS = 7 * DAY_MS
 
 # Moments lie in the years 1 to 9999 of the proleptic Gregorian calendar, a day away from both ends: every wall clock can show
 # them.

@@ -11,8 +11,6 @@ SD_ID: Final = "tenantry@32473"
 DEFAULT_SIZE: Final = 8_192
 """Bytes of a message: what RFC 5425 asks of every server, and rsyslog takes unless it is told otherwise."""
 MIN_SIZE: Final = 2_048
-MAX_SIZE: Final = 65_000
-"""Of a datagram."""
 USUAL_PORTS: Final[Mapping[str, int]] = {"udp": 514, "tcp": 601, "tls": 6514}
 CRITICAL: Final = 2
 ERROR: Final = 3

@@ -152,7 +152,7 @@ class _RuleFunctionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RuleFunc
     RULE_FUNCTION_DC: _RuleFunction.ValueType  # 8
     """How many different ones; exact, up to 10,000 in a window."""
     RULE_FUNCTION_PRC: _RuleFunction.ValueType  # 9
-    """The percentile: the smallest value with at least so many per cent of all at or below it; exact, up to 10,000 values in a window."""
+    """The percentile, between two values on the straight line between them, as in NQL; exact, up to 10,000 values in a window."""
 
 class RuleFunction(_RuleFunction, metaclass=_RuleFunctionEnumTypeWrapper):
     """What is made of the values of a window."""
@@ -176,7 +176,7 @@ RULE_FUNCTION_LAST: RuleFunction.ValueType  # 7
 RULE_FUNCTION_DC: RuleFunction.ValueType  # 8
 """How many different ones; exact, up to 10,000 in a window."""
 RULE_FUNCTION_PRC: RuleFunction.ValueType  # 9
-"""The percentile: the smallest value with at least so many per cent of all at or below it; exact, up to 10,000 values in a window."""
+"""The percentile, between two values on the straight line between them, as in NQL; exact, up to 10,000 values in a window."""
 Global___RuleFunction: _TypeAlias = RuleFunction  # noqa: Y015
 
 @_typing.final
