@@ -148,15 +148,15 @@ class Maker:
 
     def leaf(self, kind: str) -> tree.Expression:
         """A field, else a constant."""
-        constants: dict[str, tree.Expression] = {
-            NUMBER: tree.Constant(self.one(NUMBERS)),
-            TEXT: tree.Constant(self.one(WORDS)),
-            TIME: tree.Constant(tree.Moment(NOW)),
-            BOOLEAN: tree.Constant(self.one((True, False))),
-            JSON: tree.Constant(None),
+        constants: dict[str, tuple[bool | float | str | tree.Moment | None, ...]] = {
+            NUMBER: NUMBERS,
+            TEXT: WORDS,
+            TIME: (tree.Moment(NOW),),
+            BOOLEAN: (True, False),
+            JSON: (None,),
         }
         known = self.columns(kind)
-        return self.one(known) if known and self.draw(st.integers(0, 5)) else constants[kind]
+        return self.one(known) if known and self.draw(st.integers(0, 5)) else tree.Constant(self.one(constants[kind]))
 
     def of(self, kind: str, depth: int) -> tree.Expression:
         """An expression of a type."""
@@ -172,7 +172,12 @@ class Maker:
 
     def either(self, kind: str, depth: int) -> tree.Expression:
         """The type, or JSON that is read as it, or nothing."""
-        return self.one((self.of(kind, depth), self.of(kind, depth), self.leaf(JSON), tree.Constant(None)))
+        return self.made(
+            lambda: self.of(kind, depth),
+            lambda: self.of(kind, depth),
+            lambda: self.leaf(JSON),
+            lambda: tree.Constant(None),
+        )
 
     def any(self, depth: int) -> tree.Expression:
         """An expression of some type."""

@@ -11,7 +11,7 @@ from tests.query.engines import ask, same
 from tests.query.generated import SCHEMA, TYPES, queries, records
 
 LONG = os.environ.get("TENANTRY_FAULTS") == "long"
-EXAMPLES = 10_000 if LONG else 100
+EXAMPLES = 10_000 if LONG else 60
 
 
 def judged(query: Query, rows: list[Row]) -> dict[str, tuple[list[str], list[list[object]]]]:

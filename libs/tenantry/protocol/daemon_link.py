@@ -523,6 +523,9 @@ class DaemonLink:
         if nack.cause is NackCause.POISONED:
             record = (nack.stream, nack.expected_seq)
             self._refusals[record] = self._refusals.get(record, 0) + 1
+            if nack.stream is Stream.METRICS:
+                # Perhaps the Master had no room for a layout: it comes again with the record, and may find some.
+                self._layouts.clear()
             if self._refusals[record] >= POISONED_AFTER:
                 return (rewound, RecordPoisoned(nack.stream, nack.expected_seq, nack.detail))
         return (rewound,)

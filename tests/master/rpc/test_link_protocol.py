@@ -10,7 +10,8 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from tenantry.master.rpc.link_service import MAX_LAYOUTS_PER_LINK
+from tenantry.master.operations.new_layouts import FIRST_LAYOUTS, TOO_MANY_LAYOUTS
+from tenantry.protocol.delivery import HighWater
 from tenantry.protocol.failures import (
     ClockSkewed,
     Failure,
@@ -287,24 +288,40 @@ async def test_a_message_that_breaks_the_rules_ends_its_link_and_harms_no_other(
         await again.store(tenant, Stream.METRICS, tenant.frames(1))
 
 
-async def test_a_tenant_does_not_fill_the_memory_with_layouts_over_many_links(master: MasterProcess) -> None:
-    """What it may bring on one link it may bring once, and then some a minute; what is known already is no more than before."""
-    unheard = [
-        make_layout([Series(f"invented.{secrets.token_hex(8)}", "1", SeriesKind.GAUGE)])
-        for _ in range(MAX_LAYOUTS_PER_LINK + 99)
+async def test_a_tenant_that_invents_labels_fills_no_memory_and_the_operators_are_told(master: MasterProcess) -> None:
+    """What is too much is not registered, over however many links; its frames are declared as lost, all else goes on."""
+    invented = [
+        make_layout([Series("app.requests", "1", SeriesKind.COUNTER, (("request.id", secrets.token_hex(8)),))])
+        for _ in range(FIRST_LAYOUTS + 99)
     ]
     async with active_link(master) as (tenant, link):
-        for start in range(0, MAX_LAYOUTS_PER_LINK - 64, 64):
-            await link.send(LayoutRegistration(tuple(unheard[start : start + 64])))
-        await link.store(tenant, Stream.METRICS, tenant.frames(1))
+        for start in range(0, FIRST_LAYOUTS, 64):
+            await link.send(LayoutRegistration(tuple(invented[start : start + 64])))
+        await link.store(tenant, Stream.METRICS, tenant.frames(1, layout=invented[0]))
     async with open_link(master, tenant.identity) as link:
         await link.open(tenant)
-        await link.send(LayoutRegistration(tuple(unheard[:64])))
-        await link.send(LayoutRegistration(tuple(unheard[-32:])))
+        for start in (0, FIRST_LAYOUTS, FIRST_LAYOUTS + 32):
+            await link.send(LayoutRegistration(tuple(invented[start : start + 64])))
         await link.store(tenant, Stream.METRICS, tenant.frames(1))
-        await link.send(LayoutRegistration(tuple(unheard[-96:-32])))
-        with refused(LinkProtocolViolated):
-            await link.read_until(type(None))
+        before = tenant.marks[Stream.METRICS]
+        await link.send(tenant.batch(Stream.METRICS, tenant.frames(1, layout=invented[-1])))
+        refusal = await link.read_until(Nack)
+        assert (refusal.cause, refusal.expected_seq) == (NackCause.POISONED, before.last_seq + 1)
+        assert "too many" in refusal.detail
+        await link.send(
+            Loss(Stream.METRICS, before.last_seq + 1, before.last_seq + 1, LossReason.POISONED, refusal.detail, CHAIN)
+        )
+        await link.read_until(Ack)
+        tenant.marks[Stream.METRICS] = HighWater(before.last_seq + 1, CHAIN)
+        await link.store(tenant, Stream.METRICS, tenant.frames(1))
+    guid = tenant.identity.guid
+    assert len(await read_gaps(master, guid)) == 1
+    told = [one for one in await read_records(master, "notifications", guid) if TOO_MANY_LAYOUTS in str(one)]
+    assert len(told) == 1
+    assert "declared as gaps" in str(told[0]) and "too many layouts of protocol " in str(told[0])
+    raised = [one for one in await read_records(master, "alerts", guid) if TOO_MANY_LAYOUTS in str(one)]
+    assert len(raised) == 1
+    assert "app.requests (request.id)" in str(raised[0])
 
 
 async def test_more_unacknowledged_batches_than_credits_end_the_link(tmp_path: Path) -> None:

@@ -1,20 +1,21 @@
 """What a Master holds of a connection through a tunnel: one direction's credits, passed on no faster than its data is taken.
 
-An end that allows much and takes nothing would otherwise fill the Master's memory. Bytes here are of payload.
+An end that allows much and takes nothing would otherwise fill the Master's memory. So a sender is told little at first where there are
+many connections already, and more only while its receiver takes. Bytes here are of payload.
 """
 
 from typing import Final
 
 from tenantry.protocol.failures import TunnelProtocolViolated
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, LARGEST_WINDOW, Budget
-from tenantry.protocol.tunnels.connection import allow_more
+from tenantry.protocol.tunnels.connection import EARLY_BYTES, allow_more
 
 _LEAST: Final = 4
 """A credit is passed on once it is a fourth of the window, or all that there is."""
 
 
 class Room:
-    """What windows may grow by, at one Tenant and at all together."""
+    """What windows may have beyond the least, at one Tenant and at all together."""
 
     __slots__ = ("_all", "_own")
 
@@ -31,6 +32,12 @@ class Room:
         self._own.give(given - shared)
         return shared
 
+    def begin(self) -> int:
+        """What a window begins with beyond the least: all of `FIRST_WINDOW` while three quarters of the room are free, else nothing."""
+        if any(4 * budget.left < 3 * budget.total for budget in (self._own, self._all)):
+            return 0
+        return self.take(FIRST_WINDOW - EARLY_BYTES)
+
     def give(self, taken: int) -> None:
         """Give back what was taken."""
         self._own.give(taken)
@@ -45,13 +52,13 @@ class Passage:
     def __init__(self, window: int, room: Room) -> None:
         """``window``: what the receiver takes before it allows more."""
         self._allowed = window
-        self._window = FIRST_WINDOW
-        self._told = min(window, FIRST_WINDOW)
+        self._room = room
+        self._taken = room.begin()
+        self._window = EARLY_BYTES + self._taken
+        self._told = min(window, self._window)
         self._received = 0
         self._passed = 0
         self._drained = 0
-        self._room = room
-        self._taken = 0
 
     @property
     def told(self) -> int:

@@ -22,6 +22,7 @@ from tenantry.master.domain.rules import LATE_AFTER_MS, MAX_SERIES, ActionKind, 
 from tenantry.master.operations.failing_rules import tell_failing
 from tenantry.master.operations.findings import Finding, carry_out
 from tenantry.master.operations.holding import holds_in_alert
+from tenantry.master.operations.limits_met import LimitMet, tell_limits, too_many_series
 from tenantry.master.operations.rule_programs import Part, RuleProgram, RulePrograms
 from tenantry.master.operations.watched_layouts import Reader
 from tenantry.master.sql.changes import Changes
@@ -46,6 +47,7 @@ class _Pending:
     forgotten: list[SeriesKey] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     failing: dict[int, tuple[Rule, str]] = field(default_factory=dict)
+    met: list[LimitMet] = field(default_factory=list)
 
 
 class RuleEvaluator:
@@ -96,6 +98,9 @@ class RuleEvaluator:
         if pending.failing:
             tell_failing(transaction, pending.failing.values(), received_ms)
             pending.failing = {}
+        if pending.met:
+            tell_limits(transaction, pending.met, received_ms)
+            pending.met = []
 
     def committed(self) -> None:
         """The transaction is durable."""
@@ -323,6 +328,9 @@ class RuleEvaluator:
             program.full.add((tenant_id, rule.id))
             reason = f"of one Tenant more than {MAX_SERIES} series are beyond its thresholds; the others are not judged"
             self._pending.failing[rule.id] = rule, reason
+            self._pending.met.append(
+                too_many_series(rule.name, tenant_id, MAX_SERIES, "series that are beyond its thresholds")
+            )
         return bool(settled)
 
 

@@ -44,7 +44,6 @@ class LinkSession:
         "heard_out",
         "incarnation",
         "latest",
-        "layouts",
         "marks",
         "not_after_ms",
         "outbox",
@@ -80,7 +79,6 @@ class LinkSession:
         self.heard_ms = 0
         self.chosen = False
         """It is the newcomer of a quarantine that an operator kept, and has not begun yet."""
-        self.layouts = 0
         """How many the daemon has registered on this link."""
         self.latest: dict[int, LatestFrame] = {}
         self.spool: SpoolStatus | None = None

@@ -24,22 +24,22 @@ class TokenBuckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def wait_ms(self, key: str, now_ms: int) -> int:
-        """How long until there is one to take; 0: there is one now."""
+    def wait_ms(self, key: str, now_ms: int, count: int = 1) -> int:
+        """How long until there are so many to take (at most the capacity); 0: they are there now."""
         bucket = self._buckets.get(key)
         if bucket is None:
             return 0
         self._refill(bucket, now_ms)
-        return 0 if bucket.tokens >= 1 else max(1, round((1 - bucket.tokens) / self._per_ms))
+        return 0 if bucket.tokens >= count else max(1, round((count - bucket.tokens) / self._per_ms))
 
-    def take(self, key: str, now_ms: int) -> None:
-        """Take one, even where there is none: what is under way already counts too."""
+    def take(self, key: str, now_ms: int, count: int = 1) -> None:
+        """Take so many, even where they are not there: what is under way already counts too."""
         bucket = self._buckets.pop(key, None) or _Bucket(self._capacity, now_ms)
         self._buckets[key] = bucket
         if len(self._buckets) > self._keys:
             self._buckets.popitem(last=False)
         self._refill(bucket, now_ms)
-        bucket.tokens -= 1
+        bucket.tokens -= count
 
     def give_back(self, key: str) -> None:
         """Put back what was taken for something that turned out well."""

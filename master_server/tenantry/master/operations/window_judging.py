@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from tenantry.detection.aggregates import WindowFull
-from tenantry.detection.windows import Admission, Category, Judged, TenantWindows
+from tenantry.detection.windows import MAX_CATEGORIES, Admission, Category, Judged, TenantWindows
 from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.lifecycle import SUPERVISED
 from tenantry.master.domain.records import StreamName
@@ -27,6 +27,7 @@ from tenantry.master.operations.failing_rules import tell_failing
 from tenantry.master.operations.findings import Finding, carry_out
 from tenantry.master.operations.following import Tail, open_tail
 from tenantry.master.operations.holding import holds_in_alert
+from tenantry.master.operations.limits_met import LimitMet, tell_limits, too_many_series
 from tenantry.master.operations.metric_ticks import LayoutCache
 from tenantry.master.operations.reading import ReadRecord, RecordFilter
 from tenantry.master.operations.window_places import (
@@ -77,6 +78,7 @@ class _Pending:
     states: dict[SeriesKey, SeriesState] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     failing: dict[int, tuple[Rule, str]] = field(default_factory=dict)
+    met: list[LimitMet] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     dropped: set[SeriesKey] = field(default_factory=set)
 
@@ -102,6 +104,8 @@ class WindowJudge:
         self._windows: dict[tuple[int, int], TenantWindows] = {}
         self._states: dict[SeriesKey, SeriesState] = {}
         self._broken: set[int] = set()
+        self._full: set[tuple[int, int]] = set()
+        """Rules and Tenants of which it was told that there is more than is kept."""
         self._places: list[Place] = []
         self._place = Place(0, {})
         self._pending = _Pending()
@@ -176,10 +180,17 @@ class WindowJudge:
             if counted is None:
                 windows.hear(record.timestamp_ms)
             elif windows.add(record.timestamp_ms, *counted) is Admission.FULL:
-                reason = "of one Tenant it sees more categories or values than it keeps; the others do not count"
-                self._pending.failing[rule.id] = rule, reason
+                self._tell_full(rule, tenant.id)
             if windows.due:
                 self._close(program, tenant.id, windows, None if again else now_ms)
+
+    def _tell_full(self, rule: Rule, tenant_id: int) -> None:
+        if (rule.id, tenant_id) in self._full:
+            return
+        self._full.add((rule.id, tenant_id))
+        reason = "of one Tenant it sees more categories or values than it keeps; the others do not count"
+        self._pending.failing[rule.id] = rule, reason
+        self._pending.met.append(too_many_series(rule.name, tenant_id, MAX_CATEGORIES, "categories and sets of values"))
 
     def _watch_clock(self, caught_up: CaughtUp, now_ms: int) -> None:
         for (rule_id, tenant_id), windows in self._windows.items():
@@ -304,6 +315,7 @@ class WindowJudge:
     def _drop(self, rule_id: int) -> None:
         del self._programs[rule_id]
         self._broken.discard(rule_id)
+        self._full = {one for one in self._full if one[0] != rule_id}
         self._windows = {key: windows for key, windows in self._windows.items() if key[0] != rule_id}
         self._forget(lambda key: key.rule_id == rule_id)
 
@@ -353,6 +365,8 @@ class WindowJudge:
         if findings:
             carry_out(transaction, findings, partial(holds_in_alert, transaction), now_ms)
         tell_failing(transaction, pending.failing.values(), now_ms)
+        if pending.met:
+            tell_limits(transaction, pending.met, now_ms)
         horizon_ms = SPARE_MS + max(
             (program.shape.window_ms + program.shape.lateness_ms for program in self._programs.values()), default=0
         )

@@ -7,8 +7,8 @@ that were made up here, and only the names of the result's columns are the user'
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from tenantry.master.query.fragments import (
     Fragment,
@@ -27,19 +27,7 @@ from tenantry.master.query.stages import Chain
 from tenantry.nql.checking import check_query
 from tenantry.nql.fields import Column, FieldType, Schema
 from tenantry.nql.refusing import refusal
-from tenantry.nql.tree import (
-    NOWHERE,
-    And,
-    Comparison,
-    Constant,
-    Expression,
-    Field,
-    Membership,
-    Query,
-    Range,
-    Relation,
-    Where,
-)
+from tenantry.nql.tree import NOWHERE, Query, Range
 from tenantry.nql.typed import (
     ColumnValue,
     ElementStep,
@@ -103,78 +91,6 @@ def compile_query(
         statements.append(statement)
         read |= columns
     return Compiled(tuple(statements), frozenset(read))
-
-
-@dataclass(frozen=True, slots=True)
-class Pushdown:
-    """What a query reads at most; None is everything. It only narrows what is fetched: the conditions stay in the SQL.
-
-    ``columns``: those of the source, known only where a schema was given. ``start_ms`` inclusive, ``end_ms`` exclusive.
-    """
-
-    tenant_names: frozenset[str] | None = None
-    tenant_guids: frozenset[str] | None = None
-    instance_names: frozenset[str] | None = None
-    metrics: frozenset[str] | None = None
-    columns: frozenset[str] | None = None
-    start_ms: int | None = None
-    end_ms: int | None = None
-    labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-
-_PUSHED = {
-    "tenantName": "tenant_names",
-    "tenantId": "tenant_guids",
-    "instanceName": "instance_names",
-    "metric": "metrics",
-}
-
-
-def pushdown(query: Query, schema: Schema | None = None) -> Pushdown:
-    """What the first ``where`` commands of a query ask for by ``=`` and ``in`` with texts. Raises QueryInvalid with a schema."""
-    words: dict[str, frozenset[str]] = {}
-    for command in query.commands:
-        if not isinstance(command, Where):
-            break
-        for condition in _conjuncts(command.condition):
-            asked = _asked(condition)
-            if asked is not None:
-                name, values = asked
-                words[name] = words[name] & values if name in words else values
-    columns = compile_query(query, schema).source_columns if schema is not None else None
-    return Pushdown(
-        **{_PUSHED[name]: values for name, values in words.items() if name in _PUSHED},
-        labels={name.partition(".")[2]: values for name, values in words.items() if name not in _PUSHED},
-        columns=columns,
-        start_ms=query.source.start_ms,
-        end_ms=query.source.end_ms,
-    )
-
-
-def _conjuncts(condition: Expression) -> Iterator[Expression]:
-    waiting = [condition]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, And):
-            waiting += one.operands
-        else:
-            yield one
-
-
-def _is_pushed(name: str) -> bool:
-    """Whether a source can be narrowed by this field; of records, ``labels`` is a field like any other, and nobody asks."""
-    return name in _PUSHED or name.startswith("labels.")
-
-
-def _asked(condition: Expression) -> tuple[str, frozenset[str]] | None:
-    match condition:
-        case Comparison(Relation.EQUAL, Field(name), Constant(str() as value)) if _is_pushed(name):
-            return name, frozenset({value})
-        case Membership(Field(name), constants, False) if _is_pushed(name):
-            values = frozenset(one.value for one in constants if isinstance(one.value, str))
-            return (name, values) if len(values) == len({one.value for one in constants}) else None
-        case _:
-            return None
 
 
 class _ResultCompiler:

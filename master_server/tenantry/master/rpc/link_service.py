@@ -20,9 +20,10 @@ from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.deliveries import DataItem, LayoutDirectory
 from tenantry.master.operations.licensing import HandedLicence, LicenceBook
+from tenantry.master.operations.limits_met import LimitMet, tell_limits
 from tenantry.master.operations.links import LinkDirectory, LinkSession
+from tenantry.master.operations.new_layouts import NewLayouts
 from tenantry.master.operations.opening import AdoptionRule, Caller, OpenedLink, RefusedLink
-from tenantry.master.operations.throttling import TokenBuckets
 from tenantry.master.operations.tunnels.book import TunnelBook
 from tenantry.master.operations.tunnels.dialling import Dials
 from tenantry.master.operations.usage import UsageReader
@@ -65,9 +66,6 @@ from tenantry.v1 import link_service_pb2_grpc
 T = TypeVar("T")
 
 HELLO_S = 10.0
-MAX_LAYOUTS_PER_LINK = 1_024
-NEW_LAYOUTS_A_MINUTE = 10
-"""New layouts of one Tenant, over all its links, beyond the first `MAX_LAYOUTS_PER_LINK`: each is kept for ever."""
 
 log = structlog.get_logger()
 
@@ -120,7 +118,7 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         self._audit = audit
         self._licences = licences
         self._issuing = keeper.trust.issuing
-        self._new_layouts = TokenBuckets(MAX_LAYOUTS_PER_LINK, per_minute=NEW_LAYOUTS_A_MINUTE)
+        self._new_layouts = NewLayouts(layouts)
         self._rule = AdoptionRule(restored_ms, self._issuing.id)
         self.stopping = False
 
@@ -246,11 +244,8 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
             case TunnelsHeld(tunnel_ids):
                 self._tunnels.reconcile(session, tunnel_ids)
             case LayoutRegistration(layouts):
-                session.layouts += len(layouts)
-                if session.layouts > MAX_LAYOUTS_PER_LINK:
-                    raise LinkProtocolViolated(problem=f"more than {MAX_LAYOUTS_PER_LINK} layouts on one link")
-                self._count_new(session.guid, layouts)
-                await self._register_layouts(layouts)
+                admitted = self._new_layouts.admit(session.tenant_id, layouts, self._clocks.steady_ms())
+                await self._register_layouts(admitted.layouts, admitted.met)
             case ConfigurationReport(version, failure):
                 await self._commit(
                     lambda transaction: registering.report_configuration(
@@ -325,16 +320,12 @@ class LinkServicer(AuditProofs, link_service_pb2_grpc.LinkServiceServicer):
         self._metrics.link_opened()
         log.info("link opened", tenant=session.guid, peer=session.peer, incarnation=session.incarnation)
 
-    def _count_new(self, guid: str, layouts: tuple[Layout, ...]) -> None:
-        """Also over many links: else a Tenant that comes again and again fills the memory of all."""
-        steady_ms = self._clocks.steady_ms()
-        for layout in layouts:
-            if self._layouts.get(layout.id) is None:
-                if self._new_layouts.wait_ms(guid, steady_ms):
-                    raise LinkProtocolViolated(problem=f"more than {NEW_LAYOUTS_A_MINUTE} new layouts a minute")
-                self._new_layouts.take(guid, steady_ms)
-
-    async def _register_layouts(self, layouts: tuple[Layout, ...]) -> None:
+    async def _register_layouts(self, layouts: tuple[Layout, ...], met: LimitMet | None) -> None:
+        if met is not None:
+            now_ms = self._clocks.wall_ms()
+            await self._commit(lambda transaction: tell_limits(transaction, [met], now_ms))
+        if not layouts:
+            return
         numbers = await self._commit(lambda transaction: transaction.layouts.insert_missing(layouts))
         self._layouts.learn((layout.id, numbers[layout.id], len(layout.series)) for layout in layouts)
         self._usage.learn({numbers[layout.id]: layout for layout in layouts})

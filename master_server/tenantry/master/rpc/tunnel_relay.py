@@ -1,4 +1,5 @@
-"""`TunnelRelayService`: two streams for each connection, joined and copied between. Data is passed on as the bytes that came.
+"""`TunnelRelayService`: two streams for each connection, joined and copied between. Data is passed on as the bytes that came, unless
+they are more around it than in it (`domain/waiting_frames.py`).
 
 Each stream is read by its call's own task, always, and written by a second one; between them is a queue that holds no more than the
 sender was told that it may send. gRPC cannot end a call while a message is being written to it, and a write that is given up goes on
@@ -6,7 +7,6 @@ all the same: so nothing ends a write but its peer, and what ends a connection i
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.certificates import USABLE
 from tenantry.master.domain.passages import Passage, Room
+from tenantry.master.domain.waiting_frames import WaitingFrames
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.links import LinkDirectory, Wake
 from tenantry.master.operations.opening import Caller
@@ -73,8 +74,8 @@ class RelayStream:
         self.side = side
         self.window = window
         self.peer = peer
-        self.queue: deque[tuple[bytes, int]] = deque()
-        """What is to be written to this end, with its bytes of payload."""
+        self.queue = WaitingFrames()
+        """What is to be written to this end."""
         self.passage: Passage | None = None
         """What comes from this end."""
         self.watch: RelayWatch | None = None
@@ -89,7 +90,7 @@ class RelayStream:
 
     def put(self, message: bytes, count: int = 0) -> None:
         """Write this to the end, behind what is to be written already."""
-        self.queue.append((message, count))
+        self.queue.put(message, count)
         self.wake.set()
 
     def interrupt(self) -> None:
@@ -265,7 +266,7 @@ class TunnelRelay:
                 if credit := back.credit():
                     await write(encode_frame(Credit(credit)))
                 elif queue:
-                    message, count = queue.popleft()
+                    message, count = queue.take()
                     await write(message)
                     if count:
                         passage.passed(count)
