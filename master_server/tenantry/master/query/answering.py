@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from tenantry.master.domain.records import StreamName, stream_named
 from tenantry.master.domain.stream_fields import schema_of
-from tenantry.master.query.compiling import Compiled, compile_query, pushdown
+from tenantry.master.query.compiling import Compiled, compile_query
 from tenantry.master.query.engine import Engine, Source, Statement
 from tenantry.master.query.exchange import Message, Order
 from tenantry.master.query.limits import ROWS_A_STEP, STEP_BYTES
 from tenantry.master.query.metric_source import MetricSource
+from tenantry.master.query.pushdown import pushdown
 from tenantry.master.query.record_source import RecordSource
 from tenantry.master.query.scanning import Progress, Scan
 from tenantry.master.query.tenant_words import TenantWords

@@ -6,9 +6,9 @@ from typing import Final
 from tenantry.master.domain.access import Sight
 from tenantry.master.domain.records import JsonValue, stream_named
 from tenantry.master.operations.reading import ReadRecord, RecordFilter
-from tenantry.master.query.compiling import pushdown
 from tenantry.master.query.desk import QueryDesk
 from tenantry.master.query.exchange import Message, Order
+from tenantry.master.query.pushdown import pushdown
 from tenantry.nql.tree import Project, Query, Records, Set, Unwind, Where
 from tenantry.protocol.failures import QueryNotFollowable
 
