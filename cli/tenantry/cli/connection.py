@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 # Its C core writes to stderr by itself; what is worth saying is said by diagnosis.py.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -35,28 +35,28 @@ from tenantry.protocol.names import listener_name
 from tenantry.transport.pinning import EndpointUnreachable, Obstacle, examine_endpoint
 from tenantry.transport.settings import client_options, tunnel_client_options
 from tenantry.transport.statuses import failure_of
-from tenantry.v1 import master_service_pb2 as master_pb
-from tenantry.v1 import role_service_pb2 as role_pb
-from tenantry.v1 import user_service_pb2 as user_pb
-from tenantry.v1.alert_service_pb2_grpc import AlertServiceStub
-from tenantry.v1.audit_service_pb2_grpc import AuditServiceStub
-from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
-from tenantry.v1.board_service_pb2_grpc import BoardServiceStub
-from tenantry.v1.delivery_service_pb2_grpc import DeliveryServiceStub
-from tenantry.v1.group_service_pb2_grpc import GroupServiceStub
-from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
-from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
-from tenantry.v1.openid_service_pb2_grpc import OpenIdServiceStub
-from tenantry.v1.receiver_service_pb2_grpc import ReceiverServiceStub
-from tenantry.v1.role_service_pb2_grpc import RoleServiceStub
-from tenantry.v1.rule_service_pb2_grpc import RuleServiceStub
-from tenantry.v1.session_service_pb2_grpc import SessionServiceStub
-from tenantry.v1.stream_service_pb2_grpc import StreamServiceStub
-from tenantry.v1.tenant_service_pb2_grpc import TenantServiceStub
-from tenantry.v1.token_service_pb2_grpc import TokenServiceStub
-from tenantry.v1.tunnel_service_pb2_grpc import TunnelServiceStub
-from tenantry.v1.user_service_pb2_grpc import UserServiceStub
-from tenantry.v1.window_service_pb2_grpc import WindowServiceStub
+
+# A command needs one or two services of twenty; what the others say is not even read.
+if TYPE_CHECKING:
+    from tenantry.v1 import master_service_pb2 as master_pb
+    from tenantry.v1.alert_service_pb2_grpc import AlertServiceStub
+    from tenantry.v1.audit_service_pb2_grpc import AuditServiceStub
+    from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
+    from tenantry.v1.board_service_pb2_grpc import BoardServiceStub
+    from tenantry.v1.delivery_service_pb2_grpc import DeliveryServiceStub
+    from tenantry.v1.group_service_pb2_grpc import GroupServiceStub
+    from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
+    from tenantry.v1.openid_service_pb2_grpc import OpenIdServiceStub
+    from tenantry.v1.receiver_service_pb2_grpc import ReceiverServiceStub
+    from tenantry.v1.role_service_pb2_grpc import RoleServiceStub
+    from tenantry.v1.rule_service_pb2_grpc import RuleServiceStub
+    from tenantry.v1.session_service_pb2_grpc import SessionServiceStub
+    from tenantry.v1.stream_service_pb2_grpc import StreamServiceStub
+    from tenantry.v1.tenant_service_pb2_grpc import TenantServiceStub
+    from tenantry.v1.token_service_pb2_grpc import TokenServiceStub
+    from tenantry.v1.tunnel_service_pb2_grpc import TunnelServiceStub
+    from tenantry.v1.user_service_pb2_grpc import UserServiceStub
+    from tenantry.v1.window_service_pb2_grpc import WindowServiceStub
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer", bound=Message)
@@ -115,56 +115,78 @@ class Master:
     @cached_property
     def tenants(self) -> TenantServiceStub:
         """The register of Tenants."""
+        from tenantry.v1.tenant_service_pb2_grpc import TenantServiceStub
+
         return TenantServiceStub(self._channel)
 
     @cached_property
     def boards(self) -> BoardServiceStub:
         """The settings of the board."""
+        from tenantry.v1.board_service_pb2_grpc import BoardServiceStub
+
         return BoardServiceStub(self._channel)
 
     @cached_property
     def streams(self) -> StreamServiceStub:
         """What the Master keeps."""
+        from tenantry.v1.stream_service_pb2_grpc import StreamServiceStub
+
         return StreamServiceStub(self._channel)
 
     @cached_property
     def roles(self) -> RoleServiceStub:
         """Who may do what where."""
+        from tenantry.v1.role_service_pb2_grpc import RoleServiceStub
+
         return RoleServiceStub(self._channel)
 
     @cached_property
     def groups(self) -> GroupServiceStub:
         """Groups of users."""
+        from tenantry.v1.group_service_pb2_grpc import GroupServiceStub
+
         return GroupServiceStub(self._channel)
 
     @cached_property
     def rules(self) -> RuleServiceStub:
         """Its rules."""
+        from tenantry.v1.rule_service_pb2_grpc import RuleServiceStub
+
         return RuleServiceStub(self._channel)
 
     @cached_property
     def alerts(self) -> AlertServiceStub:
         """Its alerts."""
+        from tenantry.v1.alert_service_pb2_grpc import AlertServiceStub
+
         return AlertServiceStub(self._channel)
 
     @cached_property
     def windows(self) -> WindowServiceStub:
         """Its maintenance windows."""
+        from tenantry.v1.window_service_pb2_grpc import WindowServiceStub
+
         return WindowServiceStub(self._channel)
 
     @cached_property
     def receivers(self) -> ReceiverServiceStub:
         """Calls about receivers."""
+        from tenantry.v1.receiver_service_pb2_grpc import ReceiverServiceStub
+
         return ReceiverServiceStub(self._channel)
 
     @cached_property
     def deliveries(self) -> DeliveryServiceStub:
         """Calls about deliveries."""
+        from tenantry.v1.delivery_service_pb2_grpc import DeliveryServiceStub
+
         return DeliveryServiceStub(self._channel)
 
     @cached_property
     def audit(self) -> AuditServiceStub:
         """The audit chain."""
+        from tenantry.v1.audit_service_pb2_grpc import AuditServiceStub
+
         return AuditServiceStub(self._channel)
 
     @property
@@ -180,49 +202,70 @@ class Master:
     @cached_property
     def authorities(self) -> AuthorityServiceStub:
         """Its certification authorities."""
+        from tenantry.v1.authority_service_pb2_grpc import AuthorityServiceStub
+
         return AuthorityServiceStub(self._channel)
 
     @cached_property
     def licences(self) -> LicenceServiceStub:
         """Its licence."""
+        from tenantry.v1.licence_service_pb2_grpc import LicenceServiceStub
+
         return LicenceServiceStub(self._channel)
 
     @cached_property
     def sessions(self) -> SessionServiceStub:
         """Signing in and out."""
+        from tenantry.v1.session_service_pb2_grpc import SessionServiceStub
+
         return SessionServiceStub(self._channel)
 
     @cached_property
     def users(self) -> UserServiceStub:
         """Its users."""
+        from tenantry.v1.user_service_pb2_grpc import UserServiceStub
+
         return UserServiceStub(self._channel)
 
     @cached_property
     def tokens(self) -> TokenServiceStub:
         """Bearer tokens."""
+        from tenantry.v1.token_service_pb2_grpc import TokenServiceStub
+
         return TokenServiceStub(self._channel)
 
     def signed_in_as(self) -> str:
         """The name of the user who is signed in; needs no right. Raises as `call`."""
+        from tenantry.v1 import user_service_pb2 as user_pb
+
         return self.call(self.users.GetUser, user_pb.GetUserRequest()).user.name
 
     @cached_property
     def tunnels(self) -> TunnelServiceStub:
         """Tunnels to Tenants."""
+        from tenantry.v1.tunnel_service_pb2_grpc import TunnelServiceStub
+
         return TunnelServiceStub(self._channel)
 
     @cached_property
     def openid(self) -> OpenIdServiceStub:
         """Signing in through its OpenID provider."""
+        from tenantry.v1.openid_service_pb2_grpc import OpenIdServiceStub
+
         return OpenIdServiceStub(self._channel)
 
     def describe(self) -> master_pb.GetMasterResponse:
         """What the Master says of itself. Raises as `call`."""
+        from tenantry.v1 import master_service_pb2 as master_pb
+        from tenantry.v1.master_service_pb2_grpc import MasterServiceStub
+
         return self.call(MasterServiceStub(self._channel).GetMaster, master_pb.GetMasterRequest())
 
     @cached_property
     def clock_offset_ms(self) -> int:
         """How far the Master's clock is ahead of this machine's, about. Raises as `call`."""
+        from tenantry.v1 import role_service_pb2 as role_pb
+
         # Everybody who is signed in may ask who that is; GetMaster needs a right that seeing Tenants does not.
         return timestamp_ms(self.call(self.roles.WhoAmI, role_pb.WhoAmIRequest()).server_time) - now_ms()
 
