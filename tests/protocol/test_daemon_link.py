@@ -206,6 +206,17 @@ def test_a_record_that_cannot_be_read_is_given_up_after_three_refusals() -> None
     assert RecordPoisoned(Stream.ALERTS, 1, "no") in events
 
 
+def test_the_layout_of_a_refused_frame_comes_again_with_it() -> None:
+    """The Master may have had no room for it, and may have some by then; a refused alert says nothing of layouts."""
+    link = opened(metrics=2, alerts=2)
+    layout = make_layout([Series("app.requests", "1", SeriesKind.COUNTER)])
+    for stream, again in ((Stream.ALERTS, frozenset()), (Stream.METRICS, frozenset({layout.id}))):
+        link.send(LayoutRegistration((layout,)), 0.0)
+        link.send(batch(stream, 1, 1), 0.0)
+        link.receive(Nack(stream, NackCause.POISONED, 1, 1, "no room"), 0.0)
+        assert link.unregistered(frozenset({layout.id})) == again
+
+
 def test_another_history_needs_a_new_epoch() -> None:
     """A Master that knows more than the spool, or other chains, makes the plan fail; so does a refusal of the chain."""
     link = DaemonLink(hello(metrics=3))

@@ -29,6 +29,7 @@ from tenantry.master.domain.rules import (
 )
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.evaluating import RuleEvaluator
+from tenantry.master.operations.limits_met import TOO_MANY_SERIES
 from tenantry.master.operations.moving import MoveOrder, MoveTarget, Selection, move_tenants
 from tenantry.master.operations.registering import move_tenant
 from tenantry.master.operations.ruling import create_rule, delete_rule, install_builtin_rules, set_active, update_rule
@@ -126,6 +127,12 @@ class Rig:
         return [
             (one.timestamp_ms - NOW, one.fields["firing"], *(one.fields[field] for field in fields)) for one in found
         ]
+
+    def told(self, limit: str) -> list[str]:
+        """The notifications that name this limit and a Tenant."""
+        with self.database.read() as transaction:
+            found = transaction.records.after(StreamName.NOTIFICATIONS, 0, 1_000)
+        return [str(one.fields["text"]) for one in found if one.tenant_id and limit in str(one.fields["text"])]
 
     def history(self) -> list[tuple[object, object]]:
         """Who moved Tenants where, without what the test itself did."""
@@ -507,10 +514,11 @@ def test_a_tenant_that_invents_series_fills_no_memory(rig: Rig) -> None:
     rig.rule(replace(disk_rule("many"), condition=replace(disk_rule().condition, metric="many")))
     ticks = [0.95] * (MAX_SERIES + 1)
     rig.commit(rig.frame(1, (0, ticks), layout=MANY.id))
-    assert len(rig.alerts()) == MAX_SERIES
+    assert len(rig.alerts()) == MAX_SERIES + 1
     assert f"more than {MAX_SERIES} series" in rig.stored("many").failing_reason
+    assert len(rig.told(TOO_MANY_SERIES)) == 1
     rig.commit(rig.frame(1, (10, [0.1] * (MAX_SERIES + 1)), layout=MANY.id))
-    assert len(rig.alerts()) == 2 * MAX_SERIES
+    assert len(rig.alerts()) == 2 * MAX_SERIES + 1
     with rig.database.write() as transaction:
         set_active(transaction, ALICE, transaction.rules.get("many"), "", False, NOW)
         set_active(transaction, ALICE, transaction.rules.get("many"), "", True, NOW)

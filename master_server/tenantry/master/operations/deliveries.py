@@ -105,7 +105,9 @@ def decode_against(frame: MetricFrame, layouts: LayoutDirectory) -> tuple[int, t
     """A frame's layout number, timestamps and values. Raises LayoutUnknown unless the values fill ticks x series exactly."""
     known = layouts.get(frame.layout_id)
     if known is None:
-        raise LayoutUnknown(problem=f"the layout {frame.layout_id.hex()} is not registered: it never came, or the Tenant brings too many")
+        raise LayoutUnknown(
+            problem=f"the layout {frame.layout_id.hex()} is not registered: it never came, or the Tenant brings too many"
+        )
     number, series = known
     if len(frame.values) != SAMPLE_BYTES * series * len(frame.timestamps_ms):
         raise LayoutUnknown(
