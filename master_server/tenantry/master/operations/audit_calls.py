@@ -11,12 +11,13 @@ beyond is counted like reads. A Master that dies loses at most the counts of its
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import structlog
 
+from tenantry.master.domain.access import OWNER_WORDS
 from tenantry.master.domain.records import JsonValue, NewRecord
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.audit_tallies import STRANGERS, Call, Tallies, caller_of
@@ -63,6 +64,11 @@ class Named:
         """What is named and where, harmless to show, without what is a secret by its form."""
         return ", ".join(f"{place}={_shown(text)}" for place, text in self.places)
 
+    def told(self, own: Collection[str]) -> "Named":
+        """The same for readers who shall learn of no other GUIDs than these."""
+        others = frozenset(self.guids).difference(own)
+        return replace(self, places=[one for one in self.places if one[1] not in others])
+
     def facts(self) -> dict[str, JsonValue]:
         """For a record about it."""
         facts: dict[str, JsonValue] = {}
@@ -94,7 +100,8 @@ class CallLedger:
         for tenant_id in self._owners(named):
             call = Call(actor, action, tenant_id, failure, read=True)
             if self._tallies.count(call, now_ms, written=True):
-                self._write_soon([call.to_record(now_ms, **(named.facts() if failure is not None else {}))])
+                facts = {} if failure is None else self._facts(named, tenant_id)
+                self._write_soon([call.to_record(now_ms, **facts)])
 
     async def note_refusal(self, actor: Actor, action: str, named: Named, failure: Failure) -> None:
         """Write down that a change was refused, at each Tenant that the request names and that exists, else at the main tenant.
@@ -111,7 +118,7 @@ class CallLedger:
             self._refusals.take(who, steady_ms)
         if len(calls) > 1:
             # How many of them exist shall not be told by how long it takes.
-            self._write_soon([call.to_record(now_ms, **named.facts()) for call in calls])
+            self._write_soon([call.to_record(now_ms, **self._facts(named, call.tenant_id)) for call in calls])
             return
 
         def write(transaction: Transaction) -> None:
@@ -154,6 +161,18 @@ class CallLedger:
         if not owners or named.total > len(named.guids):
             owners[None] = None
         return list(owners)
+
+    def _facts(self, named: Named, tenant_id: int | None) -> dict[str, JsonValue]:
+        """What a record at this Tenant says of a request about several: nothing of the others, and not how many there are.
+
+        None: what the main tenant is told, namely what does not exist.
+        """
+        if len(named.guids) < 2:
+            return named.facts()
+        owners = {guid: self._register.by_guid(guid) for guid in named.guids}
+        own = [guid for guid, one in owners.items() if (None if one is None else one.id) == tenant_id]
+        told = named.told([*own, *OWNER_WORDS.values()])
+        return told.facts() if tenant_id is None else replace(told, total=0).facts()
 
     def _write_soon(self, records: Sequence[NewRecord]) -> None:
         self._due += records
