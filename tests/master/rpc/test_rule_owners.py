@@ -67,6 +67,10 @@ class Company:
         made: rules.Rule = (await self.ask(person, "CreateRule", rule=wanted)).rule
         return made
 
+    async def narrowed(self, person: Any, *permissions: str) -> Person:
+        """A further token of somebody, for these rights alone."""
+        return await make_token(self.master, person.name, permissions=permissions)
+
     async def listed(self, person: Any, **wanted: Any) -> list[str]:
         """The ids of this company's rules in somebody's list, whose count must be theirs."""
         found = await self.ask(person, "ListRules", filter=rules.RuleFilter(text=self.mark, **wanted))
@@ -109,9 +113,31 @@ async def test_a_rule_is_seen_and_changed_by_rights_at_its_owner(company: Compan
     for method in ("DeleteRule", "EnableRule", "DisableRule"):
         with refused(NotAllowed, permission="rule.write"):
             await company.ask(reader, method, id=own.id)
-    both = await make_token(company.master, writer.name, permissions=["rule.read", "rule.write"])
-    assert (await company.ask(both, "EnableRule", id=own.id)).rule.active
-    await company.ask(both, "DeleteRule", id=own.id)
+    await company.ask(await company.narrowed(writer, "rule.read", "rule.write"), "DeleteRule", id=own.id)
+
+
+async def test_a_rule_does_nothing_that_its_writer_may_not(company: Company) -> None:
+    """A token that is narrowed to rules reads nothing of what Tenants send and moves none, by new rules or present ones."""
+    writer = await company.person("TIER_2_ANALYST", company.guid)
+    moving = await company.make(writer, company.guid, name="moving", active=False)
+    assert any(one.kind == rules.RULE_ACTION_KIND_TO_ALERT for one in moving.actions)
+    telling = [rules.RuleAction(kind=rules.RULE_ACTION_KIND_RAISE_ALERT, levels=[rules.RULE_LEVEL_CRITICAL])]
+    scope = ("tenant.read", "rule.read", "rule.write")
+    blind, reading = await company.narrowed(writer, *scope), await company.narrowed(writer, *scope, "stream.read")
+    named = rules.Rule(id=moving.id, description="another one")
+    for person, missing in ((blind, "stream.read"), (reading, "tenant.move")):
+        with refused(NotAllowed, permission=missing):
+            await company.make(person, company.guid, name="more")
+        with refused(NotAllowed, permission=missing):
+            await company.ask(person, "EnableRule", id=moving.id)
+        with refused(NotAllowed, permission=missing):
+            await company.ask(person, "UpdateRule", rule=named, update_mask={"paths": ["description"]})
+    with refused(NotAllowed, permission="stream.read"):
+        await company.make(blind, company.guid, name="telling", actions=telling)
+    told = await company.make(reading, company.guid, name="telling", actions=telling, active=False)
+    assert (await company.ask(reading, "EnableRule", id=told.id)).rule.active
+    found = (await company.ask(writer, "GetRule", id=moving.id)).rule
+    assert (found.active, found.etag) == (False, moving.etag)
 
 
 async def test_a_rule_is_created_where_the_caller_may(company: Company) -> None:

@@ -16,7 +16,7 @@ from tenantry.master.operations.paging import decode_page_token, encode_page_tok
 from tenantry.master.operations.receiver_rights import ReceiverRights, receiver_rights
 from tenantry.master.operations.receiving import names_of, resolve_notified
 from tenantry.master.operations.roles import find_owner
-from tenantry.master.operations.rule_rights import RuleRights, rule_rights
+from tenantry.master.operations.rule_rights import RuleRights, check_may_let_act, rule_rights
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
 from tenantry.master.rpc.reading import StoreReader
@@ -54,6 +54,8 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
 
         def create(transaction: Transaction) -> pb.CreateRuleResponse:
             owner = find_owner(transaction, request.rule.owner)
+            for one in drafts:
+                check_may_let_act(rights.viewer, owner, one)
             made = [
                 ruling.create_rule(
                     transaction,
@@ -123,7 +125,9 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
             if "actions" in paths:
                 told = frozenset(action.receiver for action in rule.draft.actions)
                 wanted = resolve_notified(transaction, receivers, rule.owner, draft, told)
-            return ruling.update_rule(transaction, actor, rule, etag, wanted, paths, now_ms)
+            changed = ruling.update_rule(transaction, actor, rule, etag, wanted, paths, now_ms)
+            check_may_let_act(rights.viewer, rule.owner, changed.draft)
+            return changed
 
         return pb.UpdateRuleResponse(rule=await self._change(rights, update))
 
@@ -148,6 +152,8 @@ class RuleServicer(rule_service_pb2_grpc.RuleServiceServicer):
 
         def change(transaction: Transaction) -> Rule:
             rule = rights.require(transaction, request.id, Deed.EDIT)
+            if active:
+                check_may_let_act(rights.viewer, rule.owner, rule.draft)
             return ruling.set_active(transaction, actor, rule, request.etag, active, now_ms)
 
         return await self._change(rights, change)
