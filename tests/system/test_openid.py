@@ -112,6 +112,11 @@ def test_a_person_signs_in_with_a_browser(master: MasterProcess, provider: OpenI
     assert done.returncode == 0, done.stderr
     assert "ada" in json.loads(done.stdout)["caller"]
     assert tenantry(tmp_path, "tenant", "create", "acme", "by ada").returncode == 0
+    password = tmp_path / "password"
+    password.touch(0o600)
+    password.write_text("a way past the provider")
+    refused = tenantry(tmp_path, "user", "set-password", "--password-file", str(password))
+    assert json.loads(refused.stderr.splitlines()[-1])["error"]["reason"] == "SIGNS_IN_AT_PROVIDER"
     provider.set_groups({"ada": []})
     try:
         assert login(tmp_path, master, "--openid", browser=browser).returncode == 0

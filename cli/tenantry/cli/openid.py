@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import webbrowser
 from contextlib import suppress
+from threading import Thread
 
 import click
 
@@ -26,8 +27,8 @@ def sign_in_here(master: Master) -> SignInResponse:
     with CallbackListener() as listener:
         begun = master.call(master.openid.BeginSignIn, pb.BeginSignInRequest(redirect_uri=listener.redirect_uri))
         click.echo(f"Sign in with your browser:\n\n  {escape(begun.authorization_url)}\n", err=True)
-        with suppress(webbrowser.Error):  # the address above can be opened by hand
-            webbrowser.open(begun.authorization_url)
+        # A browser that stays in front, as `BROWSER` may name one, is served while it runs.
+        Thread(target=_open_browser, args=(begun.authorization_url,), daemon=True).start()
         # By this machine's clock, which may be wrong: the Master decides when it is too late.
         seconds = min(LONGEST_S, max(SHORTEST_S, (timestamp_ms(begun.expire_time) - now_ms()) / 1000))
         found = listener.wait(begun.state, seconds)
@@ -37,6 +38,11 @@ def sign_in_here(master: Master) -> SignInResponse:
         raise SignInIncomplete(f"the provider refused: {escape(found.error or 'it gave no code')}", AGAIN)
     finished = pb.FinishSignInRequest(secret=begun.secret, state=begun.state, code=found.code)
     return master.call(master.openid.FinishSignIn, finished).session
+
+
+def _open_browser(address: str) -> None:
+    with suppress(webbrowser.Error):  # the address that was printed can be opened by hand
+        webbrowser.open(address)
 
 
 def sign_in_elsewhere(master: Master) -> SignInResponse:

@@ -43,12 +43,12 @@ class ReceiverChanged(Failure):
 
 
 class ReceiverInUse(Failure):
-    """Rules name the receiver. Metadata: ``receiver``, ``rules``: how many."""
+    """Rules name the receiver; not how many, since of some the caller may know nothing. Metadata: ``receiver``."""
 
     reason = "RECEIVER_IN_USE"
     code = "FAILED_PRECONDITION"
-    message = "{rules} rules name the receiver {receiver}"
-    hint = "Take it out of the rules first, or let it rest (`tenantry receiver disable`)."
+    message = "there are rules that name the receiver {receiver}"
+    hint = "Take it out of the rules first, or let it rest (`tenantry receiver disable`): a shared one may be named where you see no rules."
     exit_code = EXIT_WRONG_STATE
 
 

@@ -118,6 +118,16 @@ class NotAMachine(Failure):
     exit_code = EXIT_WRONG_STATE
 
 
+class SignsInAtProvider(Failure):
+    """Somebody whom an OpenID provider signs in asks for a first password of their own. Metadata: ``user``."""
+
+    reason = "SIGNS_IN_AT_PROVIDER"
+    code = "FAILED_PRECONDITION"
+    message = "{user} signs in at the OpenID provider, and makes no way past it"
+    hint = "An administrator may give a password: `tenantry user set-password USER`."
+    exit_code = EXIT_WRONG_STATE
+
+
 class SecondFactorInForce(Failure):
     """A second factor is enrolled where there is one. Metadata: ``user``."""
 

@@ -31,6 +31,7 @@ from tenantry.protocol.failures import (
     NotAMachine,
     SecondFactorInForce,
     SecondFactorNotEnrolled,
+    SignsInAtProvider,
     UserChanged,
 )
 from tenantry.v1 import user_service_pb2 as pb
@@ -140,6 +141,9 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         own = user.id == viewer.user_id
         if own and user.password is not None:
             await self._desk.prove_password(user, request.old_password, actor, "user.set_password")
+        elif own and user.issuer is not None:
+            # It would outlive what the provider says of them: its groups, how strong a sign-in has to be, that they have left.
+            raise SignsInAtProvider(user=user.name)
         hashed = await self._desk.hash(password, user.name, user.display_name, user.email)
         now_ms = self._clocks.wall_ms()
 
