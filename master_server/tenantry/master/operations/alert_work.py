@@ -31,13 +31,17 @@ _ACTIONS: Final = {event: f"alert.{event.value}" for event in AlertEvent}
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What every deed brings along: who does it, as a user too, the etag that must be the current one if set, and a comment."""
+    """What every deed brings along: who does it, as a user too, the etag that must be the current one if set, and a comment.
+
+    ``knows_everybody``: whether who does it may read all users; others give alerts to who holds a role at the alert's owner.
+    """
 
     actor: Actor
     user: str
     now_ms: int
     etag: str = ""
     comment: str = ""
+    knows_everybody: bool = False
 
 
 def step(transaction: Transaction, alert: Alert, deed: Deed, event: AlertEvent) -> Alert:
@@ -59,7 +63,7 @@ def assign(transaction: Transaction, alert: Alert, deed: Deed, assignee: str) ->
     if not assignee and not alert.assignee:
         return _write(transaction, alert, alert, deed, _ACTIONS[AlertEvent.UNASSIGNED])
     event = AlertEvent.ASSIGNED if assignee else AlertEvent.UNASSIGNED
-    name = _find_assignee(transaction, alert, assignee) if assignee else ""
+    name = _find_assignee(transaction, alert, deed, assignee) if assignee else ""
     after = replace(alert, status=advance(alert, event), assignee=name)
     return _write(transaction, alert, after, deed, _ACTIONS[event])
 
@@ -113,13 +117,15 @@ def _check(alert: Alert, deed: Deed) -> None:
         raise AlertCommentsTooMany(alert=alert.uid, limit=MAX_COMMENTS)
 
 
-def _find_assignee(transaction: Transaction, alert: Alert, name: str) -> str:
+def _find_assignee(transaction: Transaction, alert: Alert, deed: Deed, name: str) -> str:
     user = transaction.users.by_name(name.casefold())
     if user is not None and user.disabled_ms is None:
-        access = access_of(transaction.role_bindings.of_user(user.id))
-        if access.allows(Permission.ALERT_WORK, alert.owner):
+        held = transaction.role_bindings.of_user(user.id)
+        if not deed.knows_everybody and user.name != deed.user:
+            held = [one for one in held if one.owner == alert.owner]
+        if access_of(held).allows(Permission.ALERT_WORK, alert.owner):
             return user.name
-    # The same for nobody and for somebody: who works on alerts does not thereby learn who there is.
+    # The same for nobody and for somebody: who works on alerts does not thereby learn who there is, general administrators included.
     raise FieldInvalid(
         field="assignee", problem="is nobody who may work on this alert", expected="a user with alert.work at its owner"
     )

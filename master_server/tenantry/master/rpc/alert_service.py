@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from tenantry.master.domain.access import Permission
+from tenantry.master.domain.access import MAIN_OWNER, Permission
 from tenantry.master.domain.alerts import Alert, AlertEvent, AlertFilter
 from tenantry.master.operations import alert_work
 from tenantry.master.operations.alert_following import AlertStep, AlertTail
@@ -197,7 +197,8 @@ class AlertServicer(alert_service_pb2_grpc.AlertServiceServicer):
 
     async def _work(self, request: Any, work: Work) -> pb.Alert:
         rights, viewer = self._rights(), VIEWER.get()
-        deed = Deed(ACTOR.get(), viewer.user_name, self._clocks.wall_ms(), request.etag, request.comment)
+        everybody = viewer.access.allows(Permission.USER_READ, MAIN_OWNER)
+        deed = Deed(ACTOR.get(), viewer.user_name, self._clocks.wall_ms(), request.etag, request.comment, everybody)
 
         def change(transaction: Transaction) -> pb.Alert:
             alert = rights.require(transaction, request.id)

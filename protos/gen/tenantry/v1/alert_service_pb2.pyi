@@ -703,7 +703,9 @@ class AssignAlertRequest(_message.Message):
     comment: _builtins.str
     """A comment of at most 2,000 characters."""
     assignee: _builtins.str
-    """Name of a user who may work on the alert; empty: nobody's any more."""
+    """Name of a user who may work on the alert by a role at its owner; of anybody who may, where the caller may read all users, and of
+    oneself. Empty: nobody's any more.
+    """
     def __init__(
         self,
         *,
