@@ -37,12 +37,13 @@ class Understood:
     compiled: Compiled
 
     @classmethod
-    def read(cls, order: Order) -> "Understood":
-        """Raises QueryInvalid, StreamNotFound."""
+    def read(cls, order: Order, *, at_hand: bool = False) -> "Understood":
+        """``at_hand``: what it is worked out over are records, as they came in. Raises QueryInvalid, StreamNotFound."""
         query = parse(order.text, now_ms=order.now_ms, time_zone=order.time_zone)
         stream = stream_named(query.source.stream)
         # One row more than asked for tells whether there are more; all of them in order would be sorted for nothing.
-        return cls(stream, query, compile_query(query, schema_of(stream), limit=order.rows + 1))
+        cells = stream is StreamName.METRICS_MASTER and not at_hand
+        return cls(stream, query, compile_query(query, schema_of(stream), limit=order.rows + 1, cells=cells))
 
     def scan(self, order: Order) -> Scan:
         """What has to be read for it."""
@@ -58,6 +59,7 @@ class Understood:
             pushed.metrics,
             pushed.labels,
             self.compiled.source_columns,
+            self.compiled.grain_ms,
         )
 
 

@@ -22,6 +22,7 @@ from tenantry.master.query.fragments import (
     quoted,
     text,
 )
+from tenantry.master.query.partials import CELLS, partial
 from tenantry.master.query.sql_expressions import ExpressionCompiler
 from tenantry.master.query.stages import Chain
 from tenantry.nql.checking import check_query
@@ -63,10 +64,14 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The statements of a query (several with ``fork``), and the columns of ``source`` that they read."""
+    """The statements of a query (several with ``fork``), and the columns of ``source`` that they read.
+
+    ``grain_ms``: where ``source`` has to hold cells of this grain (see ``partials``), None where it holds records.
+    """
 
     statements: tuple[Statement, ...]
     source_columns: frozenset[str]
+    grain_ms: int | None = None
 
 
 def compile_query(
@@ -75,13 +80,19 @@ def compile_query(
     *,
     tenants: Collection[str] | None = None,
     limit: int | None = None,
+    cells: bool = False,
 ) -> Compiled:
     """The SQL of a query. Raises QueryInvalid.
 
     ``tenants``: the GUIDs whose records the caller may see, narrowed to in every statement by the column ``tenantId`` (records
-    without one are left out); None narrows nothing. ``limit``: the most rows of each result.
+    without one are left out); None narrows nothing. ``limit``: the most rows of each result. ``cells``: the source is that of
+    samples and can sum them up, which is made use of where the query allows it.
     """
-    checked = check_query(query, schema)
+    checked, grain_ms = check_query(query, schema), None
+    if cells:
+        summed = partial(checked, zone_named(query.time_zone), query.source.start_ms, query.source.end_ms)
+        if summed is not None:
+            checked, grain_ms, schema = summed.query, summed.grain_ms, CELLS
     statements, read = [], set[str]()
     for result in checked.results:
         compiler = _ResultCompiler(query, schema, tenants)
@@ -90,7 +101,7 @@ def compile_query(
             raise refusal(query.text, NOWHERE, "the query is too large", "Split it, or compare with fewer constants.")
         statements.append(statement)
         read |= columns
-    return Compiled(tuple(statements), frozenset(read))
+    return Compiled(tuple(statements), frozenset(read), grain_ms)
 
 
 class _ResultCompiler:

@@ -4,7 +4,7 @@ A row is one sample. Nothing is done for each of them in Python: chunks are deco
 Tenants) are codes into short lists, and what the query leaves out by Tenant, time or metric is not decoded at all.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -21,7 +21,9 @@ from tenantry.master.operations.metric_ticks import (
     TickReader,
     Wanted,
 )
+from tenantry.master.query.cells import Block, Decoded, Float64s, Int32s, Int64s, joined, single
 from tenantry.master.query.layout_words import LABELS, LayoutWords
+from tenantry.master.query.partials import CELL_COLUMNS, CELLS
 from tenantry.master.query.scanning import Progress, Scan
 from tenantry.master.query.tenant_words import NUMBER, OWNER, TENANT_COLUMNS, TEXT, TenantWords
 from tenantry.master.sql.conditions import any_of
@@ -46,10 +48,11 @@ METRIC_FIELDS: Final = (
     pa.field("labels", LABELS),
     pa.field(OWNER, NUMBER),
 )
-
-_Int64s = NDArray[np.int64]
-_Int32s = NDArray[np.int32]
-_Float64s = NDArray[np.float64]
+CELL_FIELDS: Final = (
+    *(one for one in METRIC_FIELDS if one.name in CELLS.columns),
+    *(pa.field(name, pa.float64()) for name in CELL_COLUMNS),
+    pa.field(OWNER, NUMBER),
+)
 
 
 class _StoredChunk(NamedTuple):
@@ -58,18 +61,6 @@ class _StoredChunk(NamedTuple):
     layout_id: int
     ticks: int
     data: bytes
-
-
-@dataclass(slots=True)
-class _Block:
-    """Some rows: the columns that are not the same for all of them. ``series`` are codes within ``layout_id``'s list."""
-
-    layout_id: int
-    timestamps: _Int64s
-    received: _Int64s | None
-    tenants: _Int32s
-    series: _Int32s
-    values: _Float64s
 
 
 @dataclass(slots=True)
@@ -84,21 +75,22 @@ class MetricSource:
     _words: LayoutWords = field(init=False)
 
     def __post_init__(self) -> None:
-        self.schema = pa.schema([one for one in METRIC_FIELDS if one.name == OWNER or self.scan.needs(one.name)])
+        fields = METRIC_FIELDS if self.scan.grain_ms is None else CELL_FIELDS
+        self.schema = pa.schema([one for one in fields if one.name == OWNER or self.scan.needs(one.name)])
         self._words = LayoutWords(self.transaction, self.scan.metrics, self.scan.labels)
 
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """All rows."""
-        blocks: list[_Block] = []
+        blocks: list[Block] = []
         rows = 0
         for block in self._blocks():
             blocks.append(block)
-            rows += len(block.values)
+            rows += len(block)
             if rows >= ROWS_A_BATCH // 2:
-                yield self._batch(blocks, rows)
+                yield self._batch(blocks)
                 blocks, rows = [], 0
         if rows:
-            yield self._batch(blocks, rows)
+            yield self._batch(blocks)
 
     def measure(self) -> tuple[int, int, int]:
         """How many segments and chunks have to be opened, and how many samples they hold; segments by their index alone."""
@@ -115,12 +107,12 @@ class MetricSource:
 
     # --- what is read ---------------------------------------------------------------------------------------------------------
 
-    def _blocks(self) -> Iterator[_Block]:
+    def _blocks(self) -> Iterator[Block]:
         if len(self.tenants.numbers):
             yield from self._from_segments()
             yield from self._from_chunks()
 
-    def _from_chunks(self) -> Iterator[_Block]:
+    def _from_chunks(self) -> Iterator[Block]:
         connection = self.transaction.connection
         conditions = self._conditions()
         self.progress.chunks += int(
@@ -131,7 +123,7 @@ class MetricSource:
             for partition in rows.partitions(_CHUNKS_A_FETCH):
                 yield from self._from_partition(partition)
 
-    def _from_partition(self, partition: Sequence[Any]) -> Iterator[_Block]:
+    def _from_partition(self, partition: Sequence[Any]) -> Iterator[Block]:
         """The rows of some chunks, those of one layout and length together."""
         self.progress.chunks_read += len(partition)
         alike: dict[tuple[int, int], list[_StoredChunk]] = {}
@@ -143,7 +135,7 @@ class MetricSource:
             if len(wanted):
                 yield from self._from_alike(layout_id, wanted, group)
 
-    def _from_alike(self, layout_id: int, wanted: _Int32s, rows: Sequence[_StoredChunk]) -> Iterator[_Block]:
+    def _from_alike(self, layout_id: int, wanted: Int32s, rows: Sequence[_StoredChunk]) -> Iterator[Block]:
         """The rows of chunks of one layout and length; one by one where any of them is damaged."""
         data = [row.data for row in rows]
         self.progress.bytes_read += sum(map(len, data))
@@ -158,11 +150,11 @@ class MetricSource:
             except TimeseriesCorrupt:
                 decoded = list(self._one_by_one(rows[start : start + step], part, chosen))
             for owners, (timestamps, received, values) in decoded:
-                yield from self._rows_of(layout_id, wanted, owners, timestamps, received, values)
+                yield self._rows_of(layout_id, wanted, owners, timestamps, received, values)
 
     def _one_by_one(
-        self, rows: Sequence[_StoredChunk], data: Sequence[bytes], chosen: _Int32s | None
-    ) -> Iterator[tuple[_Int64s, tuple[_Int64s, _Int64s | None, _Float64s]]]:
+        self, rows: Sequence[_StoredChunk], data: Sequence[bytes], chosen: Int32s | None
+    ) -> Iterator[tuple[Int64s, tuple[Int64s, Int64s | None, Float64s]]]:
         for row, one in zip(rows, data, strict=True):
             try:
                 yield (
@@ -175,38 +167,24 @@ class MetricSource:
     def _rows_of(
         self,
         layout_id: int,
-        wanted: _Int32s,
-        owners: _Int64s,
-        timestamps: _Int64s,
-        received: _Int64s | None,
-        values: _Float64s,
-    ) -> Iterator[_Block]:
+        wanted: Int32s,
+        owners: Int64s,
+        timestamps: Int64s,
+        received: Int64s | None,
+        values: Float64s,
+    ) -> Block:
         """Rows of chunks alike: ``timestamps`` are [chunks, ticks], ``values`` [chunks, series, ticks]."""
         codes, known = self.tenants.codes(owners)
-        shape = values.shape
-        flat = values.reshape(-1)
         kept = self._within(timestamps)
-        missing = np.isnan(flat)
-        mask: NDArray[np.bool_] | None = None
-        if missing.any():
-            mask = ~missing
-        if kept is not None:
-            spread = np.broadcast_to(kept[:, None, :], shape).reshape(-1)
-            mask = spread if mask is None else mask & spread
         if not known.all():
-            seen = np.repeat(known, shape[1] * shape[2])
-            mask = seen if mask is None else mask & seen
-        block = _Block(
-            layout_id,
-            np.broadcast_to(timestamps[:, None, :], shape).reshape(-1),
-            None if received is None else np.broadcast_to(received[:, None, :], shape).reshape(-1),
-            np.repeat(codes, shape[1] * shape[2]),
-            np.broadcast_to(wanted[None, :, None], shape).reshape(-1),
-            flat,
-        )
-        yield block if mask is None else _chosen(block, mask)
+            seen = np.broadcast_to(known[:, None], timestamps.shape)
+            kept = seen if kept is None else kept & seen
+        decoded = Decoded(layout_id, codes, wanted, timestamps, received, values, kept)
+        if self.scan.grain_ms is None:
+            return decoded.samples()
+        return decoded.cells(self.scan.grain_ms, self.schema.names)
 
-    def _within(self, timestamps: _Int64s) -> NDArray[np.bool_] | None:
+    def _within(self, timestamps: Int64s) -> NDArray[np.bool_] | None:
         """Which of these times are meant; None for all."""
         scan = self.scan
         low = scan.start_ms is not None and bool((timestamps < scan.start_ms).any())
@@ -272,7 +250,7 @@ class MetricSource:
         found: NDArray[np.bool_] = self.tenants.codes(frames.tenant_ids)[1]
         return found & holding[places] if len(holding) else found
 
-    def _from_segments(self) -> Iterator[_Block]:
+    def _from_segments(self) -> Iterator[Block]:
         for size, frames in self._segment_tables():
             self.progress.segments += 1
             self.progress.segments_read += 1
@@ -283,7 +261,7 @@ class MetricSource:
             for first, end in zip(cuts, [*cuts[1:], len(numbers)], strict=True):
                 yield from self._from_frames(int(numbers[first]), frames.take(order[first:end]))
 
-    def _from_frames(self, layout_id: int, frames: FrameTable) -> Iterator[_Block]:
+    def _from_frames(self, layout_id: int, frames: FrameTable) -> Iterator[Block]:
         """Rows of frames of one layout: their ticks one after the other are a matrix of ticks and series."""
         width = self._words.width(layout_id)
         if int((frames.sizes != frames.ticks * (width * SAMPLE_BYTES)).sum()):
@@ -304,63 +282,49 @@ class MetricSource:
             part = slice(start, start + step)
             rows = values[part] if len(wanted) == width else values[part][:, wanted]
             ticks = len(rows)
-            block = _Block(
+            found = np.ascontiguousarray(rows).reshape(-1)
+            block = Block(
                 layout_id,
                 np.repeat(timestamps[part], len(wanted)),
                 None if received is None else np.repeat(received[part], len(wanted)),
                 np.repeat(codes[part], len(wanted)),
                 np.tile(wanted, ticks),
-                np.ascontiguousarray(rows).reshape(-1),
+                {"value": found} if self.scan.grain_ms is None else single(found, self.schema.names),
+                len(found),
             )
-            present = ~np.isnan(block.values)
-            yield block if present.all() else _chosen(block, present)
+            present = ~np.isnan(found)
+            yield block if present.all() else block.chosen(present, int(np.count_nonzero(present)))
 
     # --- what is handed out ---------------------------------------------------------------------------------------------------
 
-    def _batch(self, blocks: Sequence[_Block], rows: int) -> pa.RecordBatch:
-        self.progress.rows_read += rows
+    def _batch(self, blocks: Sequence[Block]) -> pa.RecordBatch:
+        self.progress.rows_read += sum(one.samples for one in blocks)
         scan = self.scan
         columns: dict[str, Any] = {}
         if scan.needs("timestamp"):
-            columns["timestamp"] = pa.array(_joined(blocks, lambda one: one.timestamps))
+            columns["timestamp"] = pa.array(joined([one.timestamps for one in blocks]))
         if scan.needs("receivedAt"):
-            columns["receivedAt"] = pa.array(_joined(blocks, lambda one: one.received))
-        columns |= self.tenants.columns(_joined(blocks, lambda one: one.tenants), self.schema.names)
+            columns["receivedAt"] = pa.array(joined([one.received for one in blocks if one.received is not None]))
+        columns |= self.tenants.columns(joined([one.tenants for one in blocks]), self.schema.names)
         if any(map(scan.needs, ("metric", "unit", "kind", "labels"))):
             columns |= self._series_columns(blocks)
-        if scan.needs("value"):
-            columns["value"] = pa.array(_joined(blocks, lambda one: one.values))
+        for name in blocks[0].numbers:
+            columns[name] = pa.array(joined([one.numbers[name] for one in blocks]))
         return pa.record_batch([columns[name] for name in self.schema.names], schema=self.schema)
 
-    def _series_columns(self, blocks: Sequence[_Block]) -> dict[str, Any]:
+    def _series_columns(self, blocks: Sequence[Block]) -> dict[str, Any]:
         """Names and labels: the lists of all layouts of the batch one after the other, each at its place."""
         places: dict[int, int] = {}
         behind = 0
-        codes: list[_Int32s] = []
+        codes: list[Int32s] = []
         for block in blocks:
             if block.layout_id not in places:
                 places[block.layout_id] = behind
                 behind += self._words.width(block.layout_id)
             codes.append(block.series + np.int32(places[block.layout_id]))
-        indices = pa.array(codes[0] if len(codes) == 1 else np.concatenate(codes))
+        indices = pa.array(joined(codes))
         return {
             name: pa.DictionaryArray.from_arrays(indices, self._words.column(name, places), safe=False)
             for name in ("metric", "unit", "kind", "labels")
             if self.scan.needs(name)
         }
-
-
-def _joined(blocks: Sequence[_Block], column: Callable[[_Block], Any]) -> Any:
-    return column(blocks[0]) if len(blocks) == 1 else np.concatenate([column(one) for one in blocks])
-
-
-def _chosen(block: _Block, mask: NDArray[np.bool_]) -> _Block:
-    places = np.flatnonzero(mask)
-    return _Block(
-        block.layout_id,
-        block.timestamps[places],
-        None if block.received is None else block.received[places],
-        block.tenants[places],
-        block.series[places],
-        block.values[places],
-    )

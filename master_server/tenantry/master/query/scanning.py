@@ -26,6 +26,8 @@ class Scan:
     """Values that a label must have, for samples alone."""
     columns: frozenset[str] | None = None
     """The columns that the statement names; None: all."""
+    grain_ms: int | None = None
+    """Of samples: a row for each cell of this grain (see ``partials``), and not for each sample; None: each sample."""
 
     def needs(self, column: str) -> bool:
         """Whether the statement may name this column."""
@@ -41,7 +43,7 @@ class Progress:
     segments: int = 0
     segments_read: int = 0
     rows_read: int = 0
-    """Records or samples handed to the engine, before the statement's own conditions."""
+    """Records or samples that the engine was told of, before the statement's own conditions."""
     bytes_read: int = 0
     damaged: list[str] = field(default_factory=list)
     """What could not be read, and why."""

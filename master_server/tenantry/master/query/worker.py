@@ -105,7 +105,7 @@ class _Worker:
         if found is None:
             if len(self._understood) >= _UNDERSTOOD:
                 self._understood.clear()
-            found = self._understood[key] = Understood.read(order)
+            found = self._understood[key] = Understood.read(order, at_hand=True)
         return found
 
 
