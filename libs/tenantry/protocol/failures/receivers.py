@@ -48,7 +48,7 @@ class ReceiverInUse(Failure):
     reason = "RECEIVER_IN_USE"
     code = "FAILED_PRECONDITION"
     message = "there are rules that name the receiver {receiver}"
-    hint = "Take it out of the rules first, or let it rest (`tenantry receiver disable`): a shared one may be named where you see no rules."
+    hint = "Take it out of the rules first, or let it rest (`tenantry receiver disable`): rules that you do not see count too."
     exit_code = EXIT_WRONG_STATE
 
 
