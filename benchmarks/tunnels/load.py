@@ -1,5 +1,6 @@
-"""U5 to U7: readers that stop, idle connections, and what other Tenants feel of bulk transfers."""
+"""U5 to U7: readers that stop, dishonest ends, idle connections, and what other Tenants feel of bulk transfers."""
 
+import asyncio
 import contextlib
 import socket
 import time
@@ -14,8 +15,10 @@ from benchmarks.reporting import percentile
 from benchmarks.stage import CONNECT_S, QUIET, Stage
 from benchmarks.tunnels import work
 from benchmarks.tunnels.ways import Way, our_way, target
-from tests.servers.master import TRUST_DOMAIN, running_master
+from tests.servers.dishonest_tunnels import LyingPair, Peak, flood
+from tests.servers.master import TRUST_DOMAIN, MasterProcess, running_master
 from tests.servers.tunnelling import ROOM, TunnelledTenant, tunnelled_tenant
+from tests.servers.wire_tunnels import opened_tunnel, tunnel_tenant
 
 MIB: Final = 1 << 20
 ENDLESS: Final = 1 << 40
@@ -28,6 +31,7 @@ INTERVAL_S: Final = 1.0
 def run(stage: Stage) -> None:
     """Print the rows and targets of U5 to U7."""
     _stalled(stage)
+    _dishonest(stage)
     _idle(stage)
     _others(stage)
 
@@ -75,6 +79,38 @@ def _fill(connection: socket.socket) -> None:
     with contextlib.suppress(TimeoutError):
         while True:
             connection.sendall(bytes(MIB))
+
+
+def _dishonest(stage: Stage) -> None:
+    """Connections whose two ends promise everything and read nothing. First both say what they may, then both honour no credits."""
+    report, count = stage.report, 20 if stage.short else 100
+    report.title(f"{count} connections whose ends are both dishonest: peak of the Master's resident memory, MiB")
+    report.row("", "growth")
+    most = 0.0
+    for label, heeds in (("both say what they may", True), ("both honour no credits", False)):
+        with stage.place("dishonest") as folder, running_master(folder, *QUIET, *ROOM) as master:
+            grown = asyncio.run(_lied_to(master, count, stage.seconds(SETTLED_S), heeds=heeds)) / MIB
+            most = max(most, grown)
+            report.row(label, grown)
+    report.target("tunnels.dishonest_mebibytes", most, "MiB", "<= 64")
+
+
+async def _lied_to(master: MasterProcess, count: int, seconds: float, *, heeds: bool) -> int:
+    """By how many bytes the Master grew at most."""
+    async with tunnel_tenant(master, "lies") as tenant, opened_tunnel(master, tenant.guid) as tunnel:
+        pairs = [await LyingPair.open(tunnel, tenant) for _ in range(count)]
+        assert master.process is not None
+        peak = Peak(master.process.pid)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+                for pair in pairs:
+                    if heeds:
+                        group.create_task(pair.say_all_that_is_allowed())
+                    else:
+                        group.create_task(flood(pair.there))
+                        group.create_task(flood(pair.operator))
+        await asyncio.sleep(seconds)
+        return peak.growth()
 
 
 def _idle(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tenantry.master.domain.passages import Passage, Room
 from tenantry.protocol.failures import TunnelProtocolViolated
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, LARGEST_WINDOW, Budget
+from tenantry.protocol.tunnels.connection import EARLY_BYTES
 
 ROOMY = 1 << 30
 STEPS = st.lists(st.tuples(st.sampled_from(("send", "take", "allow")), st.integers(1, 1 << 21)), max_size=60)
@@ -21,7 +22,7 @@ def room(own: int = ROOMY, together: int = ROOMY) -> Room:
 def test_what_is_held_is_bounded_and_nobody_waits_for_nothing(
     window: int, steps: list[tuple[str, int]], own: int
 ) -> None:
-    """Never more than the largest window, without room never more than the first; who is allowed more by the other end gets it."""
+    """Never more than the largest window, without room never more than the least; who is allowed more by the other end gets it."""
     passage = Passage(window, room(own))
     told, sent, taken, allowed = passage.told, 0, 0, window
     for verb, count in steps:
@@ -40,8 +41,8 @@ def test_what_is_held_is_bounded_and_nobody_waits_for_nothing(
             allowed += count
         told += passage.credit()
         assert told == passage.told <= allowed
-        assert passage.held == sent - taken <= (LARGEST_WINDOW if own else FIRST_WINDOW)
-        assert told - taken <= (LARGEST_WINDOW if own else FIRST_WINDOW)
+        assert passage.held == sent - taken <= (LARGEST_WINDOW if own else EARLY_BYTES)
+        assert told - taken <= (LARGEST_WINDOW if own else EARLY_BYTES)
         if taken == sent == told:
             assert told == allowed, "both ends wait, and nobody tells the sender"
     passage.close()
@@ -85,3 +86,16 @@ def test_a_window_grows_while_its_receiver_takes_everything() -> None:
     first.close()
     second.close()
     assert (own.left, together.left) == (own.total, together.total)
+
+
+def test_the_first_connections_are_told_more_than_those_behind_them() -> None:
+    """Most of the room is left for windows that grow; whoever goes makes room for the next."""
+    own = Budget(24 << 20)
+    passages = [Passage(16 << 20, Room(own, Budget(ROOMY))) for _ in range(200)]
+    told = [passage.told for passage in passages]
+    assert told[0] == FIRST_WINDOW and told[-1] == EARLY_BYTES
+    assert told == sorted(told, reverse=True)
+    assert 4 * own.left > 2 * own.total
+    for passage in passages[:100]:
+        passage.close()
+    assert Passage(16 << 20, Room(own, Budget(ROOMY))).told == FIRST_WINDOW

@@ -33,7 +33,7 @@ class Room:
         return shared
 
     def begin(self) -> int:
-        """What a window begins with beyond the least: all of `FIRST_WINDOW` while three quarters of the room are free, else nothing."""
+        """What a window begins with beyond the least: what makes a `FIRST_WINDOW` while three quarters of the room are free."""
         if any(4 * budget.left < 3 * budget.total for budget in (self._own, self._all)):
             return 0
         return self.take(FIRST_WINDOW - EARLY_BYTES)
