@@ -9,6 +9,7 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from tenantry.master.domain.access import Permission
 from tenantry.master.rpc.policy import POLICY, Scope
 from tenantry.protocol.failures import InternalFault, NotSignedIn
 from tenantry.protocol.joining import ID_BYTES, KEY_PREFIX, SECRET_BYTES, TOKEN_PREFIX, make_secret
@@ -41,6 +42,14 @@ def test_every_rpc_that_can_be_served_has_an_entry_in_the_policy() -> None:
     assert {rpc.path for rpc in every_rpc()} | standard <= POLICY.keys()
     known = {rpc.path for rpc in every_rpc()} | standard
     assert {path for path in POLICY if path.startswith("/tenantry.")} <= known, "entries without an RPC"
+
+
+def test_every_right_opens_something() -> None:
+    """A right that no call asks for would be one that the table promises and nobody keeps."""
+    asked = {permission for rule in POLICY.values() for permission in rule.permissions}
+    assert set(Permission) - asked == {Permission.SHARED_READ, Permission.SHARED_WRITE}, (
+        "these two mean others, at the shared tenant"
+    )
 
 
 SIGNED_IN = [rpc for rpc in api_rpcs() if POLICY[rpc.path].scope is not Scope.ANYBODY]

@@ -45,7 +45,6 @@ class Permission(StrEnum):
     """Receivers of notices, and trying them."""
     DELIVERY_READ = "delivery.read"
     DELIVERY_RETRY = "delivery.retry"
-    EXPORT = "export"
     AUDIT_READ = "audit.read"
     USER_READ = "user.read"
     USER_WRITE = "user.write"
@@ -93,7 +92,7 @@ _JUNIOR: Final = frozenset(
     }
 )
 _TIER_1: Final = _JUNIOR | {_P.ALERT_WORK, _P.DELIVERY_RETRY, _P.TENANT_MOVE, _P.TUNNEL_READ}
-_TIER_2: Final = _TIER_1 | {_P.RULE_WRITE, _P.RECEIVER_WRITE, _P.WINDOW_WRITE, _P.TUNNEL_OPEN, _P.EXPORT}
+_TIER_2: Final = _TIER_1 | {_P.RULE_WRITE, _P.RECEIVER_WRITE, _P.WINDOW_WRITE, _P.TUNNEL_OPEN}
 _TENANT_ADMINISTRATOR: Final = _TIER_2 | {
     _P.TENANT_EDIT,
     _P.TUNNEL_CLOSE,

@@ -145,7 +145,6 @@ WRITES: Final = frozenset(
         _P.WINDOW_WRITE,
         _P.TUNNEL_OPEN,
         _P.TUNNEL_CLOSE,
-        _P.EXPORT,
         _P.USER_WRITE,
         _P.ROLE_WRITE,
         _P.LICENCE_WRITE,
@@ -154,7 +153,7 @@ WRITES: Final = frozenset(
         _P.MASTER_WRITE,
     }
 )
-"""Rights to change something, or to take something out."""
+"""Rights to change something."""
 
 POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.EnrolmentService/Enrol": ANYBODY,
