@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.master.timeseries.chunks import MAX_CHUNK_SAMPLES, decode_chunk, decode_received_at
+from tenantry.master.timeseries import compaction
+from tenantry.master.timeseries.chunks import decode_chunk, decode_received_at
 from tenantry.master.timeseries.compaction import Chunk, cut_chunks
 from tenantry.master.timeseries.frames import Frame, FrameTable
 
@@ -70,9 +71,10 @@ def test_a_long_run_is_cut_evenly() -> None:
     assert [chunk.ticks for chunk in cut_chunks(FrameTable.of_frames(run))] == [125] * 4
 
 
-def test_a_very_wide_layout_is_cut_shorter() -> None:
+def test_a_very_wide_layout_is_cut_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk never exceeds what a reader accepts, however many series a layout has."""
-    wide = frame(1, 1, 5, dict.fromkeys(range(3), (0.0,) * (MAX_CHUNK_SAMPLES // 2)))
+    monkeypatch.setattr(compaction, "MAX_CHUNK_SAMPLES", 8)
+    wide = frame(1, 1, 5, dict.fromkeys(range(3), (0.0,) * 4))
     assert [chunk.ticks for chunk in cut_chunks(FrameTable.of_frames([wide]))] == [1, 2]
 
 
