@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tenantry.cli.receiver_forms import changed_paths, from_form, to_form, write_form
+from tenantry.cli.receiver_forms import changed_paths, from_form, subscription_text, to_form, write_form
 from tenantry.cli.rule_forms import from_form as rule_from_form
 from tenantry.cli.rule_forms import to_form as rule_to_form
 from tenantry.cli.troubles import InputInvalid
@@ -43,6 +43,7 @@ webhook:
   payload: '{{"text": {{{{ message|tojson }}}}}}'
 """
 SYSLOG = "{name: siem, syslog: {host: siem.example.org, transport: tls, facility: 0}, privacy: private}"
+SUBSCRIBED = SYSLOG.replace(", privacy", ", subscription: {sources: [tenant, system], lowest_severity: high}, privacy")
 RULE = """
 name: Busy
 active: true
@@ -54,7 +55,7 @@ actions:
 """
 
 
-@pytest.mark.parametrize("text", [MAIL, HOOK.format(url="https://a.example/"), SYSLOG])
+@pytest.mark.parametrize("text", [MAIL, HOOK.format(url="https://a.example/"), SYSLOG, SUBSCRIBED])
 def test_a_receiver_reads_back_as_it_was_written(text: str) -> None:
     """From the file to the message and back, in YAML and in JSON."""
     receiver = from_form(text)
@@ -63,6 +64,14 @@ def test_a_receiver_reads_back_as_it_was_written(text: str) -> None:
     assert changed_paths(receiver, receiver) == []
     other = from_form(text.replace("name: ", "name: x").replace("example", "sample"))
     assert changed_paths(receiver, other) == ["name", "settings"]
+
+
+def test_what_a_receiver_has_subscribed_to_is_edited_and_told() -> None:
+    """Taking it away is a change too."""
+    with_it, without = from_form(SUBSCRIBED), from_form(SYSLOG)
+    assert changed_paths(with_it, without) == ["subscription"]
+    assert subscription_text(with_it) == "alerts of rules of Tenants' own and the Master itself, high or worse"
+    assert subscription_text(without) == ""
 
 
 def test_whom_a_rule_tells_reads_back() -> None:
@@ -86,6 +95,9 @@ def test_whom_a_rule_tells_reads_back() -> None:
         "{name: x, email: {port: many}}",
         "{name: x, webhook: {headers: [a]}}",
         "{name: x, email: {}, secrets: {password: x}}",
+        "{name: x, email: {}, subscription: {sources: tenant}}",
+        "{name: x, email: {}, subscription: {sources: [everybody]}}",
+        "{name: x, email: {}, subscription: {lowest_severity: [high]}}",
     ],
 )
 def test_a_wrong_file_is_explained(wrong: str) -> None:

@@ -1,7 +1,7 @@
 """Receivers as people write them in a file (YAML, of which JSON is a part): name, and how it is reached under one of three words.
 
 Field names are those of the contract, words for values in lower case (`starttls`, `tls`), headers a mapping. A file holds no secrets,
-and does not say whose the receiver is.
+and does not say whose the receiver is. A subscription is a mapping of `sources` and `lowest_severity`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tenantry.v1 import receiver_service_pb2 as pb
 
 KINDS: Final = ("email", "webhook", "syslog")
 _PLAIN: Final = ("name", "description", "active")
+_SUBSCRIPTION: Final = "subscription"
 _HINT: Final = "`tenantry receiver show NAME --form` prints a receiver in the form that is read here."
 
 
@@ -39,6 +40,8 @@ def to_form(receiver: pb.Receiver) -> dict[str, Any]:
     if kind:
         form[kind] = _settings_form(getattr(receiver, kind))
     form["privacy"] = write_privacy(receiver.privacy)
+    if receiver.subscription.sources:
+        form[_SUBSCRIPTION] = _settings_form(receiver.subscription)
     return form
 
 
@@ -59,7 +62,7 @@ def from_form(text: str) -> pb.Receiver:
         raise InputInvalid(f"this is neither YAML nor JSON: {error}", _HINT) from None
     if not isinstance(form, dict):
         raise InputInvalid("this is not a receiver: fields with values are expected", _HINT)
-    known = (*_PLAIN, *KINDS, "privacy")
+    known = (*_PLAIN, *KINDS, "privacy", _SUBSCRIPTION)
     unknown = [str(word) for word in form if word not in known]
     if unknown:
         raise InputInvalid(f"a receiver has no {', '.join(unknown)}", f"It has {', '.join(known)}.")
@@ -72,7 +75,7 @@ def from_form(text: str) -> pb.Receiver:
                 privacy = parse_privacy(str(value or ""))
                 if privacy.kind:  # what narrows nothing is as if nothing were said
                     receiver.privacy.CopyFrom(privacy)
-            elif word in KINDS:
+            elif word in (*KINDS, _SUBSCRIPTION):
                 _read_settings(getattr(receiver, word), value or {})
             elif value is not None:
                 setattr(receiver, word, value)
@@ -84,10 +87,20 @@ def from_form(text: str) -> pb.Receiver:
 def changed_paths(before: pb.Receiver, after: pb.Receiver) -> list[str]:
     """The paths of an update's mask: what a file says differently."""
     old, new = to_form(before), to_form(after)
-    paths = [word for word in (*_PLAIN, "privacy") if old.get(word) != new.get(word)]
+    paths = [word for word in (*_PLAIN, "privacy", _SUBSCRIPTION) if old.get(word) != new.get(word)]
     if any(old.get(kind) != new.get(kind) for kind in KINDS):
         paths.append("settings")
     return paths
+
+
+def subscription_text(receiver: pb.Receiver) -> str:
+    """Of which alerts it is told besides what rules say, for people; empty where of none."""
+    form = _settings_form(receiver.subscription)
+    if not form.get("sources"):
+        return ""
+    words = {"tenant": "rules of Tenants' own", "system": "the Master itself"}
+    whose = " and ".join(words.get(one, one) for one in form["sources"])
+    return f"alerts of {whose}, {form.get('lowest_severity', 'info')} or worse"
 
 
 def _settings_form(settings: Any) -> dict[str, Any]:
@@ -96,6 +109,8 @@ def _settings_form(settings: Any) -> dict[str, Any]:
         value = getattr(settings, field.name)
         if field.name == "headers":
             value = {header.name: header.value for header in value}
+        elif field.enum_type is not None and field.is_repeated:
+            value = [enum_word(field.enum_type, one).lower() for one in value]
         elif field.enum_type is not None:
             value = enum_word(field.enum_type, value).lower() if value else ""
         elif field.is_repeated:
@@ -116,9 +131,14 @@ def _read_settings(settings: Any, form: Any) -> None:
                 settings.headers.add(name=header, value=str(text))
         elif field.enum_type is not None:
             words = {enum_word(field.enum_type, number).lower(): number for number in field.enum_type.values_by_number}
-            if value not in words:
-                raise ValueError(f"{name} is one of {', '.join(word for word, number in words.items() if number)}")
-            setattr(settings, name, words[value])
+            wanted = value if isinstance(value, list) else [value]
+            if not set(wanted) <= set(words) or isinstance(value, list) != field.is_repeated:
+                one = "a list of some of" if field.is_repeated else "one of"
+                raise ValueError(f"{name} is {one} {', '.join(word for word, number in words.items() if number)}")
+            if field.is_repeated:
+                getattr(settings, name).extend(words[each] for each in wanted)
+            else:
+                setattr(settings, name, words[value])
         elif field.is_repeated:
             getattr(settings, name).extend([value] if isinstance(value, str) else value)
         else:

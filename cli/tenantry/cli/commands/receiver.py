@@ -351,7 +351,7 @@ def _state(found: pb.Receiver) -> Cell:
 def _details(found: pb.Receiver) -> Iterator[tuple[str, Cell | str]]:
     from tenantry.cli.moments import local_time, timestamp_ms
     from tenantry.cli.owners import owner_text
-    from tenantry.cli.receiver_forms import kind_of, to_form
+    from tenantry.cli.receiver_forms import kind_of, subscription_text, to_form
 
     status = found.status
     yield "Id", found.id
@@ -363,6 +363,7 @@ def _details(found: pb.Receiver) -> Iterator[tuple[str, Cell | str]]:
     if status.HasField("outcome_time"):
         yield "Last attempt", local_time(timestamp_ms(status.outcome_time))
     yield "Deliveries", f"{status.waiting} wait, {status.dead} given up"
+    yield "Subscription", subscription_text(found)
     yield "Description", found.description
     kind = kind_of(found)
     yield "Kind", kind

@@ -24,6 +24,7 @@ NAMES: Final = (
     "alert",
     "rule",
     "tenant",
+    "source",
     "severity",
     "score",
     "level",

@@ -19,6 +19,13 @@ MAX_VALUE: Final = 4_096
 MAX_ENTRIES: Final = 100
 """Entries of a list or a mapping in what is told."""
 MAX_DEPTH: Final = 4
+MAX_WAITING_ABOUT: Final = 2_000
+"""So many deliveries of one owner wait that are about one Tenant: all that a Tenant has."""
+MAX_WAITING_OF_MAIN: Final = 50_000
+"""So many of the main tenant wait in all."""
+MAX_SUBSCRIBED: Final = 120
+"""So many deliveries an hour go to one receiver about one Tenant because of the receiver's subscription."""
+SUBSCRIBED_MS: Final = 3_600_000
 MAX_CONTENT: Final = 65_536
 """Characters of what is told, as JSON."""
 
@@ -55,9 +62,9 @@ DELIVERIES: Final[Mapping[tuple[DeliveryState, DeliveryEvent], DeliveryState]] =
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What there is to tell: one firing of a rule at one Tenant. ``fields`` are those of the alert.
+    """What there is to tell: one firing at one Tenant. ``fields`` are those of the alert.
 
-    ``level`` in small letters; ``over``: what was wrong is not any more.
+    ``source`` is who found it. ``level`` in small letters; ``over``: what was wrong is not any more.
     """
 
     alert: str
@@ -73,6 +80,7 @@ class Notice:
     tenant_name: str
     instance_name: str
     fields: Mapping[str, JsonValue]
+    source: str = "rule"
 
     def content(self) -> dict[str, JsonValue]:
         """What templates see, bounded in every direction."""
@@ -86,6 +94,7 @@ class Notice:
                 "name": self.tenant_name[:MAX_VALUE],
                 "instance": self.instance_name[:MAX_VALUE],
             },
+            "source": self.source,
             "severity": self.severity,
             "score": self.score,
             "level": self.level,
@@ -123,7 +132,10 @@ def example(now_ms: int, receiver: str) -> Notice:
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """A delivery to be kept. ``uid`` is its idempotency key; ``content`` as `Notice.content` gives it, as JSON."""
+    """A delivery to be kept. ``uid`` is its idempotency key; ``content`` as `Notice.content` gives it, as JSON.
+
+    ``source`` is who found what is told. ``refused``: why it is given up at once, if it is.
+    """
 
     uid: str
     owner: int
@@ -140,6 +152,8 @@ class NewDelivery:
     message: str
     content: str
     created_ms: int
+    source: str = "rule"
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from tenantry.master.domain.access import MAIN_OWNER
+from tenantry.master.domain.access import MAIN_OWNER, SHARED_OWNER
+from tenantry.master.domain.alerts import Alert, AlertSource
 from tenantry.master.domain.privacy import OPEN, Privacy
+from tenantry.master.domain.rules import score_of
 from tenantry.protocol.addresses import read_host
 from tenantry.protocol.failures import FieldInvalid, ReceiverChanged
+from tenantry.protocol.messages import Severity
 from tenantry.protocol.names import MAX_DESCRIPTION, check_name, check_text
 
 MAX_RECEIVERS: Final = 5_000
@@ -200,6 +203,28 @@ class SyslogSettings:
 Settings = EmailSettings | WebhookSettings | SyslogSettings
 
 
+SUBSCRIBED: Final = frozenset({AlertSource.TENANT, AlertSource.SYSTEM})
+"""What a receiver may subscribe to: alerts of rules of the Master are told by those rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Alerts of which a receiver is told without being named by a rule: who found them, and how bad they have to be."""
+
+    sources: frozenset[AlertSource] = frozenset()
+    lowest: Severity = Severity.INFO
+
+    def __bool__(self) -> bool:
+        return bool(self.sources)
+
+    def wants(self, alert: Alert) -> bool:
+        """Whether the receiver is to be told of this alert."""
+        return alert.source in self.sources and score_of(alert.severity) >= score_of(self.lowest)
+
+
+NO_SUBSCRIPTION: Final = Subscription()
+
+
 @dataclass(frozen=True, slots=True)
 class ReceiverDraft:
     """What an operator may say about a receiver, without its secrets; not checked yet."""
@@ -209,6 +234,7 @@ class ReceiverDraft:
     description: str = ""
     active: bool = True
     privacy: Privacy = OPEN
+    subscription: Subscription = NO_SUBSCRIPTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +294,22 @@ def check_etag(receiver: Receiver, etag: str) -> None:
     """Raise ReceiverChanged unless ``etag`` is empty or the current one."""
     if etag and etag != receiver.etag:
         raise ReceiverChanged(receiver=receiver.name, etag=receiver.etag)
+
+
+def check_subscription(owner: int, subscription: Subscription) -> None:
+    """Raise FieldInvalid where a receiver of this owner cannot be told of these alerts."""
+    if not subscription.sources <= SUBSCRIBED:
+        raise FieldInvalid(
+            field="subscription.sources",
+            problem="name the rules of the Master",
+            expected="tenant or system: a rule of the Master says itself whom it tells",
+        )
+    if subscription and owner == SHARED_OWNER:
+        raise FieldInvalid(
+            field="subscription",
+            problem="is of a receiver of the shared tenant",
+            expected="a receiver of main, which is told about every Tenant, or of the Tenant itself",
+        )
 
 
 def check_draft(draft: ReceiverDraft) -> ReceiverDraft:

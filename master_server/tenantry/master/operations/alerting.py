@@ -23,6 +23,7 @@ from tenantry.master.domain.alerts import (
     copy_slot,
     fill,
     opened,
+    series_key,
 )
 from tenantry.master.domain.records import JsonValue, NewRecord
 from tenantry.master.domain.rules import score_of
@@ -100,7 +101,9 @@ def raise_alerts(transaction: Transaction, firings: Sequence[Firing], now_ms: in
     raised = [
         None if one is None else RaisedAlert(one.work.alert, one.firing, one.opened, one.by, one.acts) for one in taken
     ]
-    tellings = (telling_of_firing(one.alert, one.firing) for one in raised if one is not None and one.acts)
+    tellings = [
+        telling_of_firing(one.work.alert, one.firing) for one in taken if one is not None and one.acts and one.is_news
+    ]
     enqueue(transaction, [telling for telling in tellings if telling is not None], now_ms)
     return raised
 
@@ -146,11 +149,14 @@ class _Work:
 
 
 class _Taken(NamedTuple):
+    """``is_news``: it is worth telling. What a rule of the Master says always is; others may say again and again what stands."""
+
     work: _Work
     firing: Firing
     opened: bool
     by: str | None
     acts: bool
+    is_news: bool
 
 
 class _Desk:
@@ -197,7 +203,13 @@ class _Desk:
         acts = by is None and not firing.late and (not firing.still or work.alert.stands)
         if acts:
             work.put(replace(work.alert, acted=True))
-        return _Taken(work, firing, before.count == 0, None if by is None else by[0], acts)
+        is_news = (
+            firing.source is AlertSource.RULE
+            or not before.acted
+            or filled.change is not None
+            or series_key(firing.series) not in before.standing
+        )
+        return _Taken(work, firing, before.count == 0, None if by is None else by[0], acts, is_news)
 
     def write(self) -> None:
         """Write what was taken."""
@@ -233,7 +245,7 @@ class _Desk:
         if filled.change is not None:
             self._note(work, filled.change, firing)
         acts = filled.change is ChangeKind.OVER and before.acted and before.resolved_ms is None
-        return _Taken(work, firing, False, None, acts)
+        return _Taken(work, firing, False, None, acts, True)
 
     def _has_room(self, firing: Firing) -> bool:
         """Whether the owner may have one more alert. Only a Tenant's own rules can be without number."""

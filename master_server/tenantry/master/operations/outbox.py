@@ -6,11 +6,12 @@ again after its start, under the same key.
 
 import json
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from tenantry.detection.levels import Level
-from tenantry.master.domain.access import OWNER_WORDS, SHARED_OWNER
+from tenantry.master.domain.access import MAIN_OWNER, OWNER_WORDS, SHARED_OWNER
 from tenantry.master.domain.alerts import Alert, AlertSource, Firing
 from tenantry.master.domain.deliveries import (
     MAX_CONTENT,
@@ -23,15 +24,20 @@ from tenantry.master.domain.deliveries import (
     next_state,
     pause_ms,
 )
-from tenantry.master.domain.receivers import Receiver
+from tenantry.master.domain.receivers import SUBSCRIBED, Receiver
 from tenantry.master.domain.records import JsonValue
 from tenantry.master.domain.rules import Rule
+from tenantry.master.domain.tenants import TenantStanding
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
+from tenantry.master.operations.outbox_bounds import within_bounds
 from tenantry.master.sql.documents import write_fields
 from tenantry.master.sql.transaction import Transaction
 from tenantry.process.failpoints import failpoint
 from tenantry.protocol.failures import DeliveryInWrongState, ReceiverNotFound
+from tenantry.protocol.messages import Severity
+
+_LEVELS: Final = {Severity.CRITICAL: Level.CRITICAL, Severity.HIGH: Level.MAJOR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,64 +52,110 @@ class Telling:
 
 
 def telling_of_firing(alert: Alert, firing: Firing) -> Telling | None:
-    """What there is to tell of a firing that is due now; None of one that has no level."""
-    level = Level.CLEARED if firing.over else firing.level
+    """What there is to tell of a firing that is due now; None of one of a rule that has no level."""
+    level = _own_level(alert) if firing.level is None else firing.level
+    level = Level.CLEARED if firing.over else level
     if level is None:
         return None
     return Telling(alert, level, firing.message, firing.event_ms, dict(firing.fields))
 
 
 def telling_of_alert(alert: Alert) -> Telling | None:
-    """What there is to tell of an alert that stands when the window that muted it is over; None of one without a level."""
-    level = alert.standing_level
+    """What there is to tell of an alert that stands when the window that muted it is over; None of one of a rule without a level."""
+    level = _own_level(alert) if alert.standing_level is None else alert.standing_level
     return None if level is None else Telling(alert, level, alert.message, alert.last_ms, dict(alert.fields))
 
 
-def enqueue(transaction: Transaction, tellings: Sequence[Telling], now_ms: int) -> int:
-    """Let deliveries wait for the receivers that the alerts' rules name for these levels; gives how many.
+def _own_level(alert: Alert) -> Level | None:
+    """That of an alert which no thresholds of the Master have found: by how severe it is."""
+    return None if alert.source is AlertSource.RULE else _LEVELS.get(alert.severity, Level.MINOR)
 
-    To be called in the transaction that writes the alerts. What was found late and what is muted is not to be told.
+
+def enqueue(transaction: Transaction, tellings: Sequence[Telling], now_ms: int) -> int:
+    """Let deliveries wait for the receivers that the alerts' rules name for these levels, and for those that have subscribed.
+
+    To be called in the transaction that writes the alerts. What was found late and what is muted is not to be told. Gives how many
+    deliveries there are, those included for which there is no room and which are given up at once.
     """
-    by_rules = [one for one in tellings if one.alert.source is AlertSource.RULE and one.alert.tenant_id is not None]
-    rules = transaction.rules.by_uids({one.alert.rule_id for one in by_rules})
+    about = [one for one in tellings if one.alert.tenant_id is not None]
+    if not about:
+        return 0
+    tenants = transaction.tenants.standings_of({one.alert.tenant_id for one in about if one.alert.tenant_id})
+    new = _by_rules(transaction, about, tenants, now_ms) + _by_subscriptions(transaction, about, tenants, now_ms)
+    if new:
+        transaction.deliveries.insert(within_bounds(transaction, new, now_ms))
+        failpoint("outbox.enqueued")
+    return len(new)
+
+
+def _by_rules(
+    transaction: Transaction, tellings: Sequence[Telling], tenants: Mapping[int, TenantStanding], now_ms: int
+) -> list[NewDelivery]:
+    found = [one for one in tellings if one.alert.source is AlertSource.RULE]
+    rules = transaction.rules.by_uids({one.alert.rule_id for one in found})
     named = {uid for rule in rules.values() for action in rule.draft.actions if (uid := action.receiver)}
     if not named:
-        return 0
+        return []
     receivers = transaction.receivers.by_uids(named)
-    tenants = transaction.tenants.standings_of({one.alert.tenant_id for one in by_rules if one.alert.tenant_id})
     new: list[NewDelivery] = []
-    for one in by_rules:
+    for one in found:
         rule, tenant = rules.get(one.alert.rule_id), tenants.get(one.alert.tenant_id or 0)
         if rule is None or tenant is None:
             continue
         told = [receivers[uid] for uid in rule.receivers(one.level) if uid in receivers]
         if rule.draft.throttle_ms and told and one.level is not Level.CLEARED:
             told = _unthrottled(transaction, rule, tenant.id, one.level, told, new, now_ms)
-        notice = Notice(
-            alert=one.alert.uid,
-            rule=rule.name,
-            rule_uid=rule.uid,
-            severity=one.alert.severity.value,
-            score=one.alert.score,
-            level=one.level.name.lower(),
-            over=one.level is Level.CLEARED,
-            message=one.message,
-            event_ms=one.event_ms,
-            tenant_guid=tenant.guid,
-            tenant_name=tenant.tenant_name,
-            instance_name=tenant.instance_name,
-            fields=one.fields,
-        )
-        content = write_content(notice) if told else ""
-        new += [
-            _new(rule, receiver, notice, tenant.id, content, now_ms)
-            for receiver in told
-            if may_tell(rule.owner, receiver)
-        ]
-    transaction.deliveries.insert(new)
-    if new:
-        failpoint("outbox.enqueued")
-    return len(new)
+        allowed = [receiver for receiver in told if may_tell(rule.owner, receiver)]
+        new += _deliveries(rule.owner, allowed, one, rule.name, rule.uid, tenant, now_ms)
+    return new
+
+
+def _by_subscriptions(
+    transaction: Transaction, tellings: Sequence[Telling], tenants: Mapping[int, TenantStanding], now_ms: int
+) -> list[NewDelivery]:
+    found = [one for one in tellings if one.alert.source in SUBSCRIBED]
+    if not found:
+        return []
+    receivers = transaction.receivers.subscribed({MAIN_OWNER, *(one.alert.owner for one in found)})
+    new: list[NewDelivery] = []
+    for one in found:
+        alert, tenant = one.alert, tenants.get(one.alert.tenant_id or 0)
+        for receiver in receivers:
+            if tenant and receiver.owner in (MAIN_OWNER, alert.owner) and receiver.draft.subscription.wants(alert):
+                new += _deliveries(receiver.owner, [receiver], one, alert.rule, "", tenant, now_ms)
+    return new
+
+
+def _deliveries(
+    owner: int,
+    receivers: Sequence[Receiver],
+    telling: Telling,
+    rule: str,
+    rule_uid: str,
+    tenant: TenantStanding,
+    now_ms: int,
+) -> list[NewDelivery]:
+    """What each of these receivers is told, under this owner."""
+    if not receivers:
+        return []
+    notice = Notice(
+        alert=telling.alert.uid,
+        rule=rule,
+        rule_uid=rule_uid,
+        source=telling.alert.source.value,
+        severity=telling.alert.severity.value,
+        score=telling.alert.score,
+        level=telling.level.name.lower(),
+        over=telling.level is Level.CLEARED,
+        message=telling.message,
+        event_ms=telling.event_ms,
+        tenant_guid=tenant.guid,
+        tenant_name=tenant.tenant_name,
+        instance_name=tenant.instance_name,
+        fields=telling.fields,
+    )
+    content = write_content(notice)
+    return [_new(owner, receiver, notice, tenant.id, content, now_ms) for receiver in receivers]
 
 
 def _unthrottled(
@@ -196,10 +248,10 @@ def read_content(delivery: Delivery) -> dict[str, JsonValue]:
     return found
 
 
-def _new(rule: Rule, receiver: Receiver, notice: Notice, tenant_id: int, content: str, now_ms: int) -> NewDelivery:
+def _new(owner: int, receiver: Receiver, notice: Notice, tenant_id: int, content: str, now_ms: int) -> NewDelivery:
     return NewDelivery(
         uid=str(uuid.uuid4()),
-        owner=rule.owner,
+        owner=owner,
         receiver_id=receiver.id,
         receiver_uid=receiver.uid,
         receiver_name=receiver.name,
@@ -213,4 +265,5 @@ def _new(rule: Rule, receiver: Receiver, notice: Notice, tenant_id: int, content
         message=notice.message,
         content=content,
         created_ms=now_ms,
+        source=notice.source,
     )

@@ -18,6 +18,7 @@ from tenantry.master.domain.receivers import (
     check_draft,
     check_etag,
     check_secrets,
+    check_subscription,
     most_receivers,
 )
 from tenantry.master.domain.records import JsonValue, NewRecord
@@ -30,7 +31,7 @@ from tenantry.master.operations.sealing import Seal, receiver_secret
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import FieldInvalid, ReceiverInUse, ReceiverNotFound, ReceiversTooMany
 
-EDITABLE: Final = ("name", "description", "active", "settings", "privacy")
+EDITABLE: Final = ("name", "description", "active", "settings", "privacy", "subscription")
 """The paths of an update, as the contract names them."""
 
 
@@ -53,6 +54,7 @@ def create_receiver(
 ) -> Receiver:
     """Keep a new receiver of this owner. Raises FieldInvalid, TemplateInvalid, ReceiverNameTaken, ReceiversTooMany."""
     checked = check_draft(draft)
+    check_subscription(owner, checked.subscription)
     check_settings(checked.settings)
     given = {name: secret for name, secret in secrets.items() if secret}
     check_secrets(checked.settings, given)
@@ -93,6 +95,7 @@ def update_receiver(
     if "privacy" in changes:
         changes["privacy"] = kept(before.privacy, draft.privacy)
     checked = check_draft(replace(before, **changes))
+    check_subscription(receiver.owner, checked.subscription)
     settings = checked.settings
     if settings.kind is not before.settings.kind:
         raise FieldInvalid(field="settings", problem="are of another kind", expected=f"those of {before.settings.kind}")
@@ -123,9 +126,8 @@ def update_receiver(
 def delete_receiver(transaction: Transaction, actor: Actor, receiver: Receiver, etag: str, now_ms: int) -> None:
     """Forget a receiver; what waits for it is given up. Raises ReceiverChanged, ReceiverInUse."""
     check_etag(receiver, etag)
-    rules = transaction.rules.telling(receiver.uid)
-    if rules:
-        raise ReceiverInUse(receiver=receiver.name, rules=rules)
+    if transaction.rules.telling(receiver.uid):
+        raise ReceiverInUse(receiver=receiver.name)
     given_up = transaction.deliveries.let_go(receiver.id, "the receiver was deleted", now_ms)
     transaction.receivers.delete(receiver)
     transaction.records.append(

@@ -1,6 +1,7 @@
 """Receivers and deliveries on the wire: domain -> receiver_service.proto and delivery_service.proto, and requests back."""
 
 from tenantry.master.domain.access import OWNER_WORDS
+from tenantry.master.domain.alerts import AlertSource
 from tenantry.master.domain.deliveries import Delivery, DeliveryFilter, DeliveryState
 from tenantry.master.domain.receivers import (
     JSON_TYPE,
@@ -12,13 +13,16 @@ from tenantry.master.domain.receivers import (
     ReceiverFilter,
     ReceiverStatus,
     Settings,
+    Subscription,
     SyslogSettings,
     SyslogTransport,
     WebhookSettings,
 )
 from tenantry.master.domain.tenants import TenantStanding
 from tenantry.master.rpc.access_messages import decode_privacy, encode_privacy
+from tenantry.master.rpc.alert_messages import SEVERITIES, SOURCES
 from tenantry.protocol.failures import FieldInvalid
+from tenantry.protocol.messages import Severity
 from tenantry.transport.wire_values import WireEnum, to_timestamp
 from tenantry.v1 import delivery_service_pb2 as delivery_pb
 from tenantry.v1 import receiver_service_pb2 as pb
@@ -52,6 +56,13 @@ def encode_receiver(receiver: Receiver, status: ReceiverStatus, tenant: TenantSt
     )
     if status.outcome_ms is not None:
         message.status.outcome_time.CopyFrom(to_timestamp(status.outcome_ms))
+    if draft.subscription:
+        message.subscription.CopyFrom(
+            pb.Subscription(
+                sources=sorted(SOURCES.number(one) for one in draft.subscription.sources),
+                lowest_severity=SEVERITIES.number(draft.subscription.lowest),
+            )
+        )
     _encode_settings(message, draft.settings)
     return message
 
@@ -63,7 +74,22 @@ def decode_draft(receiver: pb.Receiver, keeper: int, *, whole: bool = True) -> R
     """
     settings = decode_settings(receiver) if whole or receiver.WhichOneof("settings") else WebhookSettings("")
     privacy = decode_privacy(receiver.privacy, keeper)
-    return ReceiverDraft(receiver.name, settings, receiver.description, receiver.active, privacy)
+    return ReceiverDraft(
+        receiver.name,
+        settings,
+        receiver.description,
+        receiver.active,
+        privacy,
+        _decode_subscription(receiver.subscription),
+    )
+
+
+def _decode_subscription(subscription: pb.Subscription) -> Subscription:
+    lowest = subscription.lowest_severity
+    return Subscription(
+        frozenset(SOURCES.member(one, AlertSource) for one in subscription.sources),
+        SEVERITIES.member(lowest, Severity) if lowest else Severity.INFO,
+    )
 
 
 def decode_settings(receiver: pb.Receiver) -> Settings:

@@ -27,7 +27,7 @@ from tenantry.master.sql.tables import deliveries as table
 from tenantry.master.sql.tables import receivers
 from tenantry.protocol.failures import DeliveryNotFound
 
-_NAMES: Final = tuple(one.name for one in fields(NewDelivery))
+_NAMES: Final = tuple(one.name for one in fields(NewDelivery) if one.name != "refused")
 _COLUMNS: Final = tuple(one.name for one in fields(Delivery))
 # Written out: what is only known when a statement runs leads to no index of a part of the table.
 _IN: Final = {state: table.c.state == literal_column(f"'{state.value}'") for state in DeliveryState}
@@ -63,6 +63,28 @@ _oldest_ended: Final = (
     .limit(bindparam("most"))
 )
 _erase: Final = delete(table).where(table.c.id.in_(_oldest_ended))
+_waiting_about: Final = (
+    select(table.c.tenant_id, func.count())
+    .where(_IS_WAITING, table.c.owner == bindparam("at"))
+    .group_by(table.c.tenant_id)
+)
+_subscribed_since: Final = select(func.count()).where(
+    table.c.tenant_id == bindparam("about"),
+    table.c.created_ms > bindparam("since"),
+    table.c.receiver_uid == bindparam("to"),
+    table.c.source != "rule",
+    or_(_IS_WAITING, table.c.attempts > 0),
+)
+_refused: Final = (
+    select(table.c.id)
+    .where(
+        table.c.owner == bindparam("at"),
+        table.c.created_ms > bindparam("since"),
+        table.c.attempts == 0,
+        table.c.outcome == bindparam("why"),
+    )
+    .limit(1)
+)
 _newest: Final = select(table).order_by(table.c.created_ms.desc(), table.c.uid.desc())
 
 
@@ -76,20 +98,20 @@ class DeliveryStore:
         self._changes = changes
 
     def insert(self, new: Sequence[NewDelivery]) -> None:
-        """Let new deliveries wait."""
+        """Let new deliveries wait, but for those that are refused: these are given up as if their time were over."""
         if new:
             self._connection.execute(
                 _insert,
                 [
                     {
                         **{name: getattr(one, name) for name in _NAMES},
-                        "state": DeliveryState.WAITING.value,
+                        "state": (DeliveryState.DEAD if one.refused else DeliveryState.WAITING).value,
                         "since_ms": one.created_ms,
                         "next_ms": one.created_ms,
                         "attempts": 0,
                         "attempted_ms": None,
-                        "ended_ms": None,
-                        "outcome": "",
+                        "ended_ms": one.created_ms if one.refused else None,
+                        "outcome": one.refused,
                     }
                     for one in new
                 ],
@@ -103,8 +125,23 @@ class DeliveryStore:
             table.c.created_ms > since_ms,
             table.c.rule == rule,
             table.c.tenant_id == tenant_id,
+            table.c.source == "rule",
         )
         return [(uid, level) for uid, level in self._connection.execute(query)]
+
+    def waiting_about(self, owner: int) -> dict[int, int]:
+        """How many of an owner wait, by the number of the Tenant that they are about."""
+        return dict(self._connection.execute(_waiting_about, {"at": owner}).all())
+
+    def subscribed_since(self, receiver_uid: str, tenant_id: int, since_ms: int) -> int:
+        """How many deliveries about a Tenant wait or were tried since this time, which a receiver has subscribed to."""
+        values = {"to": receiver_uid, "about": tenant_id, "since": since_ms}
+        return int(self._connection.execute(_subscribed_since, values).scalar_one())
+
+    def was_refused(self, owner: int, reason: str, since_ms: int) -> bool:
+        """Whether something of an owner was refused for this reason since this time."""
+        found = self._connection.execute(_refused, {"at": owner, "why": reason, "since": since_ms})
+        return found.first() is not None
 
     def get(self, uid: str) -> Delivery:
         """The delivery. Raises DeliveryNotFound."""

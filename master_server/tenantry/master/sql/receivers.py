@@ -7,8 +7,10 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select, tuple_, update
 
 from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, Sight
+from tenantry.master.domain.alerts import AlertSource
 from tenantry.master.domain.privacy import Privacy
 from tenantry.master.domain.receivers import (
+    NO_SUBSCRIPTION,
     EmailSettings,
     Protection,
     Receiver,
@@ -16,14 +18,17 @@ from tenantry.master.domain.receivers import (
     ReceiverFilter,
     ReceiverKind,
     Settings,
+    Subscription,
     SyslogSettings,
     SyslogTransport,
     WebhookSettings,
 )
+from tenantry.master.domain.records import JsonValue
 from tenantry.master.sql.conditions import any_of, contains, none_of
 from tenantry.master.sql.documents import read_privacy, write_fields, write_privacy
 from tenantry.master.sql.tables import receivers as table
 from tenantry.protocol.failures import ReceiverNameTaken, ReceiverNotFound
+from tenantry.protocol.messages import Severity
 
 _PLACE: Final = tuple_(table.c.name, table.c.uid)
 _by_uid: Final = select(table).where(table.c.uid == bindparam("wanted"))
@@ -37,6 +42,7 @@ _count_at: Final = _count.where(table.c.owner == bindparam("at"))
 _count_of_tenants: Final = _count.where(table.c.owner > MAIN_OWNER)
 _at: Final = select(table).where(table.c.owner == bindparam("at")).order_by(table.c.id)
 _narrowed: Final = select(table.c.id, table.c.owner, table.c.privacy).where(table.c.privacy != "")
+_subscribed: Final = select(table).where(table.c.subscription != "").order_by(table.c.id)
 _insert: Final = insert(table).returning(table.c.id)
 _update: Final = update(table).where(table.c.id == bindparam("itself"))
 _delete: Final = delete(table).where(table.c.id == bindparam("itself"))
@@ -123,6 +129,11 @@ class ReceiverStore:
         """All receivers of an owner."""
         return [_receiver(row) for row in self._connection.execute(_at, {"at": owner})]
 
+    def subscribed(self, owners: Collection[int]) -> list[Receiver]:
+        """The receivers of these owners that have subscribed to alerts."""
+        found = _subscribed.where(any_of(self._connection, table.c.owner, owners))
+        return [_receiver(row) for row in self._connection.execute(found)]
+
     def narrowed(self, sight: Sight) -> list[tuple[int, int, Privacy]]:
         """The receivers within sight whose privacy narrows something: number, owner, privacy."""
         found = self._connection.execute(_narrowed.where(*self._seen(sight)))
@@ -190,6 +201,7 @@ def _columns(draft: ReceiverDraft) -> dict[str, Any]:
         "active": draft.active,
         "settings": _write_settings(draft.settings),
         "privacy": write_privacy(draft.privacy),
+        "subscription": _write_subscription(draft.subscription),
     }
 
 
@@ -199,13 +211,32 @@ def _receiver(row: Row[Any]) -> Receiver:
         uid=row.uid,
         owner=row.owner,
         draft=ReceiverDraft(
-            row.name, _read_settings(row.settings), row.description, row.active, read_privacy(row.privacy)
+            row.name,
+            _read_settings(row.settings),
+            row.description,
+            row.active,
+            read_privacy(row.privacy),
+            _read_subscription(row.subscription),
         ),
         secrets=json.loads(row.secrets),
         version=row.version,
         created_ms=row.created_ms,
         updated_ms=row.updated_ms,
     )
+
+
+def _write_subscription(subscription: Subscription) -> str:
+    if not subscription:
+        return ""
+    sources: list[JsonValue] = [*sorted(one.value for one in subscription.sources)]
+    return write_fields({"sources": sources, "lowest": subscription.lowest.value})
+
+
+def _read_subscription(text: str) -> Subscription:
+    if not text:
+        return NO_SUBSCRIPTION
+    found: dict[str, Any] = json.loads(text)
+    return Subscription(frozenset(AlertSource(one) for one in found["sources"]), Severity(found["lowest"]))
 
 
 def _write_settings(settings: Settings) -> str:

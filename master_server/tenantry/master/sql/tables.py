@@ -45,6 +45,7 @@ _KEYED: Final = text("epoch IS NOT NULL")
 _CHAINED: Final = text("chain_sequence IS NOT NULL")
 _EXTERNAL: Final = text("external <> ''")
 _NARROWED: Final = text("privacy <> ''")
+_SUBSCRIBED: Final = text("subscription <> ''")
 _REQUESTED: Final = text("request_id <> ''")
 _UNFINISHED: Final = text("ended_ms IS NULL")
 _WAITING: Final = text(f"state = '{DeliveryState.WAITING.value}'")
@@ -621,6 +622,7 @@ receivers: Final = Table(
     Column("settings", Text, nullable=False),  # JSON: what kind it is, and how it is reached
     Column("secrets", Text, nullable=False),  # JSON: sealed, by their names
     Column("privacy", Text, nullable=False),  # JSON; empty: rights alone decide
+    Column("subscription", Text, nullable=False),  # JSON; empty: rules alone tell it
     Column("version", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
@@ -630,10 +632,12 @@ receivers: Final = Table(
     UniqueConstraint("owner", "name"),
     Index("ix_receivers_name_uid", "name", "uid"),
     Index("ix_receivers_narrowed", "owner", sqlite_where=_NARROWED, postgresql_where=_NARROWED),
+    Index("ix_receivers_subscribed", "owner", sqlite_where=_SUBSCRIBED, postgresql_where=_SUBSCRIBED),
     sqlite_autoincrement=True,
 )
 
-# The outbox. `owner` is that of the rule. Names are those of when it was written. `receiver_id` is NULL once the receiver is deleted.
+# The outbox. `owner` is that of the rule, or of the receiver that subscribed. Names are those of when it was written.
+# `receiver_id` is NULL once the receiver is deleted.
 deliveries: Final = Table(
     "deliveries",
     metadata,
@@ -646,6 +650,7 @@ deliveries: Final = Table(
     Column("tenant_id", _Number, ForeignKey("tenants.id"), nullable=False),
     Column("alert", Text, nullable=False),
     Column("rule", Text, nullable=False),
+    Column("source", String(20), nullable=False),  # who found it
     Column("tenant_guid", Text, nullable=False),
     Column("tenant_name", Text, nullable=False),
     Column("instance_name", Text, nullable=False),
@@ -663,7 +668,9 @@ deliveries: Final = Table(
     Index("ix_deliveries_due", "receiver_id", "next_ms", "id", sqlite_where=_WAITING, postgresql_where=_WAITING),
     Index("ix_deliveries_oldest", "since_ms", sqlite_where=_WAITING, postgresql_where=_WAITING),
     Index("ix_deliveries_dead", "receiver_id", sqlite_where=_DEAD, postgresql_where=_DEAD),
+    Index("ix_deliveries_waiting", "owner", "tenant_id", sqlite_where=_WAITING, postgresql_where=_WAITING),
     Index("ix_deliveries_ended_ms", "ended_ms"),
+    Index("ix_deliveries_tenant_id_created_ms", "tenant_id", "created_ms"),
     Index("ix_deliveries_alert", "alert"),
     Index("ix_deliveries_created_ms_uid", "created_ms", "uid"),
     Index("ix_deliveries_owner_created_ms_uid", "owner", "created_ms", "uid"),

@@ -11,6 +11,8 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tenantry.v1 import access_pb2 as _access_pb2
+from tenantry.v1 import alert_service_pb2 as _alert_service_pb2
+from tenantry.v1 import link_service_pb2 as _link_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -255,6 +257,40 @@ class SyslogReceiver(_message.Message):
 Global___SyslogReceiver: _TypeAlias = SyslogReceiver  # noqa: Y015
 
 @_typing.final
+class Subscription(_message.Message):
+    """Alerts of which a receiver is told although no rule names it: those that rules of Tenants' own have raised, and what the Master has
+    found itself. A receiver of `main` is told about every Tenant, one of a Tenant about that Tenant. It is told when an alert is opened,
+    when more of the Tenant fires or it gets worse, and when it is over; not of what was found late, and of what a maintenance window
+    mutes only when that is over. Such an alert has no thresholds: its level is critical or major where its severity is critical or high,
+    and minor otherwise. At most 120 deliveries an hour go to one receiver about one Tenant; what is beyond is given up at once and can be
+    retried.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    LOWEST_SEVERITY_FIELD_NUMBER: _builtins.int
+    lowest_severity: _link_service_pb2.Severity.ValueType
+    """What is less severe is not told. Unset: everything is."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_alert_service_pb2.AlertSource.ValueType]:
+        """Who has found it: ALERT_SOURCE_TENANT, ALERT_SOURCE_SYSTEM. Empty: nothing is told."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[_alert_service_pb2.AlertSource.ValueType] | None = ...,
+        lowest_severity: _link_service_pb2.Severity.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lowest_severity", b"lowest_severity", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Subscription: _TypeAlias = Subscription  # noqa: Y015
+
+@_typing.final
 class ReceiverStatus(_message.Message):
     """What waits for a receiver, and how it went last. Output only."""
 
@@ -318,6 +354,7 @@ class Receiver(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID, made by the Master. Output only."""
     name: _builtins.str
@@ -366,6 +403,10 @@ class Receiver(_message.Message):
     def status(self) -> Global___ReceiverStatus:
         """What waits for it. Output only."""
 
+    @_builtins.property
+    def subscription(self) -> Global___Subscription:
+        """Alerts of which it is told although no rule names it. Not at a receiver of `shared`."""
+
     def __init__(
         self,
         *,
@@ -385,10 +426,11 @@ class Receiver(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         status: Global___ReceiverStatus | None = ...,
+        subscription: Global___Subscription | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "email", b"email", "privacy", b"privacy", "settings", b"settings", "status", b"status", "syslog", b"syslog", "update_time", b"update_time", "webhook", b"webhook"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "email", b"email", "privacy", b"privacy", "settings", b"settings", "status", b"status", "subscription", b"subscription", "syslog", b"syslog", "update_time", b"update_time", "webhook", b"webhook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "create_time", b"create_time", "description", b"description", "email", b"email", "etag", b"etag", "id", b"id", "instance_name", b"instance_name", "name", b"name", "owner", b"owner", "privacy", b"privacy", "secret_names", b"secret_names", "settings", b"settings", "status", b"status", "syslog", b"syslog", "tenant_name", b"tenant_name", "update_time", b"update_time", "webhook", b"webhook"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "create_time", b"create_time", "description", b"description", "email", b"email", "etag", b"etag", "id", b"id", "instance_name", b"instance_name", "name", b"name", "owner", b"owner", "privacy", b"privacy", "secret_names", b"secret_names", "settings", b"settings", "status", b"status", "subscription", b"subscription", "syslog", b"syslog", "tenant_name", b"tenant_name", "update_time", b"update_time", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_settings: _TypeAlias = _typing.Literal["email", "webhook", "syslog"]  # noqa: Y015
     _WhichOneofArgType_settings: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
@@ -651,7 +693,7 @@ class UpdateReceiverRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Paths among: name, description, active, settings, privacy. May be empty where secrets are given."""
+        """Paths among: name, description, active, settings, privacy, subscription. May be empty where secrets are given."""
 
     @_builtins.property
     def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

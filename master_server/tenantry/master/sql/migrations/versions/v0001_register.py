@@ -677,6 +677,7 @@ def upgrade() -> None:
         sa.Column("settings", sa.Text(), nullable=False),
         sa.Column("secrets", sa.Text(), nullable=False),
         sa.Column("privacy", sa.Text(), nullable=False),
+        sa.Column("subscription", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("updated_ms", sa.BigInteger(), nullable=False),
@@ -697,6 +698,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("privacy <> ''"),
         postgresql_where=sa.text("privacy <> ''"),
     )
+    op.create_index(
+        "ix_receivers_subscribed",
+        "receivers",
+        ["owner"],
+        unique=False,
+        sqlite_where=sa.text("subscription <> ''"),
+        postgresql_where=sa.text("subscription <> ''"),
+    )
     op.create_table(
         "deliveries",
         sa.Column("id", _NUMBER, nullable=False),
@@ -708,6 +717,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", _NUMBER, nullable=False),
         sa.Column("alert", sa.Text(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("source", sa.String(length=20), nullable=False),
         sa.Column("tenant_guid", sa.Text(), nullable=False),
         sa.Column("tenant_name", sa.Text(), nullable=False),
         sa.Column("instance_name", sa.Text(), nullable=False),
@@ -731,12 +741,14 @@ def upgrade() -> None:
     for index, columns, where in (
         ("ix_deliveries_due", ["receiver_id", "next_ms", "id"], "state = 'waiting'"),
         ("ix_deliveries_oldest", ["since_ms"], "state = 'waiting'"),
+        ("ix_deliveries_waiting", ["owner", "tenant_id"], "state = 'waiting'"),
         ("ix_deliveries_dead", ["receiver_id"], "state = 'dead'"),
     ):
         op.create_index(
             index, "deliveries", columns, unique=False, sqlite_where=sa.text(where), postgresql_where=sa.text(where)
         )
     op.create_index("ix_deliveries_ended_ms", "deliveries", ["ended_ms"], unique=False)
+    op.create_index("ix_deliveries_tenant_id_created_ms", "deliveries", ["tenant_id", "created_ms"], unique=False)
     op.create_index("ix_deliveries_alert", "deliveries", ["alert"], unique=False)
     op.create_index("ix_deliveries_created_ms_uid", "deliveries", ["created_ms", "uid"], unique=False)
     op.create_index("ix_deliveries_owner_created_ms_uid", "deliveries", ["owner", "created_ms", "uid"], unique=False)
