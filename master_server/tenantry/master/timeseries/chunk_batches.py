@@ -4,8 +4,9 @@ A chunk is small, and most of the time of decoding it goes into some dozens of c
 works on the rows of all chunks, so that what remains for each chunk is its checksum and its decompression.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,13 @@ from tenantry.master.timeseries.chunks import (
     open_chunk,
 )
 from tenantry.master.timeseries.decimals import SCALES, Float64s, to_values
-from tenantry.master.timeseries.residuals import MAX_ORDER, MAX_SHIFT, Int64s, Model, Uint64s, restore
+from tenantry.master.timeseries.residuals import MAX_ORDER, MAX_SHIFT, Bytes, Int64s, Model, Unsigned, restore
 from tenantry.master.timeseries.sealing import Octets, TimeseriesCorrupt, inflate
 
 _WORD: Final = 8
 _ROW_BYTES: Final = 2 * _WORD + 5
 _NAN: Final = np.int64(0x7FF8000000000000).view(np.float64)
 
-_Planes = NDArray[np.uint8]
 _Int32s = NDArray[np.int32]
 Decoded = tuple[Int64s, Int64s | None, Float64s]
 """Timestamps [chunks, ticks], times of receipt (where asked for), values [chunks, series, ticks] with NaN where absent."""
@@ -75,64 +75,99 @@ def _decode(data: Sequence[Octets], series: _Int32s | None, *, received: bool) -
     timed = [0, 1] if received and shape.times == 2 else [0]
     places = np.arange(shape.series) if series is None else series
     rows = np.concatenate((np.array(timed, np.int64), places.astype(np.int64) + shape.times))
-    residuals = _join_planes([parts[2:] for _, parts in opened], bits, rows, shape)
-    model = Model(
-        base.T[:, rows].reshape(-1),
-        slope.T[:, rows].reshape(-1),
-        order[:, rows].reshape(-1),
-        shift[:, rows].reshape(-1),
-    )
-    integers = restore(model, residuals).reshape(len(opened), len(rows), shape.ticks)
-    chosen = rows[len(timed) :]
-    shown = np.ascontiguousarray(integers[:, len(timed) :]).reshape(-1, shape.ticks)
-    values = to_values(scale[:, chosen].reshape(-1), shown).reshape(len(opened), len(chosen), shape.ticks)
-    _leave_out([parts[1] for _, parts in opened], gappy, chosen, values)
-    timestamps = np.ascontiguousarray(integers[:, 0])
+    planes = _Planes.read([parts[2:] for _, parts in opened], bits, shape)
+    times = np.empty((len(opened), len(timed), shape.ticks), np.int64)
+    values = np.empty((len(opened), len(places), shape.ticks))
+    for group in _groups(order, shift, planes.widths, scale, rows, len(timed)):
+        chunks, row = group.chunks, rows[group.columns]
+        model = Model(base[row, chunks], slope[row, chunks], order[chunks, row], shift[chunks, row])
+        integers = restore(model, planes.residuals(chunks, row))
+        if group.timed:
+            times[chunks, group.columns] = integers
+        else:
+            values[chunks, group.columns - len(timed)] = to_values(scale[chunks, row], integers)
+    _leave_out([parts[1] for _, parts in opened], gappy, rows[len(timed) :], values)
     if not received:
-        return timestamps, None, values
-    return timestamps, np.ascontiguousarray(integers[:, len(timed) - 1]), values
+        return times[:, 0], None, values
+    return times[:, 0], times[:, -1], values
 
 
-def _join_planes(parts: Sequence[Sequence[memoryview]], bits: _Planes, rows: Int64s, shape: Head) -> Uint64s:
-    """The residuals of ``rows`` of each chunk, one chunk after the other."""
-    chunks, count = bits.shape
-    ticks = shape.ticks
-    widths = (bits.astype(np.int64) + 7) // 8
-    ranked = np.argsort(-bits.astype(np.int64), axis=1, kind="stable")
-    # How many rows of each chunk have something in plane 0, 1, ...; they are the first ones by rank.
-    counts = (widths[:, :, None] > np.arange(_WORD + 1)).sum(axis=1)
-    target = np.full(count, -1, np.int64)
-    target[rows] = np.arange(len(rows))
-    wanted = target[ranked]  # [chunks, rank]: where the row goes, -1 for nowhere
-    rank = np.arange(count)
-    residuals = np.zeros((chunks * len(rows), ticks), "<u8")
-    octets = residuals.view(np.uint8).reshape(chunks * len(rows), ticks, _WORD)
-    for place, first, end in (
-        (0, np.zeros_like(counts[:, :-1]), counts[:, 1:]),
-        (1, counts[:, 1:], counts[:, :-1]),
-    ):
-        heights = (end - first).sum(axis=1)
-        stored = np.frombuffer(
-            b"".join(
-                [
-                    inflate(one[place], height * ticks) if height or len(one[place]) else b""
-                    for one, height in zip(parts, heights.tolist(), strict=True)
-                ]
-            ),
-            np.uint8,
-        ).reshape(-1, ticks)
-        # Where the rows of each plane begin in `stored`.
-        begins = np.cumsum(heights) - heights
-        offsets = begins[:, None] + np.cumsum(end - first, axis=1) - (end - first) - first
-        for plane in range(_WORD):
-            held = (rank >= first[:, plane, None]) & (rank < end[:, plane, None]) & (wanted >= 0)
-            if held.any():
-                chunk, at = np.nonzero(held)
-                octets[chunk * len(rows) + wanted[chunk, at], :, plane] = stored[offsets[chunk, plane] + at]
-    return residuals.astype(np.uint64, copy=False)
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows that are restored alike: by one order, from one number of planes, to one scale."""
+
+    chunks: Int64s
+    columns: Int64s
+    timed: bool
 
 
-def _leave_out(parts: Sequence[memoryview], gappy: _Planes, chosen: Int64s, values: Float64s) -> None:
+def _groups(order: Bytes, shift: Bytes, widths: Int64s, scale: Bytes, rows: Int64s, timed: int) -> Iterator[_Group]:
+    """All of ``rows`` of all chunks, of which the first ``timed`` are times."""
+    kinds = ((order.astype(np.int64) * (_WORD + 1) + widths) * 2 + (shift > 0)) * SCALES + scale
+    kinds = kinds[:, rows]
+    kinds[:, :timed] = -1 - kinds[:, :timed]
+    flat = kinds.reshape(-1)
+    ranked = np.argsort(flat, kind="stable")
+    for places in np.split(ranked, np.flatnonzero(np.diff(flat[ranked])) + 1):
+        yield _Group(places // len(rows), places % len(rows), bool(flat[places[0]] < 0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Planes:
+    """The residuals of chunks by byte weight, as they are stored: rows by falling bit length, low planes apart from the highest."""
+
+    widths: Int64s
+    """How many planes each row has, [chunks, rows]."""
+    rank: Int64s
+    """At which place a row stands in the planes of its chunk."""
+    low: Bytes
+    high: Bytes
+    low_offsets: Int64s
+    """What to add to a row's rank to find it, [chunks, planes]."""
+    high_offsets: Int64s
+
+    @classmethod
+    def read(cls, parts: Sequence[Sequence[memoryview]], bits: Bytes, shape: Head) -> Self:
+        """``parts``: the compressed low and high planes of each chunk."""
+        widths = (bits.astype(np.int64) + 7) // 8
+        ranked = np.argsort(-bits.astype(np.int64), axis=1, kind="stable")
+        rank = np.empty_like(ranked)
+        np.put_along_axis(rank, ranked, np.arange(bits.shape[1])[None, :], axis=1)
+        # How many rows of each chunk have something in plane 0, 1, ...; they are the first ones by rank.
+        counts = (widths[:, :, None] > np.arange(_WORD + 1)).sum(axis=1)
+        lows, highs = counts[:, 1:], counts[:, :-1] - counts[:, 1:]
+        low, low_offsets = _stored([one[0] for one in parts], lows, shape.ticks)
+        high, high_offsets = _stored([one[1] for one in parts], highs, shape.ticks)
+        return cls(widths, rank, low, high, low_offsets, high_offsets - counts[:, 1:])
+
+    def residuals(self, chunks: Int64s, rows: Int64s) -> Unsigned:
+        """Those of some rows that have the same number of planes, in the narrowest type."""
+        width = int(self.widths[chunks[0], rows[0]])
+        if not width:
+            return np.zeros((len(rows), self.low.shape[1]), np.uint8)
+        kind = np.dtype(f"u{next(size for size in (1, 2, 4, 8) if size >= width)}")
+        rank = self.rank[chunks, rows]
+        joined: Unsigned = self.high[self.high_offsets[chunks, width - 1] + rank].astype(kind, copy=False)
+        for plane in range(width - 2, -1, -1):
+            joined <<= kind.type(8)
+            joined |= self.low[self.low_offsets[chunks, plane] + rank]
+        return joined
+
+
+def _stored(parts: Sequence[memoryview], heights: Int64s, ticks: int) -> tuple[Bytes, Int64s]:
+    """The planes of all chunks, one row after the other, and where each plane of each chunk begins."""
+    totals = heights.sum(axis=1)
+    raw = b"".join(
+        [
+            inflate(part, height * ticks) if height or len(part) else b""
+            for part, height in zip(parts, totals.tolist(), strict=True)
+        ]
+    )
+    begins = np.cumsum(totals) - totals
+    return np.frombuffer(raw, np.uint8).reshape(-1, ticks), begins[:, None] + np.cumsum(heights, axis=1) - heights
+
+
+def _leave_out(parts: Sequence[memoryview], gappy: Bytes, chosen: Int64s, values: Float64s) -> None:
     """Put NaN where values are absent."""
     affected: NDArray[np.bool_] = np.any(gappy, axis=1)
     stride = (values.shape[2] + 7) // 8

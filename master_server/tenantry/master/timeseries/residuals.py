@@ -5,7 +5,7 @@ Order 0 fits noise around a level, order 1 random walks and counters, order 2 co
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ MAX_SHIFT: Final = 63
 
 Int64s = NDArray[np.int64]
 Uint64s = NDArray[np.uint64]
+Unsigned = NDArray[np.unsignedinteger[Any]]
 Bytes = NDArray[np.uint8]
 
 
@@ -74,26 +75,40 @@ def _changes(rows: Int64s) -> Int64s:
     return changes
 
 
-def restore(model: Model, zigzag: Uint64s) -> Int64s:
-    """The rows that `predict` turned into `model` and `zigzag`. Uses the memory of `zigzag`."""
-    signs = -(zigzag & np.uint64(1)).view(np.int64)
-    zigzag >>= np.uint64(1)
-    rows = zigzag.view(np.int64)
-    rows ^= signs
-    twice = np.flatnonzero(model.order == MAX_ORDER)
-    if len(twice):
-        drifts = rows[twice]
-        drifts[:, 1:2] += model.slope[twice, None]
-        rows[twice] = np.cumsum(drifts, axis=1, out=drifts)
-    summed = np.flatnonzero(model.order)
-    if len(summed):
-        walks = rows[summed]
-        walks[:, 1:] += np.where(model.order[summed] == 1, model.slope[summed], 0)[:, None]
-        rows[summed] = np.cumsum(walks, axis=1, out=walks)
-    if model.shift.any():
+def restore(model: Model, zigzag: Unsigned) -> Int64s:
+    """The rows that `predict` turned into `model` and `zigzag`, which may be of any unsigned type that holds it.
+
+    Uses the memory of `zigzag`. Rows of one order and all without a shift need the fewest passes.
+    """
+    signs = zigzag & zigzag.dtype.type(1)
+    np.negative(signs, out=signs)
+    zigzag >>= zigzag.dtype.type(1)
+    zigzag ^= signs
+    rows = zigzag.view(f"i{zigzag.dtype.itemsize}").astype(np.int64, copy=False)
+    shifted = bool(model.shift.any())
+    orders = np.bincount(model.order, minlength=MAX_ORDER + 1)
+    if orders[MAX_ORDER]:
+        _sum_up(rows, model.order == MAX_ORDER, model.slope, 1)
+    if orders[1:].any():
+        if not shifted and not orders[0]:
+            rows[:, 0] += model.base
+        _sum_up(rows, model.order >= 1, np.where(model.order == 1, model.slope, 0), len(rows[0]) - 1)
+    if shifted:
         rows <<= model.shift[:, None].astype(np.int64)
-    rows += model.base[:, None]
+    if shifted or orders[0]:
+        rows += model.base[:, None]
     return rows
+
+
+def _sum_up(rows: Int64s, chosen: NDArray[np.bool_], slope: Int64s, steps: int) -> None:
+    """Put running sums in place of the chosen rows, with the slope added to so many values behind the first."""
+    places = slice(None) if chosen.all() else np.flatnonzero(chosen)
+    part = rows[places]
+    if slope[places].any():
+        part[:, 1 : steps + 1] += slope[places, None]
+    np.cumsum(part, axis=1, out=part)
+    if not isinstance(places, slice):
+        rows[places] = part
 
 
 def _trailing_zeros(bits: Int64s) -> Int64s:
