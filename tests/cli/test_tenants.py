@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tenantry.cli import editing
 from tenantry.cli.commands.choices import CONNECTIVITIES, ORDERS, STATES
 from tenantry.daemon.commands.parser import make_parser
 from tenantry.protocol.failures import (
@@ -270,8 +271,11 @@ def test_edit_needs_something_to_change(operator: Person, master: FakeMaster) ->
     assert not any(isinstance(request, service_pb.UpdateTenantRequest) for request in master.requests)
 
 
-def test_edit_in_an_editor(operator: Person, master: FakeMaster, tmp_path: Path) -> None:
+def test_edit_in_an_editor(
+    operator: Person, master: FakeMaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """$EDITOR gets the fields as YAML; what it leaves is sent."""
+    monkeypatch.setattr(editing, "has_terminal", lambda: True)
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\nsed -i 's/^description:.*/description: by hand/' \"$1\"\n")
     editor.chmod(0o700)
@@ -280,6 +284,14 @@ def test_edit_in_an_editor(operator: Person, master: FakeMaster, tmp_path: Path)
     assert (tenant.description, list(tenant.tags)) == ("by hand", ["a"])
     editor.write_text("#!/bin/sh\necho 'nonsense: 1' >> \"$1\"\n")
     assert operator.run("tenant", "edit", "acme", "--edit", EDITOR=str(editor), VISUAL="").exit_code == EXIT_USAGE
+
+
+@pytest.mark.parametrize("words", [("tenant", "edit", "x", "--edit"), ("rule", "edit", "x"), ("receiver", "edit", "x")])
+def test_an_editor_is_not_waited_for_where_there_is_no_terminal(operator: Person, words: tuple[str, ...]) -> None:
+    """Scripts get a usage error that says what to do instead, before anything is asked of the Master."""
+    explained = operator.error(*words)
+    assert (explained["exit_code"], "no terminal" in explained["message"]) == (EXIT_USAGE, True)
+    assert "-f" in explained["hint"] or "--help" in explained["hint"]
 
 
 def test_delete_asks_where_it_can_and_refuses_where_it_cannot(operator: Person, master: FakeMaster) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +116,9 @@ def classify(invocation: Invocation, references: tuple[str, ...], comment: str, 
 @pass_invocation
 def comment_on(invocation: Invocation, references: tuple[str, ...], comment: str) -> None:
     """Write something down about alerts."""
-    text = comment or (sys.stdin.isatty() and click.edit("", require_save=True)) or ""
+    from tenantry.cli.editing import has_terminal
+
+    text = comment or (has_terminal() and click.edit("", require_save=True)) or ""
     if not text.strip():
         raise InputInvalid("there is nothing to write down", "Add --comment TEXT, or write it in the editor.")
     _work(invocation, references, "Comment", comment=text.strip(), etag="")

@@ -179,20 +179,22 @@ def edit_receiver(
     """
     from google.protobuf.field_mask_pb2 import FieldMask
 
+    from tenantry.cli.editing import edit_text, require_terminal
     from tenantry.cli.receiver_forms import changed_paths, from_form, write_form
     from tenantry.cli.receiver_references import find_receiver
     from tenantry.v1 import receiver_service_pb2
 
+    in_editor = source is None and privacy is None and not (secret_names or secret_files)
+    if in_editor:
+        require_terminal(
+            "Give a file with -f; `tenantry receiver show NAME --form` writes one, and `-f -` reads stdin."
+        )
     secrets = _secrets(secret_names, secret_files)
     with invocation.connect() as master:
         found = find_receiver(master, reference, owner)
-        text: str | None = write_form(found)
-        if source is not None:
-            text = source.read()
-        elif privacy is None and not secrets:
-            text = click.edit(text, extension=".yaml", require_save=True)
-        if text is None:
-            raise InputInvalid("the editor was left without saving; nothing was changed", "")
+        text = write_form(found) if source is None else source.read()
+        if in_editor:
+            text = edit_text(text)
         wanted = from_form(text)
         if privacy is not None:
             wanted.privacy.CopyFrom(parse_privacy(privacy))

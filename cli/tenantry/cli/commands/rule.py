@@ -13,7 +13,6 @@ from tenantry.cli.confirmation import confirm
 from tenantry.cli.invocation import Invocation, Noun, pass_invocation
 from tenantry.cli.privacy_words import HELP as PRIVACY_HELP
 from tenantry.cli.privacy_words import parse_privacy, write_privacy
-from tenantry.cli.troubles import InputInvalid
 
 if TYPE_CHECKING:
     from tenantry.cli.output import Cell
@@ -150,19 +149,19 @@ def edit_rule(
     """
     from google.protobuf.field_mask_pb2 import FieldMask
 
+    from tenantry.cli.editing import edit_text, require_terminal
     from tenantry.cli.rule_forms import changed_paths, from_form, write_forms
     from tenantry.cli.rule_references import find_rule
     from tenantry.v1 import rule_service_pb2
 
+    in_editor = source is None and privacy is None
+    if in_editor:
+        require_terminal("Give a file with -f; `tenantry rule export NAME` writes one, and `-f -` reads stdin.")
     with invocation.connect() as master:
         found = find_rule(master, reference, owner)
-        text: str | None = write_forms([found], as_json=False)
-        if source is not None:
-            text = source.read()
-        elif privacy is None:
-            text = click.edit(text, extension=".yaml", require_save=True)
-        if text is None:
-            raise InputInvalid("the editor was left without saving; nothing was changed", "")
+        text = write_forms([found], as_json=False) if source is None else source.read()
+        if in_editor:
+            text = edit_text(text)
         wanted = from_form(text)
         wanted.score = wanted.score or found.score
         if privacy is not None:

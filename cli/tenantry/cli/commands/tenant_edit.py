@@ -62,6 +62,7 @@ def edit_tenant(invocation: Invocation, /, reference: str, in_editor: bool, etag
     from google.protobuf.field_mask_pb2 import FieldMask
 
     from tenantry.cli.documents import to_plain
+    from tenantry.cli.editing import require_terminal
     from tenantry.cli.references import find_tenant
     from tenantry.cli.tenant_view import one_line
     from tenantry.v1 import tenant_pb2, tenant_service_pb2
@@ -69,6 +70,8 @@ def edit_tenant(invocation: Invocation, /, reference: str, in_editor: bool, etag
     changes = Changes(**typed)
     if not in_editor and not changes.given():
         raise InputInvalid("nothing to change was named", "See `tenantry tenant edit --help`; --edit opens an editor.")
+    if in_editor:
+        require_terminal("Name what to change with options; see `tenantry tenant edit --help`.")
     printer = invocation.printer()
     with invocation.connect() as master:
         found = find_tenant(master, reference)
@@ -176,11 +179,10 @@ def _edit(wanted: pb.Tenant) -> None:
     """Let the person edit the fields as YAML in $EDITOR. Raises InputInvalid when what comes back is not understood."""
     import yaml
 
+    from tenantry.cli.editing import edit_text
+
     document = settings_form(wanted)
-    shown = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    edited = click.edit(shown, extension=".yaml", require_save=True)
-    if edited is None:
-        raise InputInvalid("the editor was left without saving; nothing was changed", "")
+    edited = edit_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     take_over(wanted, edited, "what the editor left")
 
 

@@ -100,8 +100,7 @@ def show_window(invocation: Invocation, reference: str, owner: str) -> None:
     from tenantry.cli.windows.references import find_window
 
     with invocation.connect() as master:
-        found = find_window(master, reference, owner)
-    _print(invocation, found)
+        _print(invocation, master, find_window(master, reference, owner))
 
 
 @window.command("create")
@@ -126,7 +125,7 @@ def create_window(invocation: Invocation, /, name: str, owner: str, active: bool
         if "once" not in paths and "recurrence" not in paths:
             raise InputInvalid("say when the window is", "Add --start and --for, or --cron and --for.")
         made = master.call(master.windows.CreateWindow, window_service_pb2.CreateWindowRequest(window=wanted)).window
-    _print(invocation, made)
+        _print(invocation, master, made)
 
 
 @window.command("edit")
@@ -172,7 +171,7 @@ def edit_window(
             raise InputInvalid("nothing is to be changed", "Say what, for instance --for 3h.")
         request = window_service_pb2.UpdateWindowRequest(window=wanted, update_mask=FieldMask(paths=paths))
         changed = master.call(master.windows.UpdateWindow, request).window
-    _print(invocation, changed)
+        _print(invocation, master, changed)
 
 
 @window.command("delete")
@@ -281,9 +280,10 @@ def _schedule(wanted: pb.Window, options: dict[str, Any], present: pb.Window | N
     return "once"
 
 
-def _print(invocation: Invocation, found: pb.Window) -> None:
+def _print(invocation: Invocation, master: Master, found: pb.Window) -> None:
     from tenantry.cli.documents import to_plain
+    from tenantry.cli.windows.references import names_in_scope
     from tenantry.cli.windows.view import window_details
 
     printer = invocation.printer()
-    printer.document(to_plain(found), lambda: printer.details(window_details(found)))
+    printer.document(to_plain(found), lambda: printer.details(window_details(found, names_in_scope(master, found))))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Final
 
 from tenantry.cli.connection import Master
 from tenantry.cli.owners import find_owner
 from tenantry.cli.troubles import WindowAmbiguous
-from tenantry.protocol.failures import FieldInvalid, WindowNotFound
+from tenantry.protocol.failures import Failure, FieldInvalid, WindowNotFound
 from tenantry.protocol.names import check_guid
-from tenantry.v1 import rule_service_pb2
+from tenantry.v1 import rule_service_pb2, tenant_service_pb2
 from tenantry.v1 import window_service_pb2 as pb
 
 PAGE: Final = 500
 _CANDIDATES: Final = 8
+_NAMED: Final = 200
 
 
 def find_window(master: Master, reference: str, owner: str = "") -> pb.Window:
@@ -62,6 +64,27 @@ def find_rules(master: Master, references: tuple[str, ...]) -> list[str]:
         request = rule_service_pb2.ListRulesRequest(filter=rule_service_pb2.RuleFilter(name=reference))
         found += [one.id for one in master.call(master.rules.ListRules, request).rules] or [reference]
     return found
+
+
+def names_in_scope(master: Master, window: pb.Window) -> dict[str, str]:
+    """How Tenants and rules in a window's scope are called, by their ids: as far as the caller sees them, and at most 200 of each.
+
+    Raises what connections raise.
+    """
+    names: dict[str, str] = {}
+    guids = window.scope.tenant_guids[:_NAMED]
+    if guids:
+        wanted = tenant_service_pb2.ListTenantsRequest(
+            filter=tenant_service_pb2.TenantFilter(guids=guids), page_size=_NAMED
+        )
+        with contextlib.suppress(Failure):
+            tenants = master.call(master.tenants.ListTenants, wanted).tenants
+            names |= {one.guid: f"{one.tenant_name}/{one.instance_name}" for one in tenants}
+    for reference in window.scope.rules[:_NAMED]:
+        with contextlib.suppress(Failure):
+            request = rule_service_pb2.GetRuleRequest(id=check_guid(reference))
+            names[reference] = master.call(master.rules.GetRule, request).rule.name
+    return names
 
 
 def window_owner(window: pb.Window | pb.WindowOccurrence) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tenantry.cli.documents import enum_word
 from tenantry.cli.moments import duration_ms, local_time, timestamp_ms
@@ -35,8 +35,8 @@ def occurrence_columns() -> list[Column[pb.WindowOccurrence]]:
     ]
 
 
-def window_details(window: pb.Window) -> Iterator[tuple[str, Cell | str]]:
-    """Everything of a window."""
+def window_details(window: pb.Window, names: Mapping[str, str]) -> Iterator[tuple[str, Cell | str]]:
+    """Everything of a window; ``names`` of Tenants and rules by their ids."""
     yield "Name", window.name
     yield "ID", window.id
     yield "Owner", window_owner(window)
@@ -50,8 +50,8 @@ def window_details(window: pb.Window) -> Iterator[tuple[str, Cell | str]]:
     if window.HasField("in_force_until"):
         yield "In force until", local_time(timestamp_ms(window.in_force_until))
     yield "Next", next_text(window)
-    yield "Tenants", ", ".join(window.scope.tenant_guids)
-    yield "Rules", ", ".join(window.scope.rules)
+    yield "Tenants", ", ".join(names.get(one, one) for one in window.scope.tenant_guids)
+    yield "Rules", ", ".join(names.get(one, one) for one in window.scope.rules)
     yield "Severities", ", ".join(_severities(window))
     yield "Made", f"{local_time(timestamp_ms(window.create_time))} by {window.creator}"
     yield "Changed", local_time(timestamp_ms(window.update_time))
