@@ -122,6 +122,18 @@ class TooManyAttempts(Failure):
     exit_code = EXIT_LIMIT
 
 
+class DeedsTooMany(Failure):
+    """A user changes more than the audit is to hold of one. Metadata: ``retry_after_s``."""
+
+    reason = "DEEDS_TOO_MANY"
+    code = "RESOURCE_EXHAUSTED"
+    message = "you have changed too much within a short time"
+    hint = (
+        "Try again in {retry_after_s} s; one call for many Tenants (`tenantry tenant activate --filter`) counts once."
+    )
+    exit_code = EXIT_LIMIT
+
+
 class CertificatesTooMany(Failure):
     """A Tenant asks for more certificates than any daemon needs. Metadata: ``limit``, ``retry_after_s``."""
 

@@ -13,6 +13,7 @@ from tenantry.master.console.certificate import IssuedCertificate
 from tenantry.master.http2.server import Server as LinkServer
 from tenantry.master.http2.tls import MutualTls
 from tenantry.master.monitoring.figures import CertificateRole
+from tenantry.master.operations.deed_limits import DeedLimits
 from tenantry.master.operations.opening import Caller
 from tenantry.master.pki.issuing import issue_server_certificate
 from tenantry.master.pki.peer import identify, identify_machine
@@ -110,7 +111,7 @@ class Listeners:
         """Raises ListenFailed, CertificateUnusable."""
         config, domain = core.config, core.config.trust_domain
         serve = partial(make_server, channelz=config.channelz)
-        people = (core.store.viewers, core.visibility, core.uses, core.clocks)
+        people = (core.store.viewers, core.visibility, core.uses, DeedLimits(core.clocks), core.clocks)
         self.api = serve([_gate(core, Door(*people))], API_STREAMS, lasting=True)
         daemons = CertificateReader(partial(_identify, trust_domain=domain), core.clocks)
         ended = ConnectionLines(core.metrics).note

@@ -15,6 +15,7 @@ from tenantry.master.monitoring.figures import MasterMetrics
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.audit_calls import CallLedger
 from tenantry.master.operations.clocks import Clocks
+from tenantry.master.operations.deed_limits import DeedLimits
 from tenantry.master.operations.sessions import TokenUses
 from tenantry.master.operations.viewers import Viewer, ViewerDirectory
 from tenantry.master.operations.visibility import Visibility
@@ -52,10 +53,13 @@ Behaviour = Callable[..., Any]
 class Door:
     """Who is signed in on the `api` listener, and what they see: what the gate asks."""
 
-    def __init__(self, viewers: ViewerDirectory, visibility: Visibility, uses: TokenUses, clocks: Clocks) -> None:
+    def __init__(
+        self, viewers: ViewerDirectory, visibility: Visibility, uses: TokenUses, deeds: DeedLimits, clocks: Clocks
+    ) -> None:
         self.viewers = viewers
         self._visibility = visibility
         self._uses = uses
+        self._deeds = deeds
         self._clocks = clocks
 
     async def sign_in(self, context: Context) -> Viewer:
@@ -67,8 +71,10 @@ class Door:
         return viewer
 
     def check(self, rule: Rule, request: Any, viewer: Viewer) -> None:
-        """Raise what `Rule.check` raises where the caller may not make this call."""
+        """Let a call begin. Raises what `Rule.check` raises where the caller may not make it; DeedsTooMany."""
         rule.check(request, viewer, self._visibility)
+        if rule.changes(request):
+            self._deeds.take(viewer)
 
     def remaining_s(self, viewer: Viewer) -> float | None:
         """How long the caller's token is still good for; None: for ever."""
@@ -95,11 +101,12 @@ class MachineDoor(Door):
         viewers: ViewerDirectory,
         visibility: Visibility,
         uses: TokenUses,
+        deeds: DeedLimits,
         clocks: Clocks,
         identify: Callable[[bytes, int], tuple[str, str]],
     ) -> None:
         """``identify`` takes the certificate in PEM and the time (Unix ms); gives the user's name and the serial."""
-        super().__init__(viewers, visibility, uses, clocks)
+        super().__init__(viewers, visibility, uses, deeds, clocks)
         self._identify = identify
 
     async def sign_in(self, context: Context) -> Viewer:

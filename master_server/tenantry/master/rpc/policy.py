@@ -50,6 +50,8 @@ class Rule:
     name: Callable[[Any], str] = str
     own_affair: bool = False
     """Changes something that needs no right, because it is the caller's own."""
+    ends_itself: bool = False
+    """Ends what it is made by: nobody makes it twice, and nobody is kept from it."""
     whole: bool = False
     """Not for a session that is good for enrolling a second factor alone."""
     lasting: bool = False
@@ -66,6 +68,10 @@ class Rule:
     def writes(self) -> bool:
         """Whether the call changes something: what is done is then audited with the deed, and not as a read."""
         return self.audited or self.own_affair
+
+    def changes(self, request: Any) -> bool:
+        """Whether this request, once it may be made, changes something, and could be made without end."""
+        return self.writes and not self.ends_itself and not self.only_asks(request)
 
     def check(self, request: Any, viewer: Viewer, visibility: Visibility) -> None:
         """Let the caller go on. Raises NotAllowed; for a Tenant also what `Visibility.require` raises."""
@@ -238,7 +244,7 @@ POLICY: Final[dict[str, Rule]] = {
     "/tenantry.v1.TunnelRelayService/Dial": TUNNEL,
     "/tenantry.v1.TunnelRelayService/Answer": DAEMON,
     "/tenantry.v1.SessionService/SignIn": ANYBODY,
-    "/tenantry.v1.SessionService/SignOut": OWN_AFFAIR,
+    "/tenantry.v1.SessionService/SignOut": replace(OWN_AFFAIR, ends_itself=True),
     "/tenantry.v1.OpenIdService/BeginSignIn": ANYBODY,
     "/tenantry.v1.OpenIdService/FinishSignIn": ANYBODY,
     "/tenantry.v1.OpenIdService/BeginDeviceSignIn": ANYBODY,
