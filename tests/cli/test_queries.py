@@ -117,7 +117,11 @@ def test_a_plan_is_shown(operator: Person, master: FakeMaster) -> None:
     shown = operator.done("query", TEXT, "--explain")
     for words in ("metricsMaster", "Only metric", "cpu", "4,000", "SELECT 1", "PROJECTION"):
         assert words in shown
+    assert "Summed up" not in shown
     assert operator.data("query", TEXT, "--explain")["chunks"] == 3
+    plan.summed_up = "by series"
+    master.answer = [pb.QueryResponse(plan=plan)]
+    assert "by series" in operator.done("query", TEXT, "--explain")
 
 
 def test_a_wrong_query_is_pointed_at(operator: Person, master: FakeMaster) -> None:

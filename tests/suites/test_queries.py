@@ -151,6 +151,11 @@ def test_what_is_explained_counts_what_is_seen(database: Database, tenants: list
     assert table(ask(database, tmp_path, series)) == [(0.0,)]  # this series was absent throughout
     assert table(ask(database, tmp_path, series.replace('= "used"', '= "free"'))) == [(6.0,)]
     assert plan["statements"][0]["plan"] and "source" in plan["statements"][0]["sql"]
+    assert plan["summed_up"].startswith("by series within a chunk")
+    (hourly,) = ask(database, tmp_path, f"{text} by hour=timeBucket(timestamp, '1h')", explain=True)
+    assert hourly["plan"]["summed_up"].startswith("by series within each 3,600 s of a chunk")
+    (single,) = ask(database, tmp_path, text.replace("aggr", "where value > 1 | aggr"), explain=True)
+    assert not single["plan"]["summed_up"]
     (message,) = ask(database, tmp_path, text, Sight(frozenset({tenants[0].id}), main=False), explain=True)
     assert (message["plan"]["tenants"], message["plan"]["segments"], message["plan"]["rows"]) == (0, 0, 0)
 

@@ -358,6 +358,7 @@ def _plan_lines(printer: Printer, plan: pb.QueryPlan) -> Iterator[str]:
         ("Segments", f"{plan.segments:,}"),
         ("Chunks", f"{plan.chunks:,}"),
         ("Rows in them", f"{plan.rows:,}"),
+        *([("Summed up", plan.summed_up)] if plan.summed_up else []),
     ]
     yield from printer.details(pairs)
     for statement in plan.statements:

@@ -174,6 +174,7 @@ def _explain(source: MetricSource | RecordSource, engine: Engine, understood: Un
         "segments": segments,
         "chunks": chunks,
         "rows": rows,
+        "summed_up": _grain(scan.grain_ms),
         "statements": [
             {
                 "name": one.name,
@@ -183,3 +184,11 @@ def _explain(source: MetricSource | RecordSource, engine: Engine, understood: Un
             for one in understood.compiled.statements
         ],
     }
+
+
+def _grain(grain_ms: int | None) -> str:
+    """How samples are summed up, in words; empty where they are not."""
+    if grain_ms is None:
+        return ""
+    within = f"each {grain_ms / 1000:,g} s of a chunk" if grain_ms else "a chunk"
+    return f"by series within {within}; those of segments are single"

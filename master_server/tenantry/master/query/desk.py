@@ -34,6 +34,8 @@ STEP_S: Final = 10.0
 _LAST: Final = frozenset({"end", "plan"})
 _PASSED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "HOME")
 """And what libpq reads: PG…"""
+_MALLOC: Final = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""glibc keeps what one batch needed for the next one: to have it back from the system, page by page, costs as much as decoding."""
 
 
 class _Worker:
@@ -198,7 +200,8 @@ class QueryDesk:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("PG")},
+            env=_MALLOC
+            | {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("PG")},
             cwd="/",
         )
         worker = _Worker(process, folder)

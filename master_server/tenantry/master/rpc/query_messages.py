@@ -105,6 +105,7 @@ def _plan(message: Message) -> pb.QueryPlan:
         segments=message["segments"],
         chunks=message["chunks"],
         rows=message["rows"],
+        summed_up=message["summed_up"],
         statements=[pb.QueryStatement(**one) for one in message["statements"]],
     )
     if message["start_ms"] is not None:

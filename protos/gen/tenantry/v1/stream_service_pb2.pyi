@@ -761,6 +761,7 @@ class QueryPlan(_message.Message):
     CHUNKS_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     STATEMENTS_FIELD_NUMBER: _builtins.int
+    SUMMED_UP_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
     """The stream."""
     tenants: _builtins.int
@@ -771,6 +772,8 @@ class QueryPlan(_message.Message):
     """Chunks that would be opened."""
     rows: _builtins.int
     """Records or samples in them."""
+    summed_up: _builtins.str
+    """How samples are summed up before the engine has them; empty where it has each of them. For people: its form may change."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Event time at or after, as the query says; absent: from the begin."""
@@ -804,10 +807,11 @@ class QueryPlan(_message.Message):
         chunks: _builtins.int = ...,
         rows: _builtins.int = ...,
         statements: _abc.Iterable[Global___QueryStatement] | None = ...,
+        summed_up: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "columns", b"columns", "end_time", b"end_time", "pushed_down", b"pushed_down", "rows", b"rows", "segments", b"segments", "start_time", b"start_time", "statements", b"statements", "stream", b"stream", "tenants", b"tenants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "columns", b"columns", "end_time", b"end_time", "pushed_down", b"pushed_down", "rows", b"rows", "segments", b"segments", "start_time", b"start_time", "statements", b"statements", "stream", b"stream", "summed_up", b"summed_up", "tenants", b"tenants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
