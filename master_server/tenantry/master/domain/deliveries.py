@@ -186,6 +186,15 @@ class Delivery:
     attempted_ms: int | None
     ended_ms: int | None
     outcome: str
+    source: str = "rule"
+
+    @property
+    def concerns(self) -> frozenset[int]:
+        """The owners of which somebody has to see all to see it: its own, and whose alert it tells.
+
+        What a rule of the Master has found belongs to the rule's owner; what a receiver of `main` has subscribed to, to the Tenant.
+        """
+        return frozenset({self.owner}) if self.source == "rule" else frozenset({self.owner, self.tenant_id})
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,5 +94,7 @@ class DeliveryServicer(delivery_service_pb2_grpc.DeliveryServiceServicer):
 
 
 def _within(delivery: Delivery, sight: Sight) -> bool:
-    owners = sight.tenant_ids
-    return owners is None or delivery.owner in owners or (sight.main and delivery.owner == MAIN_OWNER)
+    if sight.tenant_ids is None:
+        return True
+    owners = sight.tenant_ids | {MAIN_OWNER} if sight.main else sight.tenant_ids
+    return delivery.concerns <= owners

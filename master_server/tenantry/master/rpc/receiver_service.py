@@ -16,7 +16,7 @@ from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.outbox import read_content
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
-from tenantry.master.operations.receiver_rights import ReceiverRights, receiver_rights
+from tenantry.master.operations.receiver_rights import ReceiverRights, check_may_subscribe, receiver_rights
 from tenantry.master.operations.receiver_trials import TrialDesk
 from tenantry.master.operations.roles import find_owner
 from tenantry.master.operations.sealing import Seal
@@ -64,9 +64,11 @@ class ReceiverServicer(receiver_service_pb2_grpc.ReceiverServiceServicer):
     async def CreateReceiver(self, request: pb.CreateReceiverRequest, context: Context) -> pb.CreateReceiverResponse:
         actor, uid, now_ms = ACTOR.get(), str(uuid.uuid4()), self._clocks.wall_ms()
         draft, secrets = decode_draft(request.receiver, VIEWER.get().user_id), dict(request.secrets)
+        rights = self._rights()
 
         def create(transaction: Transaction) -> Receiver:
             owner = find_owner(transaction, request.receiver.owner)
+            check_may_subscribe(rights.viewer, owner, draft.subscription)
             return receiving.create_receiver(
                 transaction, actor, draft, secrets, self._seal, owner=owner, uid=uid, now_ms=now_ms
             )
@@ -113,9 +115,12 @@ class ReceiverServicer(receiver_service_pb2_grpc.ReceiverServiceServicer):
 
         def update(transaction: Transaction) -> Receiver:
             receiver = rights.require(transaction, uid, Deed.EDIT)
-            return receiving.update_receiver(
+            check_may_subscribe(rights.viewer, receiver.owner, receiver.draft.subscription)
+            changed = receiving.update_receiver(
                 transaction, actor, receiver, etag, draft, paths, secrets, self._seal, now_ms
             )
+            check_may_subscribe(rights.viewer, changed.owner, changed.draft.subscription)
+            return changed
 
         return pb.UpdateReceiverResponse(receiver=await self._change(update))
 

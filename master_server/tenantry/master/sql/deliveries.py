@@ -246,7 +246,9 @@ class DeliveryStore:
         if sight.tenant_ids is None:
             return []
         owners = sight.tenant_ids | {MAIN_OWNER} if sight.main else sight.tenant_ids
-        return [any_of(self._connection, table.c.owner, owners)]
+        # As `Delivery.concerns`: who sees the deliveries of `main` does not see thereby what Tenants' own rules have found.
+        whose = or_(table.c.source == "rule", any_of(self._connection, table.c.tenant_id, sight.tenant_ids))
+        return [any_of(self._connection, table.c.owner, owners), whose]
 
 
 def _delivery(row: Row[Any]) -> Delivery:
