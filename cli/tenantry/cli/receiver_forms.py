@@ -41,7 +41,10 @@ def to_form(receiver: pb.Receiver) -> dict[str, Any]:
         form[kind] = _settings_form(getattr(receiver, kind))
     form["privacy"] = write_privacy(receiver.privacy)
     if receiver.subscription.sources:
-        form[_SUBSCRIPTION] = _settings_form(receiver.subscription)
+        subscription = _settings_form(receiver.subscription)
+        if subscription.get("lowest_severity") == "info":  # as if nothing were said
+            del subscription["lowest_severity"]
+        form[_SUBSCRIPTION] = subscription
     return form
 
 

@@ -59,6 +59,7 @@ _MAIL_ADDRESS: Final = re.compile(
 )
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,60}/[a-z0-9!#$&^_.+-]{1,60}(; ?[a-z]+=[A-Za-z0-9_-]+)?")
 _NO_TARGET: Final = frozenset(' #\\<>"')
+_LOCALHOST: Final = "localhost"
 _METHODS: Final = ("POST", "PUT", "PATCH")
 _OWN_HEADERS: Final = frozenset(
     {
@@ -407,7 +408,8 @@ def _check_host(host: str) -> str:
         raise FieldInvalid(
             field="host", problem=f"is {host[:80]!r}", expected="a host name, or an address in its usual spelling"
         )
-    return str(found)
+    # A certificate is of the name, not of the address for which this name always stands.
+    return _LOCALHOST if host.lower().removesuffix(".") == _LOCALHOST else str(found)
 
 
 def _check_port(port: int) -> int:

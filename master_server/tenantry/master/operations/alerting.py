@@ -271,7 +271,7 @@ class _Desk:
             message=message,
             event_ms=firing.event_ms,
             late=firing.late,
-            fields={"rule": firing.rule},
+            fields={"of_rule": firing.rule},
             records=firing.records,
         )
         if instead.filling_key not in self._work:

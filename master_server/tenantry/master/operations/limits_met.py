@@ -35,7 +35,7 @@ def too_many_series(rule: str, tenant_id: int, most: int, what: str) -> LimitMet
         f"of this Tenant the rule {rule} keeps {most:,} {what}; what is beyond is not judged. Narrow the rule, or find "
         "what invents labels"
     )
-    return LimitMet(tenant_id, TOO_MANY_SERIES, message, {"rule": rule, "limit": most})
+    return LimitMet(tenant_id, TOO_MANY_SERIES, message, {"of_rule": rule, "limit": most})
 
 
 def tell_limits(transaction: Transaction, met: Sequence[LimitMet], now_ms: int) -> None:
