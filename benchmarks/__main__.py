@@ -23,6 +23,7 @@ from benchmarks import (
     storage,
     storm,
     tail,
+    window_rules,
 )
 from benchmarks.load.generator import LoadStalled
 from benchmarks.peers import installing
@@ -37,6 +38,7 @@ BENCHMARKS: Final[dict[str, Callable[[Stage], None]]] = {
     "storage": storage.run,
     "latency": latency.run,
     "rules": rules.run,
+    "window_rules": window_rules.run,
     "memory": memory.run,
     "storm": storm.run,
     "steady": steady.run,

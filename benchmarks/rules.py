@@ -46,7 +46,7 @@ def run(stage: Stage) -> None:
     ticks = stage.size(5, 2)
     report.title(f"Rules: {tenants:,} Tenants x {METRICS} metrics every 10 s, {RULES} rules; CPU of the evaluation")
     report.row("", "us/frame", "ms/tick", "core share", "findings/tick")
-    with stage.place("rules") as folder, machine.pinned(machine.SERVER_CORES), _store(folder, tenants) as database:
+    with stage.place("rules") as folder, machine.pinned(machine.SERVER_CORES), open_store(folder, tenants) as database:
         random = np.random.default_rng(1)
         quiet = [np.full((tenants, METRICS), QUIET) for _ in range(ticks)]
         usual = [
@@ -84,7 +84,7 @@ def _drafts(metric: str) -> Iterator[RuleDraft]:
 
 
 @contextmanager
-def _store(folder: Path, tenants: int) -> Iterator[Database]:
+def open_store(folder: Path, tenants: int) -> Iterator[Database]:
     """Tenants that are active, and one layout."""
     layout = make_layout([Series(f"metric.{number}", "1", SeriesKind.GAUGE) for number in range(METRICS)])
     with Database.open(f"sqlite:///{folder}/master.db") as database:

@@ -165,6 +165,53 @@ def test_portions_change_nothing_and_values_are_those_of_the_records_themselves(
         assert values[8] == (pytest.approx(float(np.percentile(present, 75))) if present else None)
 
 
+SUMMED = EVERY[:7]
+"""Those of which a summary says everything."""
+
+
+@given(RECORDS, st.lists(st.integers(0, 60), max_size=5))
+def test_windows_that_are_kept_and_resumed_go_on_as_if_nothing_had_been(
+    records: list[tuple[int, Category, Value]], cuts: list[int]
+) -> None:
+    """In any order of records; what cannot be kept as sums says so."""
+    through, moved = TenantWindows(shape(30, 10, 5, *SUMMED)), TenantWindows(shape(30, 10, 5, *SUMMED))
+    expected, found = [], []
+    for number, (at, category, value) in enumerate(records):
+        expected += feed(through, [(at, category, value)], len(SUMMED))
+        found += feed(moved, [(at, category, value)], len(SUMMED))
+        kept = moved.keep(nobody) if number in cuts else None
+        if kept is not None:
+            moved = TenantWindows.resume(shape(30, 10, 5, *SUMMED), kept)
+    assert [*found, *moved.advance(nobody, 1_000)] == [*expected, *through.advance(nobody, 1_000)]
+
+
+def test_what_stands_or_is_no_sum_is_not_kept() -> None:
+    """Neither windows in which something waits, nor values that are needed one by one, nor records without a value."""
+    windows = TenantWindows(shape(30, 10, 0, *SUMMED))
+    assert windows.keep(nobody) is None
+    windows.add(1, A, (1.0,) * len(SUMMED))
+    kept = windows.keep(nobody)
+    assert kept is not None
+    assert kept.stretches[A][0] == (1, 1.0, 1.0, 1.0, (1, 1.0), (1, 1.0))
+    assert windows.keep(everybody) is None
+    windows.add(2, A, (None,) * len(SUMMED))
+    assert windows.keep(nobody) is None
+    single = TenantWindows(shape(30, 10, 0, EVERY[8]))
+    single.add(1, A, (1.0,))
+    assert single.keep(nobody) is None
+
+
+def test_sums_that_are_too_large_say_nothing() -> None:
+    """However they come to be: within a stretch or over several."""
+    windows = TenantWindows(shape(30, 10, 0, *EVERY))
+    feed(windows, [(at, A, 1.7e308) for at in (1, 2, 11, 12)], len(EVERY))
+    (first,) = windows.advance(nobody, 20)
+    assert (first.values[1], first.values[2]) == (None, None)
+    windows = TenantWindows(shape(30, 10, 0, *EVERY))
+    feed(windows, [(1, A, 1.7e308), (11, A, 1.7e308), (21, A, -1.7e308), (22, A, -1.7e308)], len(EVERY))
+    assert [one.values[1] for one in windows.advance(nobody, 30)] == [None]
+
+
 @pytest.mark.parametrize("cut", [(25, 10, 0), (0, 10, 0), (10, 0, 0), (10, 10, -1), (14_410, 10, 0)])
 def test_windows_that_cannot_be_cut_are_refused(cut: tuple[int, int, int]) -> None:
     """A whole number of intervals, not too many, and no negative lateness."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from tenantry.protocol.failures import FieldInvalid
 
@@ -41,6 +41,17 @@ class WindowFull(Exception):
     """More values than one window may keep."""
 
 
+class Summary(NamedTuple):
+    """What a stretch holds whose every record has a number: what each part but DC's and PRC's can be made of, and tells of."""
+
+    counted: int
+    total: float
+    low: float
+    high: float
+    first: tuple[int, float]
+    last: tuple[int, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Aggregate:
     """A named value of a window: ``function`` of the values of ``field``. Raises FieldInvalid.
@@ -65,12 +76,29 @@ class Aggregate:
         """A part that holds nothing yet."""
         return _PARTS[self.function]()
 
+    @property
+    def summed_up(self) -> bool:
+        """Whether its parts can be made of a `Summary`."""
+        return self.function in _SUMMED
+
+    def part_of(self, summary: Summary) -> Part:
+        """The part that has seen what ``summary`` says; of an aggregate that can be `summed_up`."""
+        part = _SUMMED[self.function]()
+        part.recall(summary)
+        return part
+
     def value(self, parts: Sequence[Part]) -> float | None:
         """The value of a window, of the parts of its stretches in their order; None where nothing says anything.
 
-        Raises WindowFull.
+        A value that is too large for a number says nothing either. Raises WindowFull.
         """
-        return type(parts[0]).together(parts, self) if parts else _EMPTY.get(self.function)
+        if not parts:
+            return _EMPTY.get(self.function)
+        try:
+            value = type(parts[0]).together(parts, self)
+        except (OverflowError, ValueError):  # of `math.fsum`
+            return None
+        return value if value is None or math.isfinite(value) else None
 
 
 class Part(Protocol):
@@ -82,6 +110,16 @@ class Part(Protocol):
     @classmethod
     def together(cls, parts: Sequence[Any], aggregate: Aggregate) -> float | None:
         """The value over several stretches, in the order of time. Raises WindowFull."""
+
+
+class SummedPart(Part, Protocol):
+    """A part that a `Summary` says everything of."""
+
+    def recall(self, summary: Summary) -> None:
+        """Hold what ``summary`` says."""
+
+    def tell(self) -> dict[str, Any]:
+        """What it knows of a `Summary`, by the names of the fields; None: nothing."""
 
 
 _EMPTY: Final = {Function.COUNT: 0.0, Function.SUM: 0.0, Function.DC: 0.0}
@@ -96,6 +134,12 @@ class _Count:
 
     def add(self, timestamp_ms: int, value: Value) -> None:  # noqa: ARG002 - one signature for all
         self.count += 1
+
+    def recall(self, summary: Summary) -> None:
+        self.count = summary.counted
+
+    def tell(self) -> dict[str, Any]:
+        return {"counted": self.count}
 
     @classmethod
     def together(cls, parts: Sequence[_Count], aggregate: Aggregate) -> float | None:  # noqa: ARG003
@@ -112,6 +156,12 @@ class _Sum:
         if isinstance(value, (int, float)):
             self.count += 1
             self.total += value
+
+    def recall(self, summary: Summary) -> None:
+        self.count, self.total = summary.counted, summary.total
+
+    def tell(self) -> dict[str, Any]:
+        return {"counted": self.count, "total": self.total}
 
     @classmethod
     def together(cls, parts: Sequence[_Sum], aggregate: Aggregate) -> float | None:
@@ -131,6 +181,12 @@ class _Extreme:
     def add(self, timestamp_ms: int, value: Value) -> None:  # noqa: ARG002
         if isinstance(value, (int, float)):
             self.low, self.high = min(self.low, value), max(self.high, value)
+
+    def recall(self, summary: Summary) -> None:
+        self.low, self.high = summary.low, summary.high
+
+    def tell(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high}
 
     @classmethod
     def together(cls, parts: Sequence[_Extreme], aggregate: Aggregate) -> float | None:
@@ -154,6 +210,12 @@ class _Ends:
             self.first = timestamp_ms, value
         if self.last is None or timestamp_ms >= self.last[0]:
             self.last = timestamp_ms, value
+
+    def recall(self, summary: Summary) -> None:
+        self.first, self.last = summary.first, summary.last
+
+    def tell(self) -> dict[str, Any]:
+        return {"first": self.first, "last": self.last}
 
     @classmethod
     def together(cls, parts: Sequence[_Ends], aggregate: Aggregate) -> float | None:
@@ -207,7 +269,7 @@ class _Percentile:
         return found[low] + (found[high] - found[low]) * (place - low)
 
 
-_PARTS: Final[dict[Function, type[Part]]] = {
+_SUMMED: Final[dict[Function, type[SummedPart]]] = {
     Function.COUNT: _Count,
     Function.SUM: _Sum,
     Function.AVG: _Sum,
@@ -215,6 +277,19 @@ _PARTS: Final[dict[Function, type[Part]]] = {
     Function.MAX: _Extreme,
     Function.FIRST: _Ends,
     Function.LAST: _Ends,
-    Function.DC: _Distinct,
-    Function.PRC: _Percentile,
 }
+_PARTS: Final[dict[Function, type[Part]]] = {**_SUMMED, Function.DC: _Distinct, Function.PRC: _Percentile}
+_NOTHING: Final = Summary(1, 0.0, 0.0, 0.0, (0, 0.0), (0, 0.0))
+
+
+def summary_of(parts: Sequence[Part]) -> Summary | None:
+    """What the parts of one stretch, one of each aggregate, have seen together; None where a `Summary` does not say all of it."""
+    known: dict[str, Any] = {}
+    for part in parts:
+        if not isinstance(part, (_Count, _Sum, _Extreme, _Ends)):
+            return None
+        for name, seen in part.tell().items():
+            if seen is None or known.setdefault(name, seen) != seen:
+                return None
+    summary = _NOTHING._replace(**known)
+    return summary if summary.counted and summary.low <= summary.high else None

@@ -17,12 +17,12 @@ Nothing grows with history: a category costs the stretches of one window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from tenantry.detection.aggregates import Aggregate, Part, Value, WindowFull
+from tenantry.detection.aggregates import Aggregate, Part, Summary, Value, WindowFull, summary_of
 from tenantry.protocol.failures import FieldInvalid
 
 Category = tuple[str, ...]
@@ -82,6 +82,18 @@ class WindowShape:
         return self.window_ms // self.interval_ms
 
 
+class Kept(NamedTuple):
+    """What windows hold while nothing stands or waits in them: enough to go on elsewhere, with the same outcome.
+
+    Stretches are known by their place, the whole number of intervals before them. Windows that end at the place ``judged`` or before
+    were judged.
+    """
+
+    judged: int
+    newest_ms: int
+    stretches: Mapping[Category, Mapping[int, Summary]]
+
+
 _Stretches = dict[int, list[Part]]
 
 
@@ -98,6 +110,39 @@ class TenantWindows:
         """Where the first window without a record of the category ends."""
         self._judged: int | None = None
         self.newest_ms: int | None = None
+
+    @classmethod
+    def resume(cls, shape: WindowShape, kept: Kept) -> TenantWindows:
+        """Windows that hold this; all aggregates of ``shape`` can be summed up."""
+        windows = cls(shape)
+        windows._judged, windows.newest_ms = kept.judged, kept.newest_ms
+        windows._categories = {
+            category: {
+                place: [aggregate.part_of(summary) for aggregate in shape.aggregates]
+                for place, summary in stretches.items()
+            }
+            for category, stretches in kept.stretches.items()
+        }
+        return windows
+
+    def keep(self, unsettled: Callable[[Category], bool]) -> Kept | None:
+        """What they hold that counts from now on; None where something stands or waits, or cannot be summed up."""
+        if self._judged is None or self.newest_ms is None or any(map(unsettled, self._categories)):
+            return None
+        first = self._judged + 1 - self._shape.stretches
+        kept: dict[Category, dict[int, Summary]] = {}
+        for category, stretches in self._categories.items():
+            own: dict[int, Summary] = {}
+            for place, parts in stretches.items():
+                if place < first:
+                    continue
+                summary = summary_of(parts)
+                if summary is None:
+                    return None
+                own[place] = summary
+            if own:
+                kept[category] = own
+        return Kept(self._judged, self.newest_ms, kept)
 
     @property
     def judged_ms(self) -> int | None:

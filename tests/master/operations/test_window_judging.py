@@ -17,6 +17,7 @@ from tenantry.master.domain.lifecycle import LifecycleEvent
 from tenantry.master.domain.records import NewRecord, StoredRecord, StreamName
 from tenantry.master.domain.rule_windows import RuleWindow
 from tenantry.master.domain.rules import LATE_AFTER_MS, Action, ActionKind, Condition, Limit, RuleDraft
+from tenantry.master.operations import window_metrics
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.registering import move_tenant
 from tenantry.master.operations.ruling import create_rule, set_active, update_rule
@@ -257,6 +258,30 @@ def test_aggregates_of_metrics_are_judged_on_the_times_of_the_samples(rig: Rig) 
     rig.look(600 * MINUTE)
     assert rig.alerts() == [(1, 4, True)]
     assert rig.state() is TenantState.ALERT
+
+
+@pytest.mark.parametrize("how", ["live", "late", "restarted", "refused"])
+def test_metrics_in_columns_give_the_same_whenever_they_come(
+    rig: Rig, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean over two minutes of three Tenants, all of whose windows may be held as columns."""
+    monkeypatch.setattr(window_metrics, "FEW", 1)
+    monkeypatch.setattr(window_metrics, "MANY", 1)
+    window = RuleWindow((Aggregate("mean", Function.AVG, "value"),), 2 * MINUTE, MINUTE, 0)
+    rig.rule(errors_rule(window, "busy", 0.8, stream=StreamName.METRICS_MASTER, metric="system.cpu.utilization"))
+    wrong = {1: range(12, 20), 2: range(30, 33), 3: range(15, 25)}
+    for number in range(45):
+        at = START + number * 20_000
+        ticks = [(one, ((at, (1.0 if number in wrong[one] else 0.5,)),)) for one in (1, 2, 3)]
+        commit(rig.database, [frame(one, 1, at, rows) for one, rows in ticks])
+        if how == "refused" and number % 7 == 0:
+            rig.fail(number * 20_000)
+        if how != "late":
+            rig.look(number * 20_000)
+        if how == "restarted" and number % 8 == 0:
+            rig.restart()
+    rig.look(120 * MINUTE)
+    assert sorted(rig.alerts()) == [(1, 6, True), (1, 8, False), (3, 7, True), (3, 10, False)]
 
 
 def test_a_rule_of_a_tenant_judges_that_tenant_and_rest_ends_what_was_found(rig: Rig) -> None:

@@ -17,6 +17,7 @@ from tenantry.master.sql.chunks import StoredChunk
 from tenantry.master.sql.segments import SegmentRow
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.chunks import decode_chunk, decode_received_at
+from tenantry.master.timeseries.frames import FrameTable
 from tenantry.master.timeseries.sealing import TimeseriesCorrupt
 from tenantry.master.timeseries.segments import decode_segment
 from tenantry.protocol.layouts import Layout, Series
@@ -66,6 +67,15 @@ class Tick(NamedTuple):
     series: NDArray[np.int64]
     values: NDArray[np.float64]
     present: int
+
+
+class ChunkRows(NamedTuple):
+    """Ticks of a chunk as columns: where they are in it, their times, and the values of the wanted series."""
+
+    places: NDArray[np.int64]
+    timestamps: NDArray[np.int64]
+    received_at: NDArray[np.int64]
+    values: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,23 +203,26 @@ class TickReader:
             self._columns[layout_id] = known
         return known
 
-    def from_segment(self, segment: SegmentRow, accept: Callable[[int, int], bool]) -> Iterator[Tick]:
-        """Wanted ticks of a segment that are not in chunks yet; ``accept`` is asked (timestamp, received_at)."""
+    def frames_of(self, segment: SegmentRow) -> FrameTable | None:
+        """The frames of a segment that are in no chunk yet, of wanted Tenants; None where there are none, or it cannot be read."""
         done = self._window.tenant_id if self._window is not None and self._window.covers(segment.received_ms) else None
         tenants = self.wanted.tenant_ids
         if done is not None and tenants is not None:
             tenants = frozenset(number for number in tenants if number > done)
         if tenants is not None and not tenants:
-            return
+            return None
         data = self.transaction.segments.data(segment.id)
         try:
             frames = decode_segment(data, tenants)
         except TimeseriesCorrupt as error:
             self.on_damage("segment", segment.id, str(error))
-            return
-        for number, frame in enumerate(frames.frames()):
-            if done is not None and frame.tenant_id <= done:
-                continue
+            return None
+        return frames if done is None else frames.take(np.flatnonzero(frames.tenant_ids > done))
+
+    def from_segment(self, segment: SegmentRow, accept: Callable[[int, int], bool]) -> Iterator[Tick]:
+        """Wanted ticks of a segment that are not in chunks yet; ``accept`` is asked (timestamp, received_at)."""
+        frames = self.frames_of(segment)
+        for number, frame in enumerate(() if frames is None else frames.frames()):
             picked = [n for n, timestamp in enumerate(frame.timestamps) if accept(timestamp, frame.received_at)]
             if not picked:
                 continue
@@ -231,11 +244,11 @@ class TickReader:
                     len(values) - int(np.isnan(values).sum()),
                 )
 
-    def from_chunk(self, chunk: StoredChunk, accept: "ChunkPicker") -> Iterator[Tick]:
-        """Wanted ticks of a chunk, in its order; ``accept`` picks rows by their times."""
+    def rows_of(self, chunk: StoredChunk, accept: "ChunkPicker") -> "ChunkRows | None":
+        """The rows of a chunk that ``accept`` picks by their times; None where there are none, or it cannot be read."""
         columns = self.columns(chunk.layout_id)
         if not len(columns):
-            return
+            return None
         try:
             received = decode_received_at(chunk.data)
             timestamps, values = decode_chunk(chunk.data, ())
@@ -243,24 +256,31 @@ class TickReader:
                 received = timestamps
             picked = accept(timestamps, received)
             if not len(picked):
-                return
+                return None
             _, values = decode_chunk(chunk.data, columns.tolist())
         except TimeseriesCorrupt as error:
             self.on_damage("chunk", chunk.id, str(error))
+            return None
+        return ChunkRows(picked, timestamps[picked], received[picked], values[picked])
+
+    def from_chunk(self, chunk: StoredChunk, accept: "ChunkPicker") -> Iterator[Tick]:
+        """Wanted ticks of a chunk, in its order; ``accept`` picks rows by their times."""
+        rows = self.rows_of(chunk, accept)
+        if rows is None:
             return
-        rows = values[picked]
-        present = (len(columns) - np.isnan(rows).sum(axis=1)).tolist()
-        for place, at in enumerate(picked.tolist()):
+        columns = self.columns(chunk.layout_id)
+        present = (len(columns) - np.isnan(rows.values).sum(axis=1)).tolist()
+        for number, at in enumerate(rows.places.tolist()):
             yield Tick(
-                int(timestamps[at]),
+                int(rows.timestamps[number]),
                 chunk.tenant_id,
                 chunk.layout_id,
-                int(received[at]),
+                int(rows.received_at[number]),
                 chunk.id,
                 at,
                 columns,
-                rows[place],
-                present[place],
+                rows.values[number],
+                present[number],
             )
 
 

@@ -1,8 +1,8 @@
 """Rules over windows, ready to judge: what of a record counts, and whether what came of it does."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from tenantry.detection.aggregates import Value
 from tenantry.detection.levels import LevelledThreshold
@@ -16,9 +16,13 @@ from tenantry.nql.fields import FieldType, Schema
 from tenantry.nql.matching import record_matcher, record_value
 from tenantry.nql.parsing import parse_condition
 from tenantry.nql.tree import Field
+from tenantry.protocol.layouts import Series
 
 MAX_CATEGORY: Final = 200
 """So many characters of a category count."""
+
+VALUE: Final = "value"
+"""The field of a sample that is a number."""
 
 Record = Mapping[str, Any]
 Counted = tuple[Category, tuple[Value, ...]]
@@ -45,6 +49,24 @@ class WindowProgram:
         category = tuple(_word(read(row)) for read in self._categories)
         return category, tuple(_value(read(row)) for read in self._values)
 
+    @property
+    def counts_values(self) -> bool:
+        """Whether nothing of a record is put together but its `VALUE`."""
+        return all(one.field in ("", VALUE) for one in self.shape.aggregates)
+
+    def counted(self, category: Category, value: float) -> Counted:
+        """What a sample of a series counts for where `counts_values`; ``category`` is what `category_of` says of the series."""
+        number = _value(value)
+        return category, tuple(number if one.field else None for one in self.shape.aggregates)
+
+    def category_of(self, series: Series) -> Category | None:
+        """The category of all samples of a series; None where none counts.
+
+        Raises Varies where that depends on more of a sample than its series, and what the conditions of a rule raise.
+        """
+        words = _SeriesWords(series)
+        return tuple(_word(read(words)) for read in self._categories) if self._counts(words) else None
+
     def passes(self, category: Category, values: tuple[float | None, ...]) -> bool:
         """Whether the output filter holds for the values of a window."""
         names = [aggregate.name for aggregate in self.shape.aggregates]
@@ -57,6 +79,42 @@ class WindowProgram:
     def category(self, labels: Labels) -> Category:
         """The inverse of `labels`."""
         return tuple(value for _, value in labels)
+
+
+class Varies(Exception):
+    """What was asked about a series depends on the sample."""
+
+
+class _SeriesWords(Mapping[str, Any]):
+    """What all samples of a series have in common, as a record; to read anything else of it raises Varies."""
+
+    def __init__(self, series: Series) -> None:
+        self._words = words_of(series)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._words[name] if name in self._words else self._vary()
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ARG002 - every field is there
+        return self[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return self._vary()
+
+    def __len__(self) -> int:
+        return self._vary()
+
+    def _vary(self) -> NoReturn:
+        raise Varies
+
+
+def words_of(series: Series) -> dict[str, Any]:
+    """The fields of a sample that come from its series."""
+    return {
+        "metric": series.name,
+        "unit": series.unit,
+        "kind": series.kind.value,
+        "labels": dict(series.labels),
+    }
 
 
 def compile_window(rule: Rule) -> WindowProgram:
