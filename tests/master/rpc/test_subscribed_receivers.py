@@ -9,6 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from tenantry.protocol.failures import DeliveryNotFound, FieldInvalid, NotAllowed
 from tenantry.protocol.messages import AlertRecord, Severity, Stream
 from tenantry.transport.records import encode_alert
+from tenantry.v1 import access_pb2
 from tenantry.v1 import alert_service_pb2 as alerts
 from tenantry.v1 import delivery_service_pb2 as deliveries
 from tenantry.v1 import link_service_pb2 as levels
@@ -28,6 +29,9 @@ async def test_an_alert_of_a_tenants_own_rule_reaches_who_has_subscribed(master:
     made = await keep_receiver(master, "https://hooks.example.org/x", active=False, subscription=OWN_RULES)
     assert made.subscription == OWN_RULES
     async with machine(master) as there:
+        kept = access_pb2.Privacy(kind=access_pb2.Privacy.KIND_PRIVATE)
+        wanted: dict[str, Any] = {"owner": there.guid, "active": False, "subscription": OWN_RULES, "privacy": kept}
+        hidden = await keep_receiver(master, "https://hooks.example.org/y", **wanted)
         records = [
             AlertRecord(now_ms(), rule, firing, severity, "it is full", "disk", (), 0.99, 0.9)
             for rule, firing, severity in (
@@ -46,6 +50,12 @@ async def test_an_alert_of_a_tenants_own_rule_reaches_who_has_subscribed(master:
     both = await hired_at_both(master, there.guid)
     seen = await ask(master, both, "DeliveryService", "ListDeliveries", deliveries.ListDeliveriesRequest())
     assert {one.id for one in found} <= {one.id for one in seen.deliveries}
+    # That a private receiver was told is seen, and not what it is called.
+    assert {one.receiver: one.receiver_name for one in seen.deliveries if one.tenant == there.guid} == {
+        made.id: made.name,
+        hidden.id: "",
+    }
+    assert {one.receiver_name for one in await list_deliveries(master, receiver=hidden.id)} == {hidden.name}
     request = receivers.UpdateReceiverRequest(
         receiver=receivers.Receiver(id=made.id), update_mask=FieldMask(paths=["subscription"])
     )

@@ -142,7 +142,7 @@ def _details(found: pb.Delivery) -> Iterator[tuple[str, Cell | str]]:
     yield "State", _state(found)
     yield "Outcome", found.outcome
     yield "Attempts", str(found.attempts)
-    yield "Receiver", f"{found.receiver_name} ({found.receiver})"
+    yield "Receiver", f"{found.receiver_name or 'one that you do not see'} ({found.receiver})"
     yield "Owner", found.owner
     yield "Tenant", f"{found.tenant_name}/{found.instance_name} ({found.tenant})"
     yield "Rule", found.rule

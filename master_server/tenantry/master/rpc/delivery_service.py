@@ -9,6 +9,8 @@ from tenantry.master.operations import outbox
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.committing import Committer
 from tenantry.master.operations.paging import decode_page_token, encode_page_token, page_size
+from tenantry.master.operations.receiver_rights import ReceiverRights, receiver_rights
+from tenantry.master.operations.receiving import names_of
 from tenantry.master.operations.roles import find_owner
 from tenantry.master.operations.visibility import Visibility
 from tenantry.master.rpc.callers import ACTOR, VIEWER, Context
@@ -44,12 +46,12 @@ class DeliveryServicer(delivery_service_pb2_grpc.DeliveryServiceServicer):
         self._lifetime_ms = lifetime_ms
 
     async def GetDelivery(self, request: pb.GetDeliveryRequest, context: Context) -> pb.GetDeliveryResponse:
-        sight = self._sight(Permission.DELIVERY_READ)
+        sight, receivers = self._sight(Permission.DELIVERY_READ), self._receivers()
 
         def read(transaction: Transaction) -> pb.Delivery:
-            return self._encode(transaction, [find_delivery(transaction, request.id, sight)])[0]
+            return self._encode(transaction, receivers, [find_delivery(transaction, request.id, sight)])[0]
 
-        return pb.GetDeliveryResponse(delivery=await self._reader.run(read, sight))
+        return pb.GetDeliveryResponse(delivery=await self._reader.run(read, sight.joined(receivers.sight)))
 
     async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: Context) -> pb.ListDeliveriesResponse:
         size = page_size(request.page_size, default=DEFAULT_PAGE, largest=LARGEST_PAGE)
@@ -57,7 +59,7 @@ class DeliveryServicer(delivery_service_pb2_grpc.DeliveryServiceServicer):
         listing = request.filter.SerializeToString(deterministic=True)
         place = decode_page_token(listing, request.page_token)
         before = (int(place[0]), str(place[1])) if place else None
-        owner, sight = request.filter.owner, self._sight(Permission.DELIVERY_READ)
+        owner, sight, receivers = request.filter.owner, self._sight(Permission.DELIVERY_READ), self._receivers()
         if owner:
             self._visibility.require_at(VIEWER.get(), Permission.DELIVERY_READ, owner)
 
@@ -67,30 +69,47 @@ class DeliveryServicer(delivery_service_pb2_grpc.DeliveryServiceServicer):
             page = found[:size]
             last = (page[-1].created_ms, page[-1].uid) if len(found) > size else None
             return pb.ListDeliveriesResponse(
-                deliveries=self._encode(transaction, page),
+                deliveries=self._encode(transaction, receivers, page),
                 next_page_token=encode_page_token(listing, last) if last else "",
             )
 
-        return await self._reader.run(read, sight)
+        return await self._reader.run(read, sight.joined(receivers.sight))
 
     async def RetryDelivery(self, request: pb.RetryDeliveryRequest, context: Context) -> pb.RetryDeliveryResponse:
         actor, now_ms = ACTOR.get(), self._clocks.wall_ms()
         seen, changed = self._sight(Permission.DELIVERY_READ), self._sight(Permission.DELIVERY_RETRY)
+        receivers = self._receivers()
 
         def retry(transaction: Transaction) -> pb.Delivery:
             delivery = find_delivery(transaction, request.id, seen)
             if not _within(delivery, changed):
                 raise NotAllowed(permission=Permission.DELIVERY_RETRY)
-            return self._encode(transaction, [outbox.retry(transaction, actor, delivery, now_ms)])[0]
+            return self._encode(transaction, receivers, [outbox.retry(transaction, actor, delivery, now_ms)])[0]
 
         return pb.RetryDeliveryResponse(delivery=await self._committer.run(retry))
 
     def _sight(self, permission: Permission) -> Sight:
         return sight_of(self._visibility.owners(VIEWER.get(), permission))
 
-    def _encode(self, transaction: Transaction, deliveries: Sequence[Delivery]) -> list[pb.Delivery]:
+    def _receivers(self) -> ReceiverRights:
+        return receiver_rights(self._visibility, VIEWER.get())
+
+    def _encode(
+        self, transaction: Transaction, receivers: ReceiverRights, deliveries: Sequence[Delivery]
+    ) -> list[pb.Delivery]:
         names = outbox.names_of_owners(transaction, {delivery.owner for delivery in deliveries})
-        return [encode_delivery(one, names.get(one.owner, ""), self._lifetime_ms) for one in deliveries]
+        seen = names_of(transaction, receivers, {delivery.receiver_uid for delivery in deliveries})
+        return [
+            encode_delivery(
+                # What a receiver is called and says is for who sees it; of one that was deleted nobody keeps anything.
+                one
+                if one.receiver_id is None or one.receiver_uid in seen
+                else replace(one, receiver_name="", outcome=""),
+                names.get(one.owner, ""),
+                self._lifetime_ms,
+            )
+            for one in deliveries
+        ]
 
 
 def _within(delivery: Delivery, sight: Sight) -> bool:

@@ -80,7 +80,7 @@ class Delivery(_message.Message):
     receiver: _builtins.str
     """Id of the receiver."""
     receiver_name: _builtins.str
-    """Its name when this was written."""
+    """Its name when this was written; empty where the caller does not see the receiver."""
     alert: _builtins.str
     """Id of the alert that is told of."""
     rule: _builtins.str
@@ -100,7 +100,7 @@ class Delivery(_message.Message):
     attempts: _builtins.int
     """Attempts so far."""
     outcome: _builtins.str
-    """How it went, in words."""
+    """How it went, in words; empty where the caller does not see the receiver."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was written."""
