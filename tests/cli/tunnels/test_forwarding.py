@@ -17,7 +17,11 @@ from tenantry.protocol.failures import (
     EXIT_LOCAL,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
+    Failure,
+    NotAllowed,
+    NotSignedIn,
     TargetTimedOut,
+    TenantNotFound,
     TunnelClosed,
     TunnelNotAllowed,
 )
@@ -134,6 +138,20 @@ def test_it_says_why_it_ends(operator: Person, master: FakeMaster, end: TunnelEn
         assert forward.process.wait(END_S) == EXIT_UNREACHABLE
 
 
+@pytest.mark.parametrize(
+    "failure", [TenantNotFound(tenant="acme"), NotSignedIn(), NotAllowed(permission="tunnel.open")]
+)
+def test_a_right_that_ends_while_a_tunnel_is_open_is_said_as_such(
+    operator: Person, master: FakeMaster, failure: Failure
+) -> None:
+    """The Master tells somebody without rights no more than a stranger; the operator still reads why the tunnel is over."""
+    master.add("acme", "main")
+    with running(operator, "tunnel", "forward", "acme", "0:7") as forward:
+        master.tunnels.endings[forward.lines[0]["tunnel"]] = failure
+        forward.wait_told("the operator's rights ended")
+        assert forward.process.wait(END_S) == failure.exit_code
+
+
 def test_a_refusal_by_the_tenant_is_said_as_such(operator: Person, master: FakeMaster) -> None:
     """Nothing is announced, and nothing is left listening."""
     master.add("acme", "main")
@@ -141,7 +159,7 @@ def test_a_refusal_by_the_tenant_is_said_as_such(operator: Person, master: FakeM
     master.failing["OpenTunnel"] = TunnelNotAllowed(end=end.value, cause=end.describe())
     result = operator.run("tunnel", "forward", "acme", ":db:5432")
     assert (result.exit_code, result.stdout) == (EXIT_DENIED, "")
-    assert "the Tenant does not allow this" in result.stderr
+    assert "refused at the Tenant" in result.stderr
 
 
 def test_consent_is_waited_for_and_asked_with_the_reason(operator: Person, master: FakeMaster) -> None:

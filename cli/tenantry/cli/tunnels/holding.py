@@ -20,8 +20,11 @@ from tenantry.cli.tunnels.streams import DialStreams
 from tenantry.protocol.failures import (
     Failure,
     MasterStopping,
+    NotAllowed,
+    NotSignedIn,
     StoreUnavailable,
     TenantNotConnected,
+    TenantNotFound,
     TunnelClosed,
 )
 from tenantry.protocol.tunnels.ends import TunnelEnd
@@ -33,6 +36,8 @@ from tenantry.v1.tunnel_service_pb2_grpc import TunnelServiceStub
 LONGEST_PAUSE_S: Final = 2.5
 """Somebody waits for it, and there are few of them."""
 _PASSING: Final = (MasterStopping, StoreUnavailable, TenantNotConnected)
+_RIGHTS: Final = (NotAllowed, NotSignedIn, TenantNotFound)
+"""What the Master answers to who has no right any more: it does not say that there was one."""
 _PASSING_ENDS: Final = {TunnelEnd.MASTER_STOPPED.value, TunnelEnd.LINK_LOST.value, TunnelEnd.NO_ANSWER.value}
 
 
@@ -86,6 +91,8 @@ class HeldTunnel:
             while True:
                 error = await self._live(channel, None if until is None else until - loop.time())
                 if not (self._again and self._opened_before and may_pass(error)):
+                    if self._opened_before and isinstance(error, _RIGHTS):
+                        self._tell(f"The tunnel is over: {TunnelEnd.RIGHTS.describe()}.")
                     raise error
                 if self._open_since_pause:
                     self._open_since_pause, pause = False, FIRST_PAUSE_S

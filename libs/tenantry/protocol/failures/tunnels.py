@@ -29,7 +29,7 @@ class TunnelNotAllowed(Failure):
 
     reason = "TUNNEL_NOT_ALLOWED"
     code = "PERMISSION_DENIED"
-    message = "the Tenant does not allow this: {cause}"
+    message = "refused at the Tenant: {cause}"
     hint = "Whoever looks after the Tenant's machine decides, with the daemon's policy for tunnels and `tenantry-daemon consent`."
     exit_code = EXIT_DENIED
 

@@ -50,7 +50,7 @@ def failure_of_end(end: TunnelEnd, detail: str, tenant: str, target: Target | No
         case TunnelEnd.NOT_OFFERED:
             return TunnelNotOffered(cause=words)
         case TunnelEnd.LIMIT:
-            return TunnelsTooMany(limit=words)
+            return TunnelsTooMany(limit=f"at the Tenant, {words}")
         case TunnelEnd.TICKET:
             return TunnelTicketRefused(cause=words)
         case TunnelEnd.NO_ANSWER:

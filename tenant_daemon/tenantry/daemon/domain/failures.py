@@ -112,7 +112,7 @@ class ConsoleNotServed(Failure):
     code = "FAILED_PRECONDITION"
     message = "there is no local console: {cause}"
     hint = (
-        "Set console_listen to a loopback address with a free port, such as 127.0.0.1:7450, and start the daemon again."
+        "Set console_listen to a loopback address with a free port, such as 127.0.0.1:7451, and start the daemon again."
     )
     exit_code = EXIT_WRONG_STATE
 
