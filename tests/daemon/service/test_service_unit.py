@@ -48,6 +48,13 @@ def test_there_is_room_for_tunnels() -> None:
     assert int(directives(UNIT)["TasksMax"][0]) >= 8 * MOST_RESOLVING
 
 
+def test_nothing_is_in_the_way_of_tunnels() -> None:
+    """Targets of both families, name servers and the control socket are reached; the process that proves tickets can be started."""
+    assert {"AF_UNIX", "AF_INET", "AF_INET6"} <= set(directives(UNIT)["RestrictAddressFamilies"][0].split())
+    assert not {"PrivateNetwork", "IPAddressDeny", "NoExecPaths", "SocketBindDeny"} & set(directives(UNIT))
+    assert directives(UNIT)["SystemCallFilter"][0] == "@system-service"
+
+
 def test_what_it_measures_stays_visible() -> None:
     """No directive hides the processes or the mounts that the probes count."""
     assert "ProtectProc" not in directives(UNIT)
