@@ -5,10 +5,10 @@ from pathlib import Path
 from tenantry.detection.levels import Level
 from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.alerts import Alert, AlertSource
-from tenantry.master.domain.deliveries import DeliveryFilter
+from tenantry.master.domain.deliveries import Attempt, DeliveryFilter, DeliveryState
 from tenantry.master.domain.receivers import WebhookSettings
 from tenantry.master.domain.rules import Action, ActionKind, Condition, Limit, RuleDraft
-from tenantry.master.operations.outbox import Telling, enqueue
+from tenantry.master.operations.outbox import Telling, enqueue, settle
 from tenantry.master.sql.database import Database
 from tests.servers.stores import empty_store
 from tests.suites.conftest import NOW, new_tenant
@@ -52,6 +52,41 @@ def test_a_throttled_rule_tells_again_when_it_gets_worse_is_over_or_time_has_pas
                 told.append([minute, enqueue(transaction, tellings, NOW + minute * MINUTE)])
         with database.write() as transaction:
             told.append([13, enqueue(transaction, [telling(tenants[0], Level.CRITICAL)], NOW + 13 * MINUTE)])
-        assert told == [[0, 1], [1, 0], [2, 1], [3, 1], [4, 0], [5, 2], [6, 0], [13, 1]]
+        assert told == [[0, 1], [1, 0], [2, 1], [3, 1], [4, 0], [5, 2], [6, 1], [13, 1]]
         with database.read() as transaction:
-            assert len(transaction.deliveries.page(DeliveryFilter(), None, 100)) == 6
+            found = transaction.deliveries.page(DeliveryFilter(), None, 100)
+        assert len(found) == 7
+        assert [one.next_ms - NOW for one in found if one.created_ms == NOW + 6 * MINUTE] == [12 * MINUTE]
+
+
+def test_what_comes_again_too_early_is_told_later_unless_it_is_over_by_then(tmp_path: Path) -> None:
+    """Nobody who was told that it is over is left with that while it stands; what came and went meanwhile is told nobody."""
+    with Database.open(empty_store(tmp_path)) as database:
+        with database.write() as transaction:
+            tenant = transaction.tenants.insert(new_tenant(1)).id
+            hook = receiver_draft("chat", WebhookSettings("https://chat.example/"))
+            receiver = transaction.receivers.insert("chat", hook, {}, NOW, owner=MAIN_OWNER)
+            transaction.rules.insert("busy", throttled(), NOW, owner=MAIN_OWNER)
+        minor, over, critical = Level.MINOR, Level.CLEARED, Level.CRITICAL
+        steps = (
+            (0, (minor,)),
+            (1, (over,)),
+            (2, (minor, minor)),
+            (3, (over,)),
+            (4, (minor, over, minor)),
+            (5, (critical,)),
+        )
+        waiting: list[list[tuple[int, str]]] = []
+        for minute, levels in steps:
+            now_ms = NOW + minute * MINUTE
+            with database.write() as transaction:
+                enqueue(transaction, [telling(tenant, level) for level in levels], now_ms)
+                while (due := transaction.deliveries.next_for(receiver.id, now_ms)) is not None:
+                    settle(transaction, due, Attempt(True, "taken"), 0, 0.0, now_ms)
+            with database.read() as transaction:
+                found = transaction.deliveries.page(DeliveryFilter(DeliveryState.WAITING), None, 100)
+            waiting.append([((one.next_ms - NOW) // MINUTE, one.level) for one in found])
+        assert waiting == [[], [], [(10, "minor")], [], [(10, "minor")], []]
+        with database.read() as transaction:
+            told = transaction.deliveries.page(DeliveryFilter(), None, 100)
+        assert [one.level for one in reversed(told)] == ["minor", "cleared", "critical"]

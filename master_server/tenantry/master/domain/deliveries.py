@@ -134,7 +134,8 @@ def example(now_ms: int, receiver: str) -> Notice:
 class NewDelivery:
     """A delivery to be kept. ``uid`` is its idempotency key; ``content`` as `Notice.content` gives it, as JSON.
 
-    ``source`` is who found what is told. ``refused``: why it is given up at once, if it is.
+    ``source`` is who found what is told. ``refused``: why it is given up at once, if it is. ``due_ms``: it is held back until then;
+    0: it is due at once.
     """
 
     uid: str
@@ -154,6 +155,7 @@ class NewDelivery:
     created_ms: int
     source: str = "rule"
     refused: str = ""
+    due_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

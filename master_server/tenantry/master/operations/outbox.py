@@ -26,11 +26,11 @@ from tenantry.master.domain.deliveries import (
 )
 from tenantry.master.domain.receivers import SUBSCRIBED, Receiver
 from tenantry.master.domain.records import JsonValue
-from tenantry.master.domain.rules import Rule
 from tenantry.master.domain.tenants import TenantStanding
 from tenantry.master.operations import journal
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.outbox_bounds import within_bounds
+from tenantry.master.operations.outbox_throttling import throttle
 from tenantry.master.sql.documents import write_fields
 from tenantry.master.sql.transaction import Transaction
 from tenantry.process.failpoints import failpoint
@@ -103,10 +103,13 @@ def _by_rules(
         if rule is None or tenant is None:
             continue
         told = [receivers[uid] for uid in rule.receivers(one.level) if uid in receivers]
-        if rule.draft.throttle_ms and told and one.level is not Level.CLEARED:
-            told = _unthrottled(transaction, rule, tenant.id, one.level, told, new, now_ms)
         allowed = [receiver for receiver in told if may_tell(rule.owner, receiver)]
-        new += _deliveries(rule.owner, allowed, one, rule.name, rule.uid, tenant, now_ms)
+        due = {receiver.uid: 0 for receiver in allowed}
+        if rule.draft.throttle_ms and allowed:
+            due = throttle(transaction, rule, tenant.id, one.level, due, new, now_ms)
+        kept = [receiver for receiver in allowed if receiver.uid in due]
+        written = _deliveries(rule.owner, kept, one, rule.name, rule.uid, tenant, now_ms)
+        new += [replace(delivery, due_ms=due[delivery.receiver_uid]) for delivery in written]
     return new
 
 
@@ -156,26 +159,6 @@ def _deliveries(
     )
     content = write_content(notice)
     return [_new(owner, receiver, notice, tenant.id, content, now_ms) for receiver in receivers]
-
-
-def _unthrottled(
-    transaction: Transaction,
-    rule: Rule,
-    tenant_id: int,
-    level: Level,
-    receivers: Sequence[Receiver],
-    new: Sequence[NewDelivery],
-    now_ms: int,
-) -> list[Receiver]:
-    """Those who were told nothing as bad of the Tenant since the rule's throttle began."""
-    told = transaction.deliveries.told_since(rule.owner, rule.name, tenant_id, now_ms - rule.draft.throttle_ms)
-    told += [
-        (one.receiver_uid, one.level)
-        for one in new
-        if (one.rule, one.owner, one.tenant_id) == (rule.name, rule.owner, tenant_id)
-    ]
-    busy = {uid for uid, earlier in told if Level[earlier.upper()] >= level}
-    return [receiver for receiver in receivers if receiver.uid not in busy]
 
 
 def may_tell(owner: int, receiver: Receiver) -> bool:

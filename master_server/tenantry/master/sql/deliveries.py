@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -27,7 +27,7 @@ from tenantry.master.sql.tables import deliveries as table
 from tenantry.master.sql.tables import receivers
 from tenantry.protocol.failures import DeliveryNotFound
 
-_NAMES: Final = tuple(one.name for one in fields(NewDelivery) if one.name != "refused")
+_NAMES: Final = tuple(one.name for one in fields(NewDelivery) if one.name not in ("refused", "due_ms"))
 _COLUMNS: Final = tuple(one.name for one in fields(Delivery))
 # Written out: what is only known when a statement runs leads to no index of a part of the table.
 _IN: Final = {state: table.c.state == literal_column(f"'{state.value}'") for state in DeliveryState}
@@ -88,6 +88,15 @@ _refused: Final = (
 _newest: Final = select(table).order_by(table.c.created_ms.desc(), table.c.uid.desc())
 
 
+class Told(NamedTuple):
+    """What a receiver was told, or is to be told at ``since_ms``: the level in small letters."""
+
+    id: int
+    receiver_uid: str
+    level: str
+    since_ms: int
+
+
 class DeliveryStore:
     """Deliveries by `Delivery.uid`."""
 
@@ -106,8 +115,8 @@ class DeliveryStore:
                     {
                         **{name: getattr(one, name) for name in _NAMES},
                         "state": (DeliveryState.DEAD if one.refused else DeliveryState.WAITING).value,
-                        "since_ms": one.created_ms,
-                        "next_ms": one.created_ms,
+                        "since_ms": one.due_ms or one.created_ms,
+                        "next_ms": one.due_ms or one.created_ms,
                         "attempts": 0,
                         "attempted_ms": None,
                         "ended_ms": one.created_ms if one.refused else None,
@@ -118,16 +127,29 @@ class DeliveryStore:
             )
             self._changes.deliveries = True
 
-    def told_since(self, owner: int, rule: str, tenant_id: int, since_ms: int) -> list[tuple[str, str]]:
-        """Whom (the id of a receiver) this owner's rule told of which level of the Tenant, since this time."""
-        query = select(table.c.receiver_uid, table.c.level).where(
-            table.c.owner == owner,
-            table.c.created_ms > since_ms,
-            table.c.rule == rule,
-            table.c.tenant_id == tenant_id,
-            table.c.source == "rule",
+    def told_since(self, owner: int, rule: str, tenant_id: int, since_ms: int, written_ms: int) -> list[Told]:
+        """What this owner's rule had to tell about the Tenant since this time, what is held back as well; in the order of writing.
+
+        ``written_ms``: nothing that was written before this counts.
+        """
+        query = (
+            select(table.c.id, table.c.receiver_uid, table.c.level, table.c.since_ms)
+            .where(
+                table.c.tenant_id == tenant_id,
+                table.c.since_ms > since_ms,
+                table.c.created_ms > written_ms,
+                table.c.owner == owner,
+                table.c.rule == rule,
+                table.c.source == "rule",
+            )
+            .order_by(table.c.id)
         )
-        return [(uid, level) for uid, level in self._connection.execute(query)]
+        return [Told(*row) for row in self._connection.execute(query)]
+
+    def withdraw(self, numbers: Sequence[int]) -> None:
+        """Forget those of these that wait and were not tried yet."""
+        untried = and_(_IS_WAITING, table.c.attempts == 0)
+        self._connection.execute(delete(table).where(any_of(self._connection, table.c.id, numbers), untried))
 
     def waiting_about(self, owner: int) -> dict[int, int]:
         """How many of an owner wait, by the number of the Tenant that they are about."""

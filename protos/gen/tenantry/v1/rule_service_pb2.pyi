@@ -564,8 +564,9 @@ class Rule(_message.Message):
 
     @_builtins.property
     def throttle(self) -> _duration_pb2.Duration:
-        """For how long NOTIFY tells a receiver nothing more about one Tenant after it told something, unless it gets worse or is over. 0 to 7 days;
-        absent means 0.
+        """For how long NOTIFY tells a receiver nothing more about one Tenant after it told something, unless it gets worse or is over. A
+        receiver that was told that it is over, and for which it comes again within that time, is told at its end if it still stands. 0 to 7
+        days; absent means 0.
         """
 
     def __init__(
