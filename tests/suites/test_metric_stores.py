@@ -81,7 +81,7 @@ def test_a_segment_and_a_chunk_announce_what_they_change(dsn: str) -> None:
         with database.write() as transaction:
             transaction.chunks.insert([])
             transaction.segments.delete([NOW])
-    assert seen == [Changes(frozenset(), frozenset({StreamName.METRICS_MASTER}))]
+    assert seen == [Changes({}, frozenset({StreamName.METRICS_MASTER}))]
 
 
 @pytest.fixture

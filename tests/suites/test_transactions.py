@@ -3,6 +3,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tenantry.master.sql.tables import metadata
 from tenantry.master.sql.tenants import sort_key
 from tenantry.master.sql.wall import INSIDE
 from tenantry.protocol.failures import StoreUnavailable
+from tenantry.protocol.messages import TenantState
 from tests.suites.conftest import NOW, new_tenant
 
 ALERTS = StreamName.ALERTS
@@ -121,9 +123,32 @@ def test_followers_are_told_after_the_commit_in_order(dsn: str) -> None:
             transaction.settings.set("a", "b")
         with database.write() as transaction:
             made = transaction.tenants.insert(new_tenant(1))
-    alerts = Changes(frozenset(), frozenset({ALERTS}))
-    registered = Changes(frozenset({made.id}), frozenset())
+    alerts = Changes({}, frozenset({ALERTS}))
+    registered = Changes({made.id: made}, frozenset())
     assert told == [*((alerts, position) for position in positions), (registered, positions[-1])]
+
+
+def test_followers_are_handed_what_a_reader_finds(dsn: str) -> None:
+    """A Tenant is told as the commit leaves it, however it was changed, and also where a part of the transaction was undone."""
+    told: list[Changes] = []
+    with Database.open(dsn, on_commit=told.append) as database:
+        with database.write() as transaction:
+            tenants = [transaction.tenants.insert(new_tenant(number)) for number in range(4)]
+        with database.write() as transaction:
+            store = transaction.tenants
+            saved, undone, moved, confirmed = tenants
+            store.save(replace(saved, tags=("a", "b"), host_name="one", handed_incarnation=3, last_heard_ms=7))
+            store.save(replace(undone, host_name="kept"))
+            with suppress(LookupError), transaction.savepoint():
+                store.save(replace(undone, host_name="undone"))
+                raise LookupError
+            store.move_each({moved.id: (TenantState.MAINTENANCE, "why")}, 9)
+            store.save(replace(confirmed, handed_incarnation=5))
+            store.confirm(confirmed.id, 5)
+            store.touch([(confirmed.id, 11)])
+        with database.read() as transaction:
+            found = {tenant.id: tenant for tenant in transaction.tenants.all()}
+    assert [dict(changes.tenants) for changes in told] == [{one.id: one for one in tenants}, found]
 
 
 def test_a_reader_sees_one_state(database: Database) -> None:

@@ -11,7 +11,6 @@ import structlog
 
 from tenantry.master.config import MasterConfig
 from tenantry.master.domain.access import EVERYTHING
-from tenantry.master.domain.tenants import Tenant
 from tenantry.master.monitoring.figures import MasterMetrics
 from tenantry.master.operations import licensing, supervising, trusting
 from tenantry.master.operations.alert_releasing import release_muted
@@ -71,32 +70,31 @@ async def follow_changes(
     """After each commit: the register and what callers may do are brought up to date, followers are woken."""
     while True:
         changed = await changes.get()
-        tenants, streams, users = set(changed.tenants), set(changed.streams), set(changed.users)
+        tenants, streams, users = dict(changed.tenants), set(changed.streams), set(changed.users)
         privacy, alerts = changed.privacy, changed.alerts
         while not changes.empty():
             more = changes.get_nowait()
-            tenants |= more.tenants
+            tenants.update(more.tenants)
             streams |= more.streams
             users |= more.users
             privacy |= more.privacy
             alerts |= more.alerts
         hub.notify([*streams, *([ALERT_CHANGES] if alerts else [])])
-        if tenants or users:
-            announced = viewers.announced
+        announced = viewers.announced
+        register.refresh(tenants.values())
+        if users or privacy:
             try:
-                present, signed_in = await reader.run(partial(_load, sorted(tenants), sorted(users)), EVERYTHING)
+                signed_in = await reader.run(partial(_load, sorted(users)), EVERYTHING) if users else []
             except Failure as failure:
-                log.error("register not refreshed; trying again", reason=failure.reason)
-                changes.put_nowait(Changes(frozenset(tenants), frozenset(), users=frozenset(users), privacy=privacy))
+                log.error("callers not refreshed; trying again", reason=failure.reason)
+                changes.put_nowait(Changes({}, frozenset(), users=frozenset(users), privacy=privacy))
                 await asyncio.sleep(SUPERVISION_S)
             else:
-                register.refresh(present)
-                if users or privacy:
-                    viewers.refresh(signed_in, announced, privacy=privacy)
+                viewers.refresh(signed_in, announced, privacy=privacy)
 
 
-def _load(tenant_ids: list[int], user_ids: list[int], transaction: Transaction) -> tuple[list[Tenant], list[SignedIn]]:
-    return transaction.tenants.by_ids(tenant_ids), load_signed_in(transaction, user_ids)
+def _load(user_ids: list[int], transaction: Transaction) -> list[SignedIn]:
+    return load_signed_in(transaction, user_ids)
 
 
 async def expire_callers(viewers: ViewerDirectory, clocks: Clocks) -> None:

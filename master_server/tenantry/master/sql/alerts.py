@@ -39,6 +39,7 @@ from tenantry.master.sql.alert_conditions import conditions_of
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.conditions import any_of, is_sqlite
 from tenantry.master.sql.documents import read_fields, write_fields
+from tenantry.master.sql.prepared import Prepared, PreparedLists
 from tenantry.master.sql.tables import alert_changes, alert_copies
 from tenantry.master.sql.tables import alerts as table
 from tenantry.protocol.failures import AlertNotFound
@@ -65,15 +66,26 @@ def _upsert(dialect: Any) -> Any:
     )
 
 
-_upsert_sqlite: Final = _upsert(sqlite)
-_upsert_postgresql: Final = _upsert(postgresql)
+_attach: Final = Prepared(_upsert(postgresql), (column.key for column in alert_copies.c), _upsert(sqlite))
 _all: Final = select(table)
 _by_uid: Final = _all.where(table.c.uid == bindparam("wanted"))
+_filled_by: Final = PreparedLists(_all, table.c.filling_key)
+_left_standing: Final = PreparedLists(
+    _all.where(table.c.standing > 0, table.c.filling_key.is_(None)).order_by(table.c.id),
+    table.c.owner,
+    table.c.rule_id,
+)
+_MUTABLE: Final = frozenset(column.key for column in table.c) - {
+    "id", "uid", "owner", "tenant_id", "source", "rule_id", "opened_ms"
+}  # fmt: skip
 _insert: Final = insert(table).returning(table.c.id, sort_by_parameter_order=True)
-_save: Final = update(table).where(table.c.id == bindparam("itself"))
-_newest_revision: Final = select(func.coalesce(func.max(table.c.revision), 0))
+_insert_one: Final = Prepared(
+    insert(table).returning(table.c.id), (column.key for column in table.c if column.key != "id")
+)
+_save: Final = Prepared(update(table).where(table.c.id == bindparam("itself")), _MUTABLE)
+_newest_revision: Final = Prepared(select(func.coalesce(func.max(table.c.revision), 0)))
 _after: Final = _all.where(table.c.revision > bindparam("after")).order_by(table.c.revision)
-_note: Final = insert(alert_changes)
+_note: Final = Prepared(insert(alert_changes), (column.key for column in alert_changes.c if column.key != "id"))
 MOST_CHANGES: Final = 2_000
 """So many of the newest changes of an alert are read: an answer has to fit into a message, whoever changes it how often."""
 _changes: Final = (
@@ -155,7 +167,12 @@ class AlertStore:
                     "revision": revision + place,
                 }
             )
-        numbers = self._connection.execute(_insert, rows).scalars().all()
+        connection = self._connection
+        numbers: Sequence[int]
+        if is_sqlite(connection):
+            numbers = [_insert_one.rows(connection, **row)[0][0] for row in rows]
+        else:
+            numbers = connection.execute(_insert, rows).scalars().all()
         return [
             replace(alert, id=number, revision=revision + place)
             for place, (alert, number) in enumerate(zip(alerts, numbers, strict=True))
@@ -169,43 +186,43 @@ class AlertStore:
         rows = [
             {"itself": alert.id, **_mutable(alert), "revision": revision + place} for place, alert in enumerate(alerts)
         ]
-        self._connection.execute(_save, rows)
+        _save.run_many(self._connection, rows)
         return [replace(alert, revision=revision + place) for place, alert in enumerate(alerts)]
 
     def note(self, changes: Sequence[AlertChange]) -> None:
         """Write down what happened to alerts."""
-        if changes:
-            self._connection.execute(
-                _note,
-                [
-                    {
-                        "alert_id": change.alert_id,
-                        "owner": change.owner,
-                        "changed_ms": change.changed_ms,
-                        "actor": change.actor,
-                        "kind": change.kind.value,
-                        "facts": write_fields(change.facts),
-                    }
-                    for change in changes
-                ],
-            )
+        _note.run_many(
+            self._connection,
+            [
+                {
+                    "alert_id": change.alert_id,
+                    "owner": change.owner,
+                    "changed_ms": change.changed_ms,
+                    "actor": change.actor,
+                    "kind": change.kind.value,
+                    "facts": write_fields(change.facts),
+                }
+                for change in changes
+            ],
+        )
 
     def attach(self, copies: Iterable[PlacedCopy]) -> None:
         """Keep copies of records at their places."""
-        rows = [
-            {
-                "alert_id": placed.alert_id,
-                "slot": placed.slot,
-                "number": placed.number,
-                "owner": placed.owner,
-                "stream": placed.copy.stream.value,
-                "timestamp_ms": placed.copy.timestamp_ms,
-                "fields": write_fields(placed.copy.fields),
-            }
-            for placed in copies
-        ]
-        if rows:
-            self._connection.execute(_upsert_sqlite if is_sqlite(self._connection) else _upsert_postgresql, rows)
+        _attach.run_many(
+            self._connection,
+            [
+                {
+                    "alert_id": placed.alert_id,
+                    "slot": placed.slot,
+                    "number": placed.number,
+                    "owner": placed.owner,
+                    "stream": placed.copy.stream.value,
+                    "timestamp_ms": placed.copy.timestamp_ms,
+                    "fields": write_fields(placed.copy.fields),
+                }
+                for placed in copies
+            ],
+        )
 
     def erase_resolved_before(self, resolved_ms: int, limit: int) -> int:
         """Erase at most ``limit`` alerts that were resolved before this, with all that belongs to them; gives how many."""
@@ -227,19 +244,12 @@ class AlertStore:
 
     def filled_by(self, keys: Collection[str]) -> dict[str, Alert]:
         """The alerts that firings with these keys fill, by `Alert.filling_key`."""
-        found = self._read(_all.where(any_of(self._connection, table.c.filling_key, keys)))
+        found = map(_alert, _filled_by.rows(self._connection, keys))
         return {alert.filling_key: alert for alert in found}
 
     def left_standing(self, owners: Collection[int], rule_ids: Collection[str]) -> list[Alert]:
         """Those of these owners and rules that nothing fills any more, and of which something still stands."""
-        return self._read(
-            _all.where(
-                table.c.standing > 0,
-                table.c.filling_key.is_(None),
-                any_of(self._connection, table.c.owner, owners),
-                any_of(self._connection, table.c.rule_id, rule_ids),
-            ).order_by(table.c.id)
-        )
+        return [_alert(row) for row in _left_standing.rows(self._connection, owners, rule_ids)]
 
     def count_open(self, owner: int, source: AlertSource) -> int:
         """How many alerts of this owner and source are not resolved."""
@@ -296,7 +306,7 @@ class AlertStore:
 
     def newest_revision(self) -> int:
         """The revision of what changed last; 0 when nothing ever did."""
-        return int(self._connection.execute(_newest_revision).scalar_one())
+        return int(_newest_revision.scalars(self._connection)[0])
 
     def changes_of(self, alert: Alert) -> list[AlertChange]:
         """What happened to an alert, in that order; of much the newest."""

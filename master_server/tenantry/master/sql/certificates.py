@@ -6,11 +6,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from tenantry.master.domain.certificates import USABLE, Certificate, CertificateStatus
+from tenantry.master.sql.prepared import Prepared
 from tenantry.master.sql.tables import certificates as table
 
 _newest_first: Final = (table.c.issued_ms.desc(), table.c.serial)
 _insert: Final = insert(table)
-_get: Final = select(table).where(table.c.serial == bindparam("wanted"))
+_get: Final = Prepared(select(table).where(table.c.serial == bindparam("wanted")))
 _of_tenant: Final = select(table).where(table.c.tenant_id == bindparam("tenant")).order_by(*_newest_first)
 _with_status: Final = _of_tenant.where(table.c.status == bindparam("wanted")).limit(1)
 _by_public_key: Final = _of_tenant.where(table.c.public_key == bindparam("wanted")).limit(1)
@@ -56,7 +57,8 @@ class CertificateStore:
 
     def get(self, serial: str) -> Certificate | None:
         """The certificate of this serial, whatever its status."""
-        return self._one(_get, {"wanted": serial})
+        rows = _get.rows(self._connection, wanted=serial)
+        return _certificate(rows[0]) if rows else None
 
     def current(self, tenant_id: int) -> Certificate | None:
         """The certificate that the Tenant connects with."""

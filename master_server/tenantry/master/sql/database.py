@@ -130,6 +130,9 @@ class Database:
                     transaction = Transaction(connection, changes, audit_end, marks)
                     yield transaction
                     marks = transaction.marks.settle()
+                    if self._on_commit is not None:
+                        # Here rather than by a reader afterwards: followers wait for it, and what was saved is known already.
+                        changes.learn_tenants(transaction.tenants.by_ids(changes.doubtful_tenants))
                 self._audit_end, self._marks = transaction.audit.known(), marks
             except Exception as error:
                 if isinstance(error, (StoreUnavailable, SQLAlchemyError, sqlite3.Error)):

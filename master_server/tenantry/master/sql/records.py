@@ -11,8 +11,9 @@ from tenantry.master.domain.records import NewRecord, StoredRecord, StreamName
 from tenantry.master.sql.audit_chain import AuditChainStore
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.conditions import any_of
-from tenantry.master.sql.conflicts import InsertMissing
+from tenantry.master.sql.conflicts import prepare_missing
 from tenantry.master.sql.documents import read_fields, write_fields
+from tenantry.master.sql.prepared import Prepared
 from tenantry.master.sql.tables import records as table
 from tenantry.master.sql.totals import add_total, read_total
 from tenantry.protocol.failures import StoreUnavailable
@@ -26,12 +27,13 @@ _columns: Final = (
     table.c.fields,
 )
 _UNCHAINED: Final = {"chain_sequence": None, "chain_salt": None, "chain_hash": None}
-_insert: Final = InsertMissing(table)
-_last_position: Final = select(func.coalesce(func.max(table.c.position), 0))
-_newest_position: Final = _last_position.where(table.c.stream == bindparam("wanted"))
+_insert: Final = prepare_missing(table, frozenset({"position"}))
+_greatest: Final = select(func.coalesce(func.max(table.c.position), 0))
+_last_position: Final = Prepared(_greatest)
+_newest_position: Final = _greatest.where(table.c.stream == bindparam("wanted"))
 # Not grouped by the database: for that SQLite walks over a whole index, at each append.
-_appended: Final = select(table.c.stream, func.length(table.c.fields), table.c.position).where(
-    table.c.position > bindparam("before")
+_appended: Final = Prepared(
+    select(table.c.stream, func.length(table.c.fields), table.c.position).where(table.c.position > bindparam("before"))
 )
 _position_before: Final = (
     select(table.c.position)
@@ -91,13 +93,13 @@ class RecordStore:
         Gives the last position of the store, whether or not it is new.
         """
         connection = self._connection
-        last = int(connection.execute(_last_position).scalar_one())
+        last = int(_last_position.scalars(connection)[0])
         if not records:
             return last
         chained = {record.tenant_id for record in records if record.stream is StreamName.AUDIT_MESSAGES}
         self._audit.recall([tenant_id for tenant_id in chained if tenant_id is not None])
-        connection.execute(
-            _insert.on(connection),
+        _insert.run_many(
+            connection,
             [
                 {
                     "stream": record.stream.value,
@@ -113,7 +115,7 @@ class RecordStore:
         )
         # What is new is read back rather than assumed: keys that were there are neither counted nor announced.
         new: dict[str, list[int]] = {}
-        for stream, length, position in connection.execute(_appended, {"before": last}).all():
+        for stream, length, position in _appended.rows(connection, before=last):
             new.setdefault(stream, []).append(length)
             last = max(last, position)
         linked = sum(record.stream is StreamName.AUDIT_MESSAGES for record in records)

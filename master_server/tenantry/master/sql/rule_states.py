@@ -11,9 +11,10 @@ from tenantry.detection.levels import Level
 from tenantry.master.domain.access import EVERYTHING, Sight
 from tenantry.master.domain.rules import Labels, RuleStatus, SeriesState
 from tenantry.master.sql.changes import ChangeLog
-from tenantry.master.sql.conditions import any_of, is_sqlite
-from tenantry.master.sql.conflicts import InsertMissing
+from tenantry.master.sql.conditions import any_of
+from tenantry.master.sql.conflicts import prepare_missing
 from tenantry.master.sql.documents import read_labels, read_states, write_labels, write_states
+from tenantry.master.sql.prepared import Prepared, PreparedLists
 from tenantry.master.sql.tables import rule_holds as holds
 from tenantry.master.sql.tables import rule_states as table
 
@@ -39,16 +40,16 @@ def _upsert(dialect: Any) -> Any:
     )
 
 
-_upsert_sqlite: Final = _upsert(sqlite)
-_upsert_postgresql: Final = _upsert(postgresql)
-_hold: Final = InsertMissing(holds)
+_save: Final = Prepared(_upsert(postgresql), (column.key for column in table.c), _upsert(sqlite))
+_hold: Final = prepare_missing(holds)
 _all: Final = select(table)
 _of_rule: Final = _all.where(table.c.rule_id == bindparam("wanted")).order_by(table.c.tenant_id, table.c.series)
 _forget_rule: Final = delete(table).where(table.c.rule_id == bindparam("wanted"))
 _forget_one: Final = delete(table).where(
     table.c.tenant_id == bindparam("tenant"), table.c.rule_id == bindparam("rule"), table.c.series == bindparam("key")
 )
-_held: Final = select(holds.c.tenant_id)
+_held: Final = PreparedLists(select(holds.c.tenant_id), holds.c.tenant_id)
+_release: Final = Prepared(delete(holds).where(holds.c.tenant_id == bindparam("tenant")))
 _statuses: Final = (
     select(table.c.rule_id, func.count(), func.count(distinct(table.c.tenant_id)))
     .where(table.c.level > Level.CLEARED)
@@ -85,8 +86,7 @@ class RuleStateStore:
             }
             for key, state in states
         ]
-        if rows:
-            self._connection.execute(_upsert_sqlite if is_sqlite(self._connection) else _upsert_postgresql, rows)
+        _save.run_many(self._connection, rows)
 
     def all(self) -> list[StoredState]:
         """All of them."""
@@ -125,19 +125,15 @@ class RuleStateStore:
 
     def hold(self, tenant_ids: Collection[int], now_ms: int) -> None:
         """Rules have put these Tenants into Alert."""
-        if tenant_ids:
-            rows = [{"tenant_id": tenant_id, "since_ms": now_ms} for tenant_id in tenant_ids]
-            self._connection.execute(_hold.on(self._connection), rows)
+        _hold.run_many(self._connection, [{"tenant_id": one, "since_ms": now_ms} for one in tenant_ids])
 
     def held(self, tenant_ids: Collection[int]) -> set[int]:
         """Those of these Tenants that are in Alert because of a rule."""
-        query = _held.where(any_of(self._connection, holds.c.tenant_id, tenant_ids))
-        return set(self._connection.execute(query).scalars())
+        return {tenant_id for (tenant_id,) in _held.rows(self._connection, tenant_ids)}
 
     def release(self, tenant_ids: Collection[int]) -> None:
         """These Tenants are not in Alert because of a rule any more."""
-        if tenant_ids:
-            self._connection.execute(delete(holds).where(any_of(self._connection, holds.c.tenant_id, tenant_ids)))
+        _release.run_many(self._connection, [{"tenant": one} for one in tenant_ids])
 
     def _read(self, query: Select[Any]) -> list[StoredState]:
         return [_state(row) for row in self._connection.execute(query)]

@@ -11,6 +11,7 @@ from tenantry.master.domain.rules import Rule, RuleDraft, RuleFilter
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.conditions import any_of, contains, none_of
 from tenantry.master.sql.documents import read_definition, read_privacy, write_definition, write_privacy
+from tenantry.master.sql.prepared import PreparedLists
 from tenantry.master.sql.tables import rules as table
 from tenantry.protocol.failures import RuleNameTaken, RuleNotFound
 
@@ -18,6 +19,7 @@ _SEPARATOR: Final = "\x1f"
 """Stands around each tag; no tag may hold a control character."""
 
 _by_uid: Final = select(table).where(table.c.uid == bindparam("wanted"))
+_by_uids: Final = PreparedLists(select(table), table.c.uid)
 _active: Final = select(table).where(table.c.active).order_by(table.c.id)
 _judging: Final = select(table.c.owner).where(table.c.active).distinct()
 _namesake: Final = select(table.c.id).where(
@@ -76,10 +78,7 @@ class RuleStore:
 
     def by_uids(self, uids: Collection[str]) -> dict[str, Rule]:
         """Those of these ids that there are."""
-        if not uids:
-            return {}
-        found = self._connection.execute(select(table).where(any_of(self._connection, table.c.uid, uids)))
-        return {row.uid: _rule(row) for row in found}
+        return {row.uid: _rule(row) for row in _by_uids.rows(self._connection, uids)}
 
     def telling(self, receiver_uid: str) -> int:
         """How many rules name this receiver."""

@@ -1,6 +1,7 @@
-"""Statements that every commit has, given to SQLite's driver itself: what SQLAlchemy does around one costs ten times the statement."""
+"""Statements given to SQLite's driver itself: what SQLAlchemy does around one costs ten times the statement."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,6 +12,12 @@ def run_on_sqlite(connection: Connection, statement: str, values: tuple[Any, ...
     driver: Any = connection.connection.dbapi_connection
     cursor: sqlite3.Cursor = driver.execute(statement, values)
     return cursor
+
+
+def run_many_on_sqlite(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """The same once for each of these."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.cursor().executemany(statement, rows)
 
 
 def is_in_transaction(connection: Connection) -> bool:

@@ -24,6 +24,7 @@ from tenantry.master.sql.documents import (
     write_quarantine,
     write_words,
 )
+from tenantry.master.sql.prepared import Prepared, PreparedLists
 from tenantry.master.sql.tables import contacts
 from tenantry.master.sql.tables import tenants as table
 from tenantry.protocol.failures import TenantNameTaken, TenantNotFound
@@ -41,11 +42,9 @@ _everything: Final = (
     .select_from(table)
     .join(contacts, contacts.c.tenant_id == table.c.id)
 )
-_by_guid: Final = _everything.where(table.c.guid == bindparam("wanted"))
-_by_id: Final = _everything.where(table.c.id == bindparam("wanted"))
-_by_ids: Final = _everything.where(table.c.id.in_(bindparam("wanted", expanding=True)))
-_LOOKUP: Final = 500
-"""How many Tenants are looked up at once; SQLite bounds the parameters of a statement."""
+_by_guid: Final = Prepared(_everything.where(table.c.guid == bindparam("wanted")))
+_by_id: Final = Prepared(_everything.where(table.c.id == bindparam("wanted")))
+_by_ids: Final = PreparedLists(_everything, table.c.id)
 _by_request: Final = (
     _everything.where(
         table.c.request_id == bindparam("request"), table.c.request_id != "", table.c.created_ms >= bindparam("since")
@@ -62,23 +61,27 @@ _namesake: Final = select(table.c.guid).where(
     table.c.state != _DELETED,
     table.c.id != bindparam("itself"),
 )
+_standings_of: Final = PreparedLists(_standings, table.c.id)
 _insert: Final = insert(table).returning(table.c.id)
 _insert_contact: Final = insert(contacts)
-_update: Final = update(table).where(table.c.id == bindparam("itself"))
-_move: Final = _update.values(
-    state=bindparam("to"),
-    state_rank=bindparam("rank"),
-    state_since_ms=bindparam("now"),
-    state_reason=bindparam("reason"),
-    version=table.c.version + 1,
-    updated_ms=bindparam("now"),
+_one: Final = update(table).where(table.c.id == bindparam("itself"))
+_update: Final = Prepared(_one, {column.key for column in table.c} - {"id", "request_id"})
+_move: Final = Prepared(
+    _one.values(
+        state=bindparam("to"),
+        state_rank=bindparam("rank"),
+        state_since_ms=bindparam("now"),
+        state_reason=bindparam("reason"),
+        version=table.c.version + 1,
+        updated_ms=bindparam("now"),
+    )
 )
-_confirm: Final = (
+_confirm: Final = Prepared(
     update(table)
     .where(table.c.id == bindparam("itself"), table.c.confirmed_incarnation < bindparam("confirmed"))
     .values(confirmed_incarnation=bindparam("confirmed"))
 )
-_touch: Final = (
+_touch: Final = Prepared(
     update(contacts).where(contacts.c.tenant_id == bindparam("itself")).values(last_heard_ms=bindparam("heard"))
 )
 
@@ -142,30 +145,26 @@ class TenantStore:
         values = {**_columns(tenant), "request_id": new.request_id}
         number = self._connection.execute(_insert, values).scalar_one()
         self._connection.execute(_insert_contact, {"tenant_id": number, "last_heard_ms": None})
-        self._changes.tenants.add(number)
+        self._changes.doubt_tenants([number])
         return self.by_id(number)
 
     def get(self, guid: str) -> Tenant:
         """The Tenant of this GUID, also a deleted one. Raises TenantNotFound."""
-        row = self._connection.execute(_by_guid, {"wanted": guid}).one_or_none()
-        if row is None:
+        rows = _by_guid.rows(self._connection, wanted=guid)
+        if not rows:
             raise TenantNotFound(tenant=guid)
-        return _tenant(row)
+        return _tenant(rows[0])
 
     def by_id(self, tenant_id: int) -> Tenant:
         """The Tenant of the store's own number. Raises TenantNotFound."""
-        row = self._connection.execute(_by_id, {"wanted": tenant_id}).one_or_none()
-        if row is None:
+        rows = _by_id.rows(self._connection, wanted=tenant_id)
+        if not rows:
             raise TenantNotFound(tenant=tenant_id)
-        return _tenant(row)
+        return _tenant(rows[0])
 
     def by_ids(self, tenant_ids: Sequence[int]) -> list[Tenant]:
         """The Tenants of these numbers of the store, also deleted ones; unknown numbers are left out."""
-        found: list[Tenant] = []
-        for start in range(0, len(tenant_ids), _LOOKUP):
-            query = {"wanted": list(tenant_ids[start : start + _LOOKUP])}
-            found.extend(_tenant(row) for row in self._connection.execute(_by_ids, query))
-        return found
+        return [_tenant(row) for row in _by_ids.rows(self._connection, tenant_ids)]
 
     def ids(self, guids: Collection[str]) -> frozenset[int]:
         """The store's own numbers of those of these Tenants that there are, deleted ones included."""
@@ -182,10 +181,11 @@ class TenantStore:
 
     def standings_of(self, tenant_ids: Collection[int]) -> dict[int, TenantStanding]:
         """Where those of these Tenants stand that there are, by the store's number."""
-        query = _standings.where(any_of(self._connection, table.c.id, tenant_ids))
         return {
             number: TenantStanding(number, guid, tenant_name, instance_name, TenantState(state), version)
-            for number, guid, tenant_name, instance_name, state, version in self._connection.execute(query)
+            for number, guid, tenant_name, instance_name, state, version in _standings_of.rows(
+                self._connection, tenant_ids
+            )
         }
 
     def by_request(self, request_id: str, since_ms: int) -> Tenant | None:
@@ -202,10 +202,10 @@ class TenantStore:
         """
         if renamed:
             self._check_names(tenant)
-        if self._connection.execute(_update, {"itself": tenant.id, **_columns(tenant)}).rowcount != 1:
+        if _update.run(self._connection, {"itself": tenant.id, **_columns(tenant)}) != 1:
             raise TenantNotFound(tenant=tenant.guid)
-        self._connection.execute(_touch, {"itself": tenant.id, "heard": tenant.last_heard_ms})
-        self._changes.tenants.add(tenant.id)
+        _touch.run(self._connection, {"itself": tenant.id, "heard": tenant.last_heard_ms})
+        self._changes.tenants[tenant.id] = tenant
         self._changes.privacy |= privacy
 
     def move(self, tenant_ids: Collection[int], state: TenantState, reason: str, now_ms: int) -> None:
@@ -223,29 +223,30 @@ class TenantStore:
                 updated_ms=now_ms,
             )
         )
-        self._changes.tenants.update(tenant_ids)
+        self._changes.doubt_tenants(tenant_ids)
 
     def move_each(self, moves: Mapping[int, tuple[TenantState, str]], now_ms: int) -> None:
         """Put each of these Tenants into a state of its own, for a reason of its own, with a new etag."""
         if not moves:
             return
-        self._connection.execute(
-            _move,
+        _move.run_many(
+            self._connection,
             [
                 {"itself": number, "to": state.value, "rank": STATE_RANK[state], "reason": reason, "now": now_ms}
                 for number, (state, reason) in moves.items()
             ],
         )
-        self._changes.tenants.update(moves)
+        self._changes.doubt_tenants(moves)
 
     def confirm(self, tenant_id: int, incarnation: int) -> None:
         """The daemon has this incarnation on its disk; a newer one stays. Does not count as a change: only links ask for it."""
-        self._connection.execute(_confirm, {"itself": tenant_id, "confirmed": incarnation})
+        _confirm.run(self._connection, {"itself": tenant_id, "confirmed": incarnation})
+        self._changes.doubt_tenants([tenant_id] if tenant_id in self._changes.tenants else [])
 
     def touch(self, rows: Sequence[tuple[int, int]]) -> None:
         """Write down when Tenants were last heard: (the store's number, Unix ms) each. Does not count as a change."""
-        if rows:
-            self._connection.execute(_touch, [{"itself": tenant, "heard": heard} for tenant, heard in rows])
+        _touch.run_many(self._connection, [{"itself": tenant, "heard": heard} for tenant, heard in rows])
+        self._changes.doubt_tenants([tenant for tenant, _ in rows if tenant in self._changes.tenants])
 
     def page(
         self,

@@ -4,11 +4,12 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from tenantry.master.sql.prepared import Prepared
 from tenantry.master.sql.tables import totals as table
 
 _get: Final = select(table.c.records, table.c.bytes).where(table.c.name == bindparam("wanted"))
 _insert: Final = insert(table)
-_add: Final = (
+_add: Final = Prepared(
     update(table)
     .where(table.c.name == bindparam("wanted"))
     .values(records=table.c.records + bindparam("more_records"), bytes=table.c.bytes + bindparam("more_bytes"))
@@ -31,5 +32,5 @@ def read_total(connection: Connection, name: str) -> Total:
 def add_total(connection: Connection, name: str, records: int, octets: int) -> None:
     """Add to a total (or take away), in the transaction that changes what it counts."""
     change = {"wanted": name, "more_records": records, "more_bytes": octets}
-    if connection.execute(_add, change).rowcount == 0:
+    if _add.run(connection, change) == 0:
         connection.execute(_insert, {"name": name, "records": records, "bytes": octets})

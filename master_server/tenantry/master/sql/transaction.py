@@ -42,6 +42,7 @@ class Transaction:
     """
 
     __slots__ = (
+        "_changes",
         "_connection",
         "alerts",
         "audit",
@@ -80,6 +81,7 @@ class Transaction:
         marks: MarkBook | None = None,
     ) -> None:
         """What the last transaction has left, if it still holds: where the chain of the audit ends, and what it knew of marks."""
+        self._changes = changes
         self._connection = connection
         self.connection = connection
         self.tenants = TenantStore(connection, changes)
@@ -123,4 +125,5 @@ class Transaction:
         except BaseException:
             self.audit.rewind(tip)
             self.marks.rewind(marks)
+            self._changes.doubt_tenants()
             raise

@@ -18,15 +18,18 @@ from tenantry.master.domain.windows import (
     end_of,
 )
 from tenantry.master.sql.conditions import any_of, contains
+from tenantry.master.sql.prepared import Prepared
 from tenantry.master.sql.tables import windows as table
 from tenantry.protocol.failures import WindowNameTaken, WindowNotFound
 from tenantry.protocol.messages import Severity
 
 _all: Final = select(table)
 _by_uid: Final = _all.where(table.c.uid == bindparam("wanted"))
-_in_force: Final = _all.where(
-    table.c.active, or_(table.c.until_ms.is_(None), table.c.until_ms > bindparam("since"))
-).order_by(table.c.id)
+_in_force: Final = Prepared(
+    _all.where(table.c.active, or_(table.c.until_ms.is_(None), table.c.until_ms > bindparam("since"))).order_by(
+        table.c.id
+    )
+)
 _namesake: Final = select(table.c.id).where(
     table.c.owner == bindparam("at"), table.c.name == bindparam("wanted"), table.c.id != bindparam("itself")
 )
@@ -79,7 +82,7 @@ class WindowStore:
 
     def in_force(self, since_ms: int) -> list[Window]:
         """Those that are active and not over for good at that moment, in the order in which they were made."""
-        return [_window(row) for row in self._connection.execute(_in_force, {"since": since_ms})]
+        return [_window(row) for row in _in_force.rows(self._connection, since=since_ms)]
 
     def at(self, owner: int) -> list[Window]:
         """All windows of an owner."""
