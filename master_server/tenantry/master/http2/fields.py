@@ -6,6 +6,7 @@ Responses use no table and no Huffman code: the same bytes serve every connectio
 import base64
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from hpack import Decoder, HPACKError, OversizedHeaderListError
@@ -46,23 +47,55 @@ class Head(NamedTuple):
     metadata: tuple[Field, ...]
 
 
-class FieldReader:
-    """Decodes the header blocks of one connection."""
+Fields = tuple[tuple[bytes, bytes], ...]
+_SHORT: Final = 1_024
+"""Bytes of a block that is worth to be remembered."""
+_KEPT: Final = 64
 
-    __slots__ = ("_decoder",)
+
+class FieldReader:
+    """Decodes the header blocks of one connection.
+
+    The first one of a link is the same for thousands of links and mostly the only one: it is looked up. A decoder with its table is
+    made when a second one comes.
+    """
+
+    __slots__ = ("_decoder", "_first", "_longest")
 
     def __init__(self, longest: int) -> None:
         """``longest``: bytes of names and values of one block, each field counted as 32 more."""
-        self._decoder = Decoder(max_header_list_size=longest)
+        self._longest = longest
+        self._first: bytes | None = None
+        self._decoder: Decoder | None = None
 
-    def read(self, block: bytes) -> list[tuple[bytes, bytes]]:
+    def read(self, block: bytes) -> Fields:
         """The fields of a block. Raises FieldsTooLarge, FieldsUnreadable."""
-        try:
-            return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
-        except OversizedHeaderListError:
-            raise FieldsTooLarge("the header fields are too many") from None
-        except (HPACKError, UnicodeDecodeError, ValueError, IndexError):
-            raise FieldsUnreadable("the header fields cannot be decoded") from None
+        decoder = self._decoder
+        if decoder is None:
+            first = self._first
+            if first is None and len(block) <= _SHORT:
+                self._first = block
+                return _read_first(block, self._longest)
+            decoder = self._decoder = Decoder(max_header_list_size=self._longest)
+            if first is not None:
+                _read(decoder, first)  # for what the peer lets it remember
+                self._first = b""
+        return _read(decoder, block)
+
+
+def _read(decoder: Decoder, block: bytes) -> Fields:
+    try:
+        return tuple((bytes(name), bytes(value)) for name, value in decoder.decode(block, raw=True))
+    except OversizedHeaderListError:
+        raise FieldsTooLarge("the header fields are too many") from None
+    except (HPACKError, UnicodeDecodeError, ValueError, IndexError):
+        raise FieldsUnreadable("the header fields cannot be decoded") from None
+
+
+@lru_cache(maxsize=_KEPT)
+def _read_first(block: bytes, longest: int) -> Fields:
+    """The first block of a connection says the same whoever sends it. What cannot be read is not remembered."""
+    return _read(Decoder(max_header_list_size=longest), block)
 
 
 def read_head(fields: Sequence[tuple[bytes, bytes]]) -> Head:

@@ -6,16 +6,22 @@ trust domain and nothing else, and that it is valid at this moment, since an ope
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from tenantry.master.pki.certificates import to_datetime, valid_from, valid_until, write_serial
 from tenantry.protocol.failures import CertificateExpired, PeerCertificateInvalid
 from tenantry.protocol.names import parse_machine_identity, parse_tenant_identity
 
+_NEEDED: Final = (
+    ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+    ExtensionOID.EXTENDED_KEY_USAGE,
+    ExtensionOID.BASIC_CONSTRAINTS,
+    ExtensionOID.KEY_USAGE,
+)
 _KEPT: Final = 64
 """Certificates that were read and are remembered: each connection through a tunnel is a call with the Tenant's."""
 
@@ -78,16 +84,15 @@ def _read(peer_certificate_pem: bytes) -> _Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(peer_certificate_pem)
         key = certificate.public_key()
-        extensions = certificate.extensions
-        names = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-        usages = list(extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound as error:
-        raise PeerCertificateInvalid(cause=f"it lacks the extension {error.oid.dotted_string}") from None
+        found: dict[x509.ObjectIdentifier, Any] = {one.oid: one.value for one in certificate.extensions}
     except Exception as error:
         # The parser raises more kinds than it documents; whatever cannot be read is nobody's.
         raise PeerCertificateInvalid(cause="it cannot be read") from error
+    missing = [oid for oid in _NEEDED if oid not in found]
+    if missing:
+        raise PeerCertificateInvalid(cause=f"it lacks the extension {missing[0].dotted_string}")
+    alternatives, purposes, constraints, usage = (found[oid] for oid in _NEEDED)
+    names, usages = list(alternatives), list(purposes)
     _check_purpose(key, usages, constraints, usage)
     if len(names) != 1:
         raise PeerCertificateInvalid(cause=f"it has {len(names)} names instead of one")

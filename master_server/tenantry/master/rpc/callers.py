@@ -1,6 +1,5 @@
 """Who calls: an operator by the bearer token, a Tenant by its certificate."""
 
-import re
 import urllib.parse
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -45,8 +44,10 @@ def peer_address(context: Context) -> str:
     browser = BROWSER.get(None)
     if browser is not None:
         return browser
-    peer = urllib.parse.unquote(str(context.peer()))
-    return re.sub(r"^ipv[46]:", "", peer)
+    peer = str(context.peer())
+    if "%" in peer:
+        peer = urllib.parse.unquote(peer)
+    return peer.removeprefix("ipv4:").removeprefix("ipv6:")
 
 
 def peer_host(context: Context) -> str:
