@@ -56,10 +56,13 @@ class Supervisor:
                 if tenant.connectivity not in _HEARD:
                     due.append((tenant_id, LinkEvent.HEARD))
                 continue
+            silent_ms = min(steady_ms - begin, self._silence(tenant_id, steady_ms))
+            if silent_ms < quickest and tenant.connectivity is not Connectivity.LEFT:
+                continue  # nobody's thresholds are shorter; after a restart thousands are in this place
             event = silence_event(
                 tenant.connectivity,
                 supervised=True,
-                silent_ms=min(steady_ms - begin, self._silence(tenant_id, steady_ms)),
+                silent_ms=silent_ms,
                 leave=tenant.leave,
                 now_ms=wall_ms,
                 thresholds=thresholds.stretched(tenant.configuration.heartbeat_interval_ms),
