@@ -37,6 +37,8 @@ CROWDED_PACE_S = 0.06
 """The same while batches come by thousands a second: what a commit costs in any case is then shared by three times as many."""
 CROWDED_ROUND = 128
 """Batches in one round from which on the next may wait that long."""
+CROWDED_WORKS = 4
+"""The same for what daemons ask for: so many of them in a moment are a storm of links, in which a commit costs as much as a link."""
 CROWD = 64
 """Batches in one round from which on the Master has so much to do that links wait longer for their acknowledgements."""
 MAX_QUEUED_BYTES = 64 << 20
@@ -173,7 +175,8 @@ class Committer:
                 self._round(works, data)
             if stop:
                 return
-            pace = CROWDED_PACE_S if len(data) >= CROWDED_ROUND else ROUND_PACE_S
+            crowded = len(data) >= CROWDED_ROUND or len(works) >= CROWDED_WORKS
+            pace = CROWDED_PACE_S if crowded else ROUND_PACE_S
             rest = begun + pace - time.monotonic()
             if rest > 0 and all(work.patient for work in works):
                 time.sleep(rest)
