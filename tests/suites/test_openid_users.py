@@ -6,7 +6,7 @@ import pytest
 
 from tenantry.master.domain.access import MAIN_OWNER, Permission, Role, RoleBinding, access_of
 from tenantry.master.domain.openid import ExternalIdentity, identity_of
-from tenantry.master.domain.people import Group, User
+from tenantry.master.domain.people import Group, User, check_user_name
 from tenantry.master.operations.openid import (
     MAX_BEGUN,
     SIGN_IN_AGE_MS,
@@ -47,6 +47,26 @@ def test_a_name_that_somebody_has_is_not_taken_over(database: Database) -> None:
     third = sign_in(database, dataclasses.replace(ADA, subject="5678"))
     assert len({local.id, second.id, third.id}) == 3
     assert [second.name, third.name] == ["ada@id.example.org", "ada@id.example.org-2"]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "name"),
+    [
+        ("administrator/first administrator", "administrator-first-administrator"),
+        ("Ada Lovelace", "ada-lovelace"),
+        ("\u0430dministrator", "dministrator"),
+        ("operator:ada\nroot", "operator-ada-root"),
+        ("//", "user"),
+        ("A" * 200, "a" * 64),
+        ("ada+x@example.org", "ada+x@example.org"),
+    ],
+)
+def test_nobody_is_called_as_the_audit_calls_somebody_elses_token(database: Database, claimed: str, name: str) -> None:
+    """Many providers let people choose what they are called; here it becomes a name that an administrator could have given."""
+    claims = {"sub": "1234", "preferred_username": claimed}
+    user = sign_in(database, identity_of(claims, ADA.issuer, "groups"))
+    assert user.name == name
+    assert check_user_name(user.name) == user.name
 
 
 def test_groups_of_the_provider_give_and_take_roles(database: Database) -> None:

@@ -9,6 +9,7 @@ from tenantry.master.domain.access import Permission
 from tenantry.protocol.failures import FieldInvalid, UserChanged
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
+_NO_NAME: Final = re.compile(r"[^a-z0-9._@+-]")
 _MACHINE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 MIN_TOKEN_LIFETIME_MS: Final = 60_000
@@ -59,6 +60,14 @@ class User:
 def fold_user_name(name: str) -> str:
     """A user's name as it is kept: people write capitals as they like."""
     return name.strip().casefold()
+
+
+def user_name_from(text: str) -> str:
+    """What somebody is called elsewhere as a name of a user: what no name here holds becomes a hyphen.
+
+    The audit names a user and a token as ``user/token``: nobody comes to be called like another one's token.
+    """
+    return _NO_NAME.sub("-", fold_user_name(text)).lstrip("._@+-")[:64] or "user"
 
 
 def check_user_name(name: str, *, machine: bool = False) -> str:

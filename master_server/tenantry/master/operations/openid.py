@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tenantry.master.domain.openid import ExternalIdentity
-from tenantry.master.domain.people import User
+from tenantry.master.domain.people import User, user_name_from
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.journal import audit
 from tenantry.master.sql.transaction import Transaction
@@ -146,10 +146,10 @@ def _provision(transaction: Transaction, identity: ExternalIdentity, address: st
 
 def _free_name(transaction: Transaction, identity: ExternalIdentity) -> str:
     """A name that nobody has. A name that a local user has is never taken over: only issuer and subject say who is who."""
-    wanted = identity.name.casefold()
+    wanted = user_name_from(identity.name)
     if transaction.users.by_name(wanted) is None:
         return wanted
-    host = urlsplit(identity.issuer).hostname or "openid"
+    host = user_name_from(urlsplit(identity.issuer).hostname or "openid")
     for number in range(1, 1_000):
         name = f"{wanted}@{host}" if number == 1 else f"{wanted}@{host}-{number}"
         if transaction.users.by_name(name) is None:
