@@ -1,12 +1,14 @@
 """Granting and taking away: nobody gives more than they have, and somebody stays who may do everything."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from tenantry.master.domain.access import GRANTS, MAIN_OWNER, SHARED_OWNER, Permission, Role, access_of, roles_of
 from tenantry.master.domain.people import Token, User
+from tenantry.master.domain.privacy import Privacy, PrivacyKind
 from tenantry.master.domain.records import StreamName
 from tenantry.master.operations import groups, registering, roles, tokens
 from tenantry.master.operations.actors import Actor
@@ -332,3 +334,18 @@ def test_who_holds_a_role_at_ones_owner_is_known(database: Database, cast: Cast)
             with pytest.raises((UserNotFound, GroupNotFound)):
                 roles.grant_role(transaction, ACTOR, tina, OWN, gone, Role.JUNIOR_ANALYST, NOW)
         assert known_users(transaction, administrator) is None
+
+
+def test_the_people_of_a_tenant_that_is_hidden_are_not_known_by_it(database: Database, cast: Cast) -> None:
+    """Who administers a Tenant that somebody else has made private knows nobody by it; the keeper does."""
+    administrator = cast("administrator")
+    with database.write() as transaction:
+        transaction.users.insert(User(0, "keeper", "", "", NOW))
+        grant(transaction, administrator, OWN, "keeper", Role.TENANT_ADMINISTRATOR)
+        keeper = viewer_of(transaction, "keeper")
+        tenant = transaction.tenants.get(OWN)
+        private = Privacy(PrivacyKind.PRIVATE, keeper=keeper.user_id)
+        transaction.tenants.save(replace(tenant, privacy=private), privacy=True)
+        tina = cast("tina")
+        assert known_users(transaction, tina) == frozenset({tina.user_id})
+        assert known_users(transaction, keeper) == frozenset({tina.user_id, keeper.user_id})

@@ -7,9 +7,11 @@ the people of one's own Tenants, and not those of others. Who is to come into a 
 from collections.abc import Callable
 from typing import Final
 
-from tenantry.master.domain.access import MAIN_OWNER, Permission
+from tenantry.master.domain.access import MAIN_OWNER, OWNER_WORDS, Permission
 from tenantry.master.domain.people import Group, User, fold_user_name
+from tenantry.master.domain.privacy import Deed
 from tenantry.master.operations.viewers import Viewer
+from tenantry.master.operations.visibility import deeds_of
 from tenantry.master.sql.transaction import Transaction
 from tenantry.protocol.failures import GroupNotFound, UserNotFound
 from tenantry.protocol.names import MAX_NAME, tidy_text
@@ -30,7 +32,7 @@ def known_users(
     """The numbers of the users whom a caller knows by one of these rights; None for everybody."""
     if viewer.access.allows(Permission.USER_READ, MAIN_OWNER):
         return None
-    return transaction.role_bindings.users_at(_owners(viewer, by)) | {viewer.user_id}
+    return transaction.role_bindings.users_at(_owners(transaction, viewer, by)) | {viewer.user_id}
 
 
 def known_user(
@@ -52,7 +54,7 @@ def known_group(transaction: Transaction, viewer: Viewer, name: str) -> Group:
     """The group of this name, which the caller knows by its roles, or as a member. Raises GroupNotFound."""
     known: frozenset[int] | None = None
     if not viewer.access.allows(Permission.USER_READ, MAIN_OWNER):
-        held = transaction.role_bindings.groups_at(_owners(viewer, HOLDING))
+        held = transaction.role_bindings.groups_at(_owners(transaction, viewer, HOLDING))
         known = held | transaction.groups.of_user(viewer.user_id).keys()
     group = transaction.groups.by_name(name)
     if group is None or (known is not None and group.id not in known):
@@ -60,12 +62,14 @@ def known_group(transaction: Transaction, viewer: Viewer, name: str) -> Group:
     return group
 
 
-def _owners(viewer: Viewer, by: tuple[Permission, ...]) -> frozenset[int] | None:
-    """Where the caller has one of these rights; None for everywhere."""
+def _owners(transaction: Transaction, viewer: Viewer, by: tuple[Permission, ...]) -> frozenset[int] | None:
+    """Where the caller has one of these rights, and sees the Tenant that this is; None for everywhere."""
     owners: frozenset[int] = frozenset()
     for permission in by:
         at = viewer.access.owners(permission)
         if at is None:
             return None
         owners |= at
-    return owners
+    tenants = transaction.tenants.by_ids(sorted(owners.difference(OWNER_WORDS)))
+    shown = {one.id for one in tenants if Deed.VIEW in deeds_of(viewer, one.id, one.privacy)}
+    return owners.intersection(OWNER_WORDS) | shown
