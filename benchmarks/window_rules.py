@@ -1,16 +1,15 @@
 """What rules over windows cost: 10,000 Tenants x 10 metrics every 10 s, judged behind the ingest.
 
 The judge that the Master runs, on a store in a file, in this process. Frames are stored as the committer stores them, 20 in a segment;
-the judge looks after every 250 frames, about four times a second at that load. Processor time of the looks and of what they write; that
-of the ingest is not in it. Every rule takes the mean of five minutes, judged each minute: what a figure says of a tick includes its
-share of that.
+the judge looks after every 250 frames, about four times a second at that load. Processor time of the looks and of what they write;
+that of the ingest is not in it. Every rule takes the mean of five minutes, judged each minute: each row has two such minutes, and its
+figure for a tick a share of them.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -34,64 +33,73 @@ LOOK: Final = 250
 """Frames between two looks: what 1,000 a second are in a quarter of one."""
 TICKS: Final = 12
 """Two minutes: each window is judged twice."""
-WARM: Final = 6
+WARM: Final = 10
+"""Ticks before: in these the first windows are judged, and what is wrong is found."""
 MATCHING: Final = 10
 WINDOW_MS: Final = 300_000
-HISTORY: Final = (6, 60)
-"""Ticks that lie in the store before: growth with history."""
-
-Values = Callable[[int], NDArray[np.float64]]
-"""Those of all Tenants at a tick."""
+HISTORY: Final = 600
+"""Ticks that are stored to show growth with history."""
 
 
-@dataclass(frozen=True)
-class _Cost:
-    """CPU a tick of all Tenants."""
+@dataclass
+class _Place:
+    """A store with Tenants, and how many ticks they have sent."""
 
+    database: Database
     tenants: int
-    seconds: float
-    found: float
+    rows: NDArray[np.float64]
+    ticks: int = 0
 
     @property
-    def share(self) -> float:
-        """The part of a core."""
-        return self.seconds * 1000 / TICK_MS
+    def now_ms(self) -> int:
+        """The time of the next tick."""
+        return START_MS + self.ticks * TICK_MS
 
 
 def run(stage: Stage) -> None:
     """Print the rows and the target."""
     report = stage.report
-    full = stage.size(TENANTS, 500)
+    full = stage.size(TENANTS, 300)
     report.title(f"Rules over windows: {full:,} Tenants x {METRICS} metrics every 10 s; CPU of the looks")
     report.row("", "us/sample", "ms/tick", "core share", "findings/tick")
 
-    def row(label: str, tenants: int, rules: int, matching: int, values: Values, history: int = WARM) -> _Cost:
-        cost = _measure(stage, tenants, _drafts(rules, matching), values, history)
-        samples = tenants * METRICS
-        report.row(label, cost.seconds / samples * 1e6, cost.seconds * 1e3, cost.share, cost.found)
-        return cost
+    def row(label: str, place: _Place, rules: int, matching: int, warm: int = WARM) -> float:
+        seconds, found = _measure(place, _drafts(rules, matching), warm)
+        share = seconds * 1000 / TICK_MS
+        report.row(label, seconds / place.tenants / METRICS * 1e6, seconds * 1e3, share, found)
+        return share
 
-    def quiet(tenants: int) -> Values:
-        return lambda _: np.full((tenants, METRICS), QUIET)
-
-    for rules in (0, 1, 10):
-        row(f"{rules} rules, all match", full, rules, rules, quiet(full))
-    row(f"{RULES} rules, none matches", full, RULES, 0, quiet(full))
-    row(f"{RULES} rules, {MATCHING} match", full, RULES, MATCHING, quiet(full))
-    share = row(f"{RULES} rules, all match", full, RULES, RULES, quiet(full)).share
-    row(f"{RULES} rules, all match, 1 % wrong all the time", full, RULES, RULES, _partly(full, 0.01))
-    row(f"{RULES} rules, all match, 10 % wrong", full, RULES, RULES, _partly(full, 0.1))
-    for tenants in (full // 100, full // 10):
-        row(f"{RULES} rules, all match, {tenants:,} Tenants", tenants, RULES, RULES, quiet(tenants))
-    for history in HISTORY:
-        row(f"{RULES} rules, all match, {history} ticks before", full // 10, RULES, RULES, quiet(full // 10), history)
+    every = f"{RULES} rules, all match"
+    with _place(stage, full) as place:
+        for rules in (0, 1, 10):
+            row(f"{rules} rules, all match", place, rules, rules)
+        row(f"{RULES} rules, none matches", place, RULES, 0)
+        row(f"{RULES} rules, {MATCHING} match", place, RULES, MATCHING)
+        share = row(every, place, RULES, RULES)
+        for wrong in (0.01, 0.1):
+            place.rows = _swing(place.tenants, wrong)
+            row(f"{every}, {wrong:.0%} begin to be wrong", place, RULES, RULES, warm=0)
+            row(f"{every}, {wrong:.0%} wrong all the time", place, RULES, RULES)
+    with _place(stage, full // 100) as place:
+        row(f"{every}, {place.tenants:,} Tenants", place, RULES, RULES)
+    with _place(stage, full // 10) as place:
+        row(f"{every}, {place.tenants:,} Tenants", place, RULES, RULES)
+        for _ in range(stage.size(HISTORY, 6)):
+            for _ in _send(place):
+                pass
+        row(f"the same, {place.ticks} ticks later", place, RULES, RULES)
     report.target("rules.windows_core_share", share, "of a core", "<= 0.1")
 
 
-def _partly(tenants: int, share: float) -> Values:
+@contextmanager
+def _place(stage: Stage, tenants: int) -> Iterator[_Place]:
+    with stage.place("rules") as folder, machine.pinned(machine.SERVER_CORES), open_store(folder, tenants) as database:
+        yield _Place(database, tenants, np.full((tenants, METRICS), QUIET))
+
+
+def _swing(tenants: int, share: float) -> NDArray[np.float64]:
     random = np.random.default_rng(1)
-    values = np.where(random.random((tenants, METRICS)) < share, WRONG, QUIET)
-    return lambda _: values
+    return np.where(random.random((tenants, METRICS)) < share, WRONG, QUIET)
 
 
 def _drafts(count: int, matching: int) -> Iterator[RuleDraft]:
@@ -108,44 +116,49 @@ def _drafts(count: int, matching: int) -> Iterator[RuleDraft]:
         )
 
 
-def _measure(stage: Stage, tenants: int, drafts: Iterator[RuleDraft], values: Values, history: int) -> _Cost:
-    with stage.place("rules") as folder, machine.pinned(machine.SERVER_CORES), open_store(folder, tenants) as database:
-        return _judge(database, folder, tenants, list(drafts), values, history, stage.size(TICKS, 6))
-
-
-def _judge(
-    database: Database, folder: Path, tenants: int, drafts: list[RuleDraft], values: Values, history: int, ticks: int
-) -> _Cost:
-    with database.write() as transaction:
+def _measure(place: _Place, drafts: Iterator[RuleDraft], warm: int, ticks: int) -> tuple[float, float]:
+    """CPU seconds and findings of a tick."""
+    with place.database.write() as transaction:
+        for rule in transaction.rules.active(transaction.rules.judging()):
+            transaction.rule_states.forget_rule(rule.id)
+            transaction.rules.delete(rule)
         for number, draft in enumerate(drafts):
-            transaction.rules.insert(f"{folder.name} {number}", draft, START_MS, owner=MAIN_OWNER)
-        alerts = transaction.records.append([])
-    judge, cpu = WindowJudge(600_000), 0.0
-    begun = time.process_time()
-    _look(judge, database, START_MS)
-    for tick in range(history + ticks):
-        if tick == history:
-            begun, cpu = time.process_time(), 0.0
-        now_ms = START_MS + tick * TICK_MS
-        starts = list(range(0, tenants, LOOK))
-        rows = values(tick).astype("<f8")
-        for start in starts:
-            for part in range(start, min(start + LOOK, tenants), COMMIT):
-                now_ms += 1
-                _store(database, rows[part : min(part + COMMIT, start + LOOK)], part, tick, now_ms)
+            transaction.rules.insert(f"{place.ticks} {number}", draft, place.now_ms, owner=MAIN_OWNER)
+    judge = WindowJudge(600_000)
+    _look(judge, place.database, place.now_ms)
+    for _ in range(warm):
+        for now_ms in _send(place):
+            _look(judge, place.database, now_ms)
+    before, cpu = _findings(place), 0.0
+    for _ in range(ticks):
+        for now_ms in _send(place):
             begun = time.process_time()
-            _look(judge, database, now_ms)
+            _look(judge, place.database, now_ms)
             cpu += time.process_time() - begun
-    with database.read() as transaction:
-        found = transaction.records.append([]) - alerts
-    return _Cost(tenants, cpu / ticks, found / ticks)
+    return cpu / ticks, (_findings(place) - before) / ticks
 
 
-def _store(database: Database, rows: NDArray[np.float64], first: int, tick: int, now_ms: int) -> None:
-    count, at = len(rows), START_MS + tick * TICK_MS
-    columns = FrameColumns(
-        1, now_ms, range(first + 1, first + 1 + count), [tick + 1] * count, [at] * count, rows.tobytes()
-    )
+def _findings(place: _Place) -> int:
+    with place.database.read() as transaction:
+        return transaction.records.newest_position(StreamName.ALERTS)
+
+
+def _send(place: _Place) -> Iterator[int]:
+    """Store a tick of all Tenants; the times at which the judge looks."""
+    at, now_ms = place.now_ms, place.now_ms
+    place.ticks += 1
+    rows = place.rows.astype("<f8")
+    for start in range(0, place.tenants, LOOK):
+        end = min(start + LOOK, place.tenants)
+        for first in range(start, end, COMMIT):
+            now_ms += 1
+            _store(place.database, rows[first : min(first + COMMIT, end)], first, at, now_ms)
+        yield now_ms
+
+
+def _store(database: Database, rows: NDArray[np.float64], first: int, at: int, now_ms: int) -> None:
+    count = len(rows)
+    columns = FrameColumns(1, now_ms, range(first + 1, first + 1 + count), [1] * count, [at] * count, rows.tobytes())
     segment = encode_segment(FrameTable.of_columns(columns))
     summary = segment.summary
     with database.write() as transaction:
@@ -160,7 +173,7 @@ def _store(database: Database, rows: NDArray[np.float64], first: int, tick: int,
 
 
 def _look(judge: WindowJudge, database: Database, now_ms: int) -> None:
-    for _ in itertools.count():
+    while True:
         with database.read() as transaction:
             more = judge.look(transaction, lambda *_: True, now_ms)
         if judge.due:

@@ -45,6 +45,7 @@ LAYOUTS: Final[dict[int, Layout]] = {
     1: make_layout([series("m", k="a"), series("n"), series("m", k="b"), series("m", k="a", other="1")]),
     2: make_layout([series("n"), series("m", k="b")]),
     3: make_layout([series("m", k="z"), series("elsewhere")]),
+    4: make_layout([series("q"), series("q", k="b")]),
 }
 NAMES: Final = {number: f"tenant {number}" for number in range(1, TENANTS + 1)}
 
@@ -82,6 +83,7 @@ def rules() -> list[WindowProgram]:
         ("of a Tenant", _window(value[Function.AVG]), {"owner": 2}),
         ("of none", _window(value[Function.AVG], filter='labels.k = "nobody"'), {}),
         ("quick", _window(value[Function.AVG], interval=1, length=5), {}),
+        ("apart", _window(value[Function.AVG], interval=20, **by_label), {"metric": "q"}),
         ("other metric", _window(value[Function.AVG]), {"metric": "n"}),
     ]
     return [compile_window(_rule(number, name, window, **more)) for number, (name, window, more) in enumerate(windows)]
@@ -123,7 +125,11 @@ def batches(seed: int) -> Iterator[list[Tick]]:
                 continue
             for back in range(chance.choice((1, 1, 1, 1, 1, 1, 3)), 0, -1):
                 at = START + (number + 1 - back) * 10 * SECOND - chance.choice((0, 0, 0, 0, 3, 12, 40)) * SECOND
-                for layout_id in {homes[tenant_id], *((3,) if chance.random() < 0.1 else ())}:
+                for layout_id in {
+                    homes[tenant_id],
+                    *((3,) if chance.random() < 0.1 else ()),
+                    *((4,) if chance.random() < 0.3 else ()),
+                }:
                     received += chance.choice((0, 0, 1))
                     ticks.append(Tick(received, tenant_id, layout_id, at, measured(chance, layout_id)))
         if chance.random() < 0.05:
@@ -238,6 +244,7 @@ def test_columns_hold_what_is_quiet_and_let_go_of_what_is_not(monkeypatch: pytes
     """Windows go there and back: neither way is the only one that the test above takes."""
     monkeypatch.setattr(window_metrics, "FEW", 1)
     monkeypatch.setattr(window_metrics, "MANY", 1)
+    monkeypatch.setattr(window_metrics, "REST_MS", 3)
     moves = {"release": 0, "absorb": 0}
     for name in moves:
         original = getattr(QuietWindows, name)
@@ -250,4 +257,4 @@ def test_columns_hold_what_is_quiet_and_let_go_of_what_is_not(monkeypatch: pytes
     columns = Columns(rules())
     for number, ticks in enumerate(batches(1)):
         columns.take(ticks, START + (number + 1) * 10 * SECOND, -1)
-    assert min(moves.values()) > 100
+    assert min(moves.values()) > 100, moves

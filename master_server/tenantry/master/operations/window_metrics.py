@@ -5,9 +5,7 @@ and of rules that cannot be held so, are fed one by one; rules whose conditions 
 Each of the three ways gives what the last one would have given, which is the definition; a property test compares them.
 """
 
-import itertools
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -26,9 +24,9 @@ from tenantry.master.timeseries.quiet_windows import Quiet, QuietWindows, Row, f
 from tenantry.protocol.failures import Failure
 from tenantry.protocol.layouts import Layout
 
-FEW: Final = 32
+FEW: Final = 16
 """Fewer ticks at a time are fed one by one: columns cost the same for one and for hundreds."""
-MANY: Final = 128
+MANY: Final = 64
 """So many ticks at a time bring windows that are quiet again back into columns."""
 MOST: Final = 2_048
 """Ticks that are looked at together."""
@@ -57,6 +55,16 @@ class _Reader:
         return self.program.rule.id
 
 
+class _Heard(NamedTuple):
+    """The number of the batch with which a Tenant's tick came, and its time of receipt."""
+
+    batch: int
+    received_ms: int
+
+
+_NEVER: Final = _Heard(0, 0)
+
+
 @dataclass(slots=True, eq=False)
 class _Group:
     """The Tenants that were seen with a layout, a row for each, and the rules that read it."""
@@ -66,11 +74,14 @@ class _Group:
     columns: list[int]
     readers: list[_Reader]
     """Of the main tenant's rules."""
-    own: dict[int, list[_Reader]]
-    """Of the rules of Tenants."""
+    own: dict[int, list[_Reader]] = field(default_factory=dict)
+    """Of the rules of Tenants, as far as they were asked for."""
+    by_rule: dict[int, _Reader] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
-    heard_ms: dict[int, int] = field(default_factory=dict)
-    """When something of a Tenant that has several layouts was received last."""
+    akin: dict[int, bool] = field(default_factory=dict)
+    """Which other layouts have a metric of this one."""
+    heard: dict[int, _Heard] = field(default_factory=dict)
+    """When something came last of a Tenant that has several layouts with a metric in common."""
 
 
 class _Place(NamedTuple):
@@ -110,7 +121,8 @@ class MetricWindows:
         self._seen_in: dict[int, list[_Group]] = {}
         """The layouts of each Tenant."""
         self._several: set[int] = set()
-        """Tenants with more than one."""
+        """Tenants with more than one in which a metric occurs."""
+        self._batch = 1
 
     def follow(self, programs: Sequence[WindowProgram]) -> None:
         """These are the rules from now on; windows of those that stay are kept."""
@@ -148,11 +160,9 @@ class MetricWindows:
             self._take(transaction, parts, now_ms if judging else None)
 
     def _take(self, transaction: Transaction, parts: Sequence[tuple[_Group, LayoutTicks]], now_ms: int | None) -> None:
-        tenants: list[frozenset[int]] = [frozenset(ticks.tenant_ids.tolist()) for _, ticks in parts]
-        for (group, _), tenant_ids in zip(parts, tenants, strict=True):
-            self._meet(group, tenant_ids)
-        for group, ticks in parts if self._several else ():
-            self._part(group, ticks, Counter(itertools.chain.from_iterable(tenants)))
+        for group, ticks in parts:
+            self._meet(group, frozenset(ticks.tenant_ids.tolist()))
+        self._part(parts)
         singles: list[_Single] = []
         for group, ticks in parts:
             for begin in range(0, len(ticks.timestamps), MOST):
@@ -170,21 +180,21 @@ class MetricWindows:
     def _group(self, layout_id: int, layout: Layout) -> _Group:
         group = self._groups.get(layout_id)
         if group is None:
-            group = self._groups[layout_id] = _Group(layout_id, layout, [], [], {})
+            group = self._groups[layout_id] = _Group(layout_id, layout, [], [])
             self._read(group)
         return group
 
     def _read(self, group: _Group) -> None:
         """Find what the rules read of a layout, with the columns as they come from now on."""
         group.columns = [place for place, one in enumerate(group.layout.series) if one.name in self._metrics]
-        before = {reader.rule_id: reader for reader in group.readers}
         group.readers = self._readers(group, self._shared)
         for reader in group.readers:
-            known = before.get(reader.rule_id)
+            known = group.by_rule.get(reader.rule_id)
             if known is not None and known.program is reader.program:
                 reader.table = known.table
+        group.by_rule = {reader.rule_id: reader for reader in group.readers}
+        group.own = {}
         self._make_room(group, group.rows.keys())
-        group.own = {one: self._readers(group, self._owned[one]) for one in self._owned.keys() & group.rows.keys()}
 
     def _make_room(self, group: _Group, tenant_ids: Collection[int]) -> None:
         """For Tenants that have no row yet in tables that are new."""
@@ -232,22 +242,32 @@ class MetricWindows:
         for tenant_id in met:
             group.rows[tenant_id] = len(group.rows)
             seen_in = self._seen_in.setdefault(tenant_id, [])
-            seen_in.append(group)
-            if len(seen_in) > 1:
+            if any(_akin(group, other) for other in seen_in):
                 self._several.add(tenant_id)
-            if tenant_id in self._owned:
-                group.own[tenant_id] = self._readers(group, self._owned[tenant_id])
+                for other in seen_in:
+                    other.heard.setdefault(tenant_id, _Heard(self._batch, 0))
+            seen_in.append(group)
         if met:
             self._make_room(group, met)
 
-    def _part(self, group: _Group, ticks: LayoutTicks, together: Mapping[int, int]) -> None:
-        """Tenants that have used several layouts leave the columns of others, and all where they use several ``together``."""
-        for tenant_id in self._several.intersection(ticks.tenant_ids.tolist()):
-            group.heard_ms[tenant_id] = int(ticks.received_at[-1])
-            for reader in group.readers:
-                elsewhere = self._elsewhere(group, reader, tenant_id)
-                if together[tenant_id] > 1 or any(table.rows[row] == Row.HERE for _, table, row in elsewhere):
-                    self._leave(group, reader, [tenant_id])
+    def _part(self, parts: Sequence[tuple[_Group, LayoutTicks]]) -> None:
+        """Tenants leave the columns where the same metrics come in another layout than before, or in several at once."""
+        if not self._several:
+            return
+        self._batch += 1
+        found = [
+            (group, tenant_id, group.heard.get(tenant_id, _NEVER).batch, int(ticks.received_at[-1]))
+            for group, ticks in parts
+            for tenant_id in self._several.intersection(ticks.tenant_ids.tolist())
+        ]
+        for group, tenant_id, _, received_ms in found:
+            group.heard[tenant_id] = _Heard(self._batch, received_ms)
+        for group, tenant_id, before, _ in found:
+            others = (other for other in self._seen_in[tenant_id] if other is not group and _akin(group, other))
+            if any(other.heard.get(tenant_id, _NEVER).batch > before for other in others):
+                for reader in group.readers:
+                    if any(True for _ in self._elsewhere(group, reader, tenant_id)):
+                        self._leave(group, reader, [tenant_id])
 
     def _leave(self, group: _Group, reader: _Reader, tenant_ids: Iterable[int]) -> None:
         """The windows of Tenants are fed one by one from now on, where they were in columns."""
@@ -264,9 +284,9 @@ class MetricWindows:
     def _elsewhere(self, group: _Group, reader: _Reader, tenant_id: int) -> Iterator[tuple[_Group, QuietWindows, int]]:
         """Tables of the same rule with a row for the Tenant, because it has used other layouts."""
         for other in self._seen_in[tenant_id]:
-            for one in other.readers:
-                if other is not group and one.rule_id == reader.rule_id and one.table is not None:
-                    yield other, one.table, other.rows[tenant_id]
+            one = other.by_rule.get(reader.rule_id)
+            if other is not group and one is not None and one.table is not None:
+                yield other, one.table, other.rows[tenant_id]
 
     def _return(self, single: _Single) -> None:
         """The windows of a Tenant at which nothing is wrong any more go back into the columns."""
@@ -276,7 +296,12 @@ class MetricWindows:
         if windows is None or table is None:
             return
         others = list(self._elsewhere(group, reader, tenant_id))
-        if any(single.place.received_at - other.heard_ms.get(tenant_id, 0) < REST_MS for other, _, _ in others):
+        heard = [
+            other.heard.get(tenant_id, _NEVER).received_ms
+            for other in self._seen_in[tenant_id]
+            if other is not group and reader.rule_id in other.by_rule
+        ]
+        if heard and single.place.received_at - max(heard) < REST_MS:
             return
         kept = windows.keep(self._open.unsettled(reader.program, tenant_id))
         if kept is None or not table.absorb(group.rows[tenant_id], kept):
@@ -324,8 +349,10 @@ class MetricWindows:
             elif own:
                 # Nothing of this layout counts: it says how late it is to those who have windows.
                 yield reader, [number for number, one in enumerate(tenant_ids.tolist()) if one in own]
-        for tenant_id in group.own.keys() & frozenset(tenant_ids.tolist() if group.own else ()):
+        for tenant_id in self._owned.keys() & frozenset(tenant_ids.tolist() if self._owned else ()):
             places = np.flatnonzero(tenant_ids == tenant_id).tolist()
+            if tenant_id not in group.own:
+                group.own[tenant_id] = self._readers(group, self._owned[tenant_id])
             for reader in group.own[tenant_id]:
                 if reader.rule_id not in self._open.broken:
                     yield reader, places
@@ -391,6 +418,15 @@ class MetricWindows:
         """Those whose names are asked for."""
         ids = {single.place.tenant_id for single in singles if single.reader.varies}
         return {tenant.id: tenant for tenant in transaction.tenants.by_ids(sorted(ids))} if ids else {}
+
+
+def _akin(group: _Group, other: _Group) -> bool:
+    """Whether a metric occurs in both layouts."""
+    akin = group.akin.get(other.layout_id)
+    if akin is None:
+        names = {one.name for one in group.layout.series}
+        akin = group.akin[other.layout_id] = any(one.name in names for one in other.layout.series)
+    return akin
 
 
 class _Batch:
