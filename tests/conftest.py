@@ -16,6 +16,7 @@ import psycopg
 import pytest
 import structlog
 
+from tenantry.process.starting import prepare_start, settle
 from tests.servers import postgres
 
 NO_SKIPS = "TENANTRY_NO_SKIPS"
@@ -36,22 +37,20 @@ _OF_THE_LIMIT = 0.9
 """A coroutine that hangs is ended a little before pytest-timeout would: its own traceback then says what it waited for."""
 _database_numbers = itertools.count(1)
 
-# `default` and `ci` try the same examples on every run; `long` explores, and prints what reproduces a failure.
-hypothesis.settings.register_profile("default", derandomize=True, deadline=None, max_examples=60, print_blob=True)
-hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100, print_blob=True)
+# `default` tries the same examples on every run; `long` explores, and prints what reproduces a failure.
+hypothesis.settings.register_profile("default", derandomize=True, deadline=None, max_examples=50, print_blob=True)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=3_000, print_blob=True)
 
 
 def _profile() -> str:
-    if os.environ.get("TENANTRY_FAULTS") == "long":
-        return "long"
-    return "ci" if os.environ.get(NO_SKIPS) else "default"
+    return "long" if os.environ.get("TENANTRY_FAULTS") == "long" else "default"
 
 
 @pytest.hookimpl(trylast=True)  # pytest's own output goes by the environment as it was
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the Hypothesis profile unless the command line names one; give the programs that tests start a clean environment."""
     _clean_environment()
+    prepare_start()
     # A job that a shell put into the background ignores SIGINT, one under nohup SIGHUP, and so would every program that it starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -103,6 +102,11 @@ def _ended_in_time(test: Callable[..., Awaitable[None]], seconds: float) -> Call
                 signal.setitimer(signal.ITIMER_REAL, seconds)
 
     return run
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests, and what they import, stay to the end: nobody need look for garbage among them."""
+    settle()
 
 
 def pytest_report_header() -> str:
