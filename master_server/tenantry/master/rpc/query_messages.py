@@ -1,5 +1,6 @@
 """Queries on the wire: what is asked, and the steps of an answer."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -9,6 +10,11 @@ from tenantry.nql.fields import FieldType
 from tenantry.protocol.failures import FieldInvalid
 from tenantry.transport.wire_values import to_duration, to_timestamp
 from tenantry.v1 import stream_service_pb2 as pb
+
+
+def _as_object(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
 
 # Any: the stubs give each protobuf enum a NewType of its own.
 _TYPES: Final[Mapping[str, Any]] = {
@@ -24,7 +30,7 @@ _LISTS: Final[Mapping[Any, tuple[str, object, Callable[[Any], Any]]]] = {
     pb.QUERY_COLUMN_TYPE_TEXT: ("texts", "", str),
     pb.QUERY_COLUMN_TYPE_NUMBER: ("numbers", 0.0, float),
     pb.QUERY_COLUMN_TYPE_BOOLEAN: ("booleans", False, bool),
-    pb.QUERY_COLUMN_TYPE_TEXTS: ("texts", "", str),
+    pb.QUERY_COLUMN_TYPE_TEXTS: ("texts", "", _as_object),
     pb.QUERY_COLUMN_TYPE_JSON: ("texts", "", str),
 }
 
