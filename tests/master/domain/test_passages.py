@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.master.domain.passages import Passage, Room
+from tenantry.master.domain.passages import Passage, Room, too_much
 from tenantry.protocol.failures import TunnelProtocolViolated
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, LARGEST_WINDOW, Budget
 from tenantry.protocol.tunnels.connection import EARLY_BYTES
@@ -99,3 +99,15 @@ def test_the_first_connections_are_told_more_than_those_behind_them() -> None:
     for passage in passages[:100]:
         passage.close()
     assert Passage(16 << 20, Room(own, Budget(ROOMY))).told == FIRST_WINDOW
+
+
+def test_who_fills_the_memory_pays_for_it() -> None:
+    """Of the Tenant that holds most the largest go first; one that holds little keeps its connections, and no more go than need to."""
+    waiting = {f"greedy {number}": ("a", 60 + number) for number in range(10)} | {
+        "modest": ("b", 100),
+        "idle": ("c", 0),
+    }
+    assert too_much(waiting, 1_000) == []
+    assert too_much(waiting, 640) == ["greedy 9", "greedy 8"]
+    assert "modest" not in too_much(waiting, 160)
+    assert len(too_much(waiting, 0)) == 11

@@ -4,11 +4,14 @@ An end that allows much and takes nothing would otherwise fill the Master's memo
 many connections already, and more only while its receiver takes. Bytes here are of payload.
 """
 
-from typing import Final
+from collections.abc import Hashable, Mapping
+from typing import Final, TypeVar
 
 from tenantry.protocol.failures import TunnelProtocolViolated
 from tenantry.protocol.tunnels.budget import FIRST_WINDOW, LARGEST_WINDOW, Budget
 from tenantry.protocol.tunnels.connection import EARLY_BYTES, allow_more
+
+K = TypeVar("K", bound=Hashable)
 
 _LEAST: Final = 4
 """A credit is passed on once it is a fourth of the window, or all that there is."""
@@ -108,3 +111,25 @@ class Passage:
         """The connection is over."""
         self._room.give(self._taken)
         self._taken = 0
+
+
+def too_much(waiting: Mapping[K, tuple[str, int]], most: int) -> list[K]:
+    """Which connections to end so that no more than ``most`` bytes wait; ``waiting``: each one's Tenant, and what waits of it.
+
+    One after the other the one that holds most, of the Tenant that holds most then: who fills the memory pays for it.
+    """
+    held: dict[str, int] = {}
+    largest: dict[str, list[tuple[int, K]]] = {}
+    for one, (tenant, count) in waiting.items():
+        held[tenant] = held.get(tenant, 0) + count
+        largest.setdefault(tenant, []).append((count, one))
+    for connections in largest.values():
+        connections.sort(key=lambda pair: pair[0])
+    left, found = sum(held.values()), []
+    while left > most:
+        tenant = max(held, key=held.__getitem__)
+        count, one = largest[tenant].pop()
+        held[tenant] -= count
+        left -= count
+        found.append(one)
+    return found

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tenantry.master.domain.access import EVERYTHING
 from tenantry.master.domain.certificates import USABLE
-from tenantry.master.domain.passages import Passage, Room
+from tenantry.master.domain.passages import Passage, Room, too_much
 from tenantry.master.domain.waiting_frames import WaitingFrames
 from tenantry.master.operations.clocks import Clocks
 from tenantry.master.operations.links import LinkDirectory, Wake
@@ -48,6 +48,10 @@ MOST_STUCK: Final = 32
 TENANT_ROOM: Final = 24 << 20
 ALL_ROOM: Final = 256 << 20
 """What the windows of connections may grow by, at one Tenant and at all together, in bytes."""
+MOST_WAITING: Final = 512 << 20
+"""So many bytes may wait of all connections together; when there are more, some are ended."""
+LOOKED_AT_EACH: Final = 16 << 20
+"""That is looked at whenever so many bytes have come."""
 
 
 class RelayStream:
@@ -143,6 +147,9 @@ class TunnelRelay:
         self._together = Budget(ALL_ROOM)
         self._rooms: dict[str, Budget] = {}
         self._turns: dict[str, _Turns] = {}
+        self._carried: dict[Connection, tuple[str, Passage, Passage]] = {}
+        """The connections that are joined, each with its Tenant and its two directions."""
+        self._come = 0
 
     async def dial(self, _requests: object, context: Context) -> None:
         """The operator's stream of a connection."""
@@ -167,9 +174,11 @@ class TunnelRelay:
         own.passage, other.passage = [
             Passage(window, Room(budget, self._together)) for window in (other.window, own.window)
         ]
+        self._carried[connection] = caller.guid, own.passage, other.passage
         try:
             await self._carry(connection, own, other)
         finally:
+            del self._carried[connection]
             own.passage.close()
             other.passage.close()
             if budget.left == budget.total:
@@ -218,7 +227,7 @@ class TunnelRelay:
 
     async def _carry(self, connection: Connection, own: RelayStream, other: RelayStream) -> None:
         """Pass on what this end says until the connection is over, and write to it what the other one says."""
-        connection.watch(own.interrupt)
+        connection.watch(lambda: _interrupt(connection, own))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(connection, own, other))
@@ -244,6 +253,7 @@ class TunnelRelay:
                 if count:
                     passage.receive(count)
                     put(message, count)
+                    self._look(count)
                     del message  # an end may be silent for long, with its last message in hand
                 else:
                     _pass_on(connection, own, other, message)
@@ -251,6 +261,18 @@ class TunnelRelay:
                         connection.finish(TunnelEnd.FINISHED)
         except TunnelProtocolViolated as failure:
             connection.finish(TunnelEnd.PROTOCOL, failure.metadata.get("problem", ""))
+
+    def _look(self, count: int) -> None:
+        """So many bytes have come: end connections where too much waits of all."""
+        self._come += count
+        if self._come < LOOKED_AT_EACH:
+            return
+        self._come = 0
+        waiting = {
+            one: (guid, up.held + down.held) for one, (guid, up, down) in self._carried.items() if not one.is_over
+        }
+        for one in too_much(waiting, MOST_WAITING):
+            one.finish(TunnelEnd.RESET, "too much waits at the Master that nobody takes")
 
     async def _write(self, connection: Connection, own: RelayStream, other: RelayStream) -> None:
         passage, back = other.passage, own.passage
@@ -281,11 +303,17 @@ class TunnelRelay:
                     return
                 else:
                     await own.wake.wait()
-            queue.clear()
             if not own.told:
                 await write(encode_frame(Reset(connection.end or TunnelEnd.RESET, connection.detail)))
         except grpc.aio.InternalError:
             connection.finish(TunnelEnd.RESET, "an end has gone")
+
+
+def _interrupt(connection: Connection, own: RelayStream) -> None:
+    """The connection is over. What waits is dropped at once: an end that takes nothing may hold its writer up for long."""
+    if connection.end is not TunnelEnd.FINISHED:
+        own.queue.clear()
+    own.interrupt()
 
 
 def _pass_on(connection: Connection, own: RelayStream, other: RelayStream, message: bytes) -> None:
