@@ -5,7 +5,7 @@
 #   make lint            ruff, mypy, import-linter, buf
 #   make console         build the web console (needs the npm registry; kept until its sources change)
 #   make demo            a Master and three daemons on this machine until Ctrl-C (DEMO_SECONDS=25 ends by itself)
-#   make faults          the long form of the fault suite, and of the judge of NQL
+#   make faults          the long form of the fault suite, of tunnels with real programs, and of the judge of NQL
 #   make bench           the benchmarks (SHORT=1: the short form)
 #   make proto           regenerate protos/gen from protos/
 #   make reference       regenerate docs/reference from the code
@@ -82,7 +82,7 @@ demo: setup
 	$(if $(DEMO_SECONDS),DEMO_SECONDS=$(DEMO_SECONDS)) $(BIN)/python docs/examples/demo.py
 
 faults: setup
-	TENANTRY_FAULTS=long $(BIN)/python -m pytest tests/faults tests/query --timeout=1800 $(PYTEST_ARGS)
+	TENANTRY_FAULTS=long $(BIN)/python -m pytest tests/faults tests/system/tunnels tests/query --timeout=1800 $(PYTEST_ARGS)
 
 bench: setup
 	$(BIN)/python -m benchmarks $(if $(SHORT),--short)

@@ -56,7 +56,7 @@ def server(tmp_path: Path) -> Iterator[sshd.Sshd]:
 
 
 def test_ssh_scp_and_rsync_move_a_tree_both_ways(tenant: TunnelledTenant, server: sshd.Sshd, tmp_path: Path) -> None:
-    """Through `tunnel stdio` as ProxyCommand; every file comes over as it was, there and back."""
+    """Through `tunnel stdio` as ProxyCommand; every file comes over as it was, there and back; in the long form by each program."""
     rsync = packages.required("rsync")
     environment = tenant.environment()
     options = [*server.options(), *tenant.proxy_command(server.port)]
@@ -70,6 +70,11 @@ def test_ssh_scp_and_rsync_move_a_tree_both_ways(tenant: TunnelledTenant, server
     shell = f"ssh {' '.join(quoted(word) for word in options)}"
     run([str(rsync), "-a", "-e", shell, f"{there}:{far}/", str(back)], environment)
     assert digests(back) == wanted
+    if LONG:
+        run(["scp", "-q", "-r", *options, f"{there}:{far}", str(tmp_path / "fetched")], environment)
+        assert digests(tmp_path / "fetched") == wanted
+        run([str(rsync), "-a", "-e", shell, f"{near}/", f"{there}:{tmp_path / 'sent'}"], environment)
+        assert digests(tmp_path / "sent") == wanted
 
 
 def quoted(word: str) -> str:
