@@ -31,7 +31,7 @@ async def test_kill_9_at_random_moments(
         running_daemon(mortal_master, tmp_path, "one", f"--seed={chance.random()}") as one,
         running_daemon(mortal_master, tmp_path, "two", f"--seed={chance.random()}") as two,
     ):
-        kills = await kill_rounds(mortal_master, (one, two), victim, chance, 100 if long_form else 3)
+        kills = await kill_rounds(mortal_master, (one, two), victim, chance, 100 if long_form else 2)
         for daemon in (one, two):
             # A kill may hit a link that has just been opened again, and each start opens one.
             delivered = await daemon.checked(mortal_master, most_links=kills + daemon.starts + 1)
@@ -40,11 +40,11 @@ async def test_kill_9_at_random_moments(
 
 # Where a program dies, and at which hit: late enough that data has flowed.
 WORST_MOMENTS = {
-    "F4: the Master dies after COMMIT and before the ack": ("master", "ingest.after_commit", 40),
-    "F5: the Master dies before COMMIT": ("master", "ingest.before_commit", 40),
+    "F4: the Master dies after COMMIT and before the ack": ("master", "ingest.after_commit", 15),
+    "F5: the Master dies before COMMIT": ("master", "ingest.before_commit", 15),
     "F6: the daemon dies after the ack and before the delete": ("daemon", "link.after_ack_before_delete", 5),
-    "the daemon dies before its spool commits": ("daemon", "spool.before_commit", 40),
-    "the daemon dies after its spool has committed": ("daemon", "spool.after_commit", 40),
+    "the daemon dies before its spool commits": ("daemon", "spool.before_commit", 15),
+    "the daemon dies after its spool has committed": ("daemon", "spool.after_commit", 15),
     "the daemon dies before Begin": ("daemon", "link.before_begin", 1),
 }
 
