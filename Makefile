@@ -22,7 +22,7 @@ PYTEST_ARGS ?=
 # Bytecode is kept, whatever the environment says: else each of the hundreds of programs that tests start compiles what is new.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup test lint lint-style lint-types lint-imports lint-contract programs console demo faults bench proto proto-baseline reference lock clean
+.PHONY: setup test lint lint-style lint-types lint-imports lint-contract programs collected console demo faults bench proto proto-baseline reference lock clean
 
 setup: .venv/.stamp-installed
 
@@ -72,10 +72,14 @@ console: setup
 programs: setup
 	$(BIN)/python -m tests.tooling.programs
 
+# Every test can be imported; what pytest makes of the files is kept, so that no worker makes it again for itself.
+collected: setup
+	@collected=$$($(BIN)/python -m pytest --collect-only --quiet --quiet 2>&1) || { echo "$$collected"; exit 1; }
+
 # The types take one core as long as all other checks, the console's build and the programs take another.
 # Most tests wait for real processes: four files at a time keep two cores busy.
 test: setup
-	$(MAKE) --no-print-directory --jobs=2 lint programs
+	$(MAKE) --no-print-directory --jobs=2 lint programs collected
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: setup
