@@ -25,15 +25,17 @@ from tenantry.master.domain.records import StreamName
 from tenantry.master.domain.rule_windows import RuleWindow
 from tenantry.master.domain.rules import Action, ActionKind, Condition, Limit, RuleDraft
 from tenantry.master.operations.window_judging import WindowJudge
+from tenantry.master.operations.window_places import save_places
 from tenantry.master.sql.database import Database
-from tenantry.master.timeseries.frames import FrameColumns, FrameTable
+from tenantry.master.timeseries.frames import Frame, FrameColumns, FrameTable
 from tenantry.master.timeseries.segments import encode_segment
+from tenantry.protocol.layouts import Series, SeriesKind, make_layout
 
 LOOK: Final = 250
 """Frames between two looks: what 1,000 a second are in a quarter of one."""
 TICKS: Final = 12
 """Two minutes: each window is judged twice."""
-WARM: Final = 10
+WARM: Final = 12
 """Ticks before: in these the first windows are judged, and what is wrong is found."""
 MATCHING: Final = 10
 WINDOW_MS: Final = 300_000
@@ -49,6 +51,8 @@ class _Place:
     tenants: int
     rows: NDArray[np.float64]
     ticks: int = 0
+    layouts: int = 1
+    """As many as Tenants, or one for all."""
 
     @property
     def now_ms(self) -> int:
@@ -80,6 +84,8 @@ def run(stage: Stage) -> None:
             place.rows = _swing(place.tenants, wrong)
             row(f"{every}, {wrong:.0%} begin to be wrong", place, RULES, RULES, warm=0)
             row(f"{every}, {wrong:.0%} wrong all the time", place, RULES, RULES)
+        place.layouts, place.rows = _own_layouts(place.database, place.tenants), _swing(place.tenants, 0.0)
+        row(f"{every}, each Tenant has its own layout", place, RULES, RULES)
     with _place(stage, full // 100) as place:
         row(f"{every}, {place.tenants:,} Tenants", place, RULES, RULES)
     with _place(stage, full // 10) as place:
@@ -95,6 +101,16 @@ def run(stage: Stage) -> None:
 def _place(stage: Stage, tenants: int) -> Iterator[_Place]:
     with stage.place("rules") as folder, machine.pinned(machine.SERVER_CORES), open_store(folder, tenants) as database:
         yield _Place(database, tenants, np.full((tenants, METRICS), QUIET))
+
+
+def _own_layouts(database: Database, tenants: int) -> int:
+    """A layout for each Tenant: the same metrics, and behind them a disk that nobody else has."""
+    usual = [Series(f"metric.{number}", "1", SeriesKind.GAUGE) for number in range(METRICS)]
+    with database.write() as transaction:
+        for number in range(tenants):
+            disk = Series("disk", "1", SeriesKind.GAUGE, (("name", str(number)),))
+            transaction.layouts.insert_missing([make_layout([*usual, disk])])
+    return tenants
 
 
 def _swing(tenants: int, share: float) -> NDArray[np.float64]:
@@ -116,12 +132,13 @@ def _drafts(count: int, matching: int) -> Iterator[RuleDraft]:
         )
 
 
-def _measure(place: _Place, drafts: Iterator[RuleDraft], warm: int, ticks: int) -> tuple[float, float]:
+def _measure(place: _Place, drafts: Iterator[RuleDraft], warm: int) -> tuple[float, float]:
     """CPU seconds and findings of a tick."""
     with place.database.write() as transaction:
         for rule in transaction.rules.active(transaction.rules.judging()):
             transaction.rule_states.forget_rule(rule.id)
             transaction.rules.delete(rule)
+        save_places(transaction, ())
         for number, draft in enumerate(drafts):
             transaction.rules.insert(f"{place.ticks} {number}", draft, place.now_ms, owner=MAIN_OWNER)
     judge = WindowJudge(600_000)
@@ -130,12 +147,12 @@ def _measure(place: _Place, drafts: Iterator[RuleDraft], warm: int, ticks: int) 
         for now_ms in _send(place):
             _look(judge, place.database, now_ms)
     before, cpu = _findings(place), 0.0
-    for _ in range(ticks):
+    for _ in range(TICKS):
         for now_ms in _send(place):
             begun = time.process_time()
             _look(judge, place.database, now_ms)
             cpu += time.process_time() - begun
-    return cpu / ticks, (_findings(place) - before) / ticks
+    return cpu / TICKS, (_findings(place) - before) / TICKS
 
 
 def _findings(place: _Place) -> int:
@@ -152,14 +169,28 @@ def _send(place: _Place) -> Iterator[int]:
         end = min(start + LOOK, place.tenants)
         for first in range(start, end, COMMIT):
             now_ms += 1
-            _store(place.database, rows[first : min(first + COMMIT, end)], first, at, now_ms)
+            part = rows[first : min(first + COMMIT, end)]
+            _store(place.database, _table(part, first, at, now_ms, own=place.layouts > 1), now_ms)
         yield now_ms
 
 
-def _store(database: Database, rows: NDArray[np.float64], first: int, at: int, now_ms: int) -> None:
-    count = len(rows)
-    columns = FrameColumns(1, now_ms, range(first + 1, first + 1 + count), [1] * count, [at] * count, rows.tobytes())
-    segment = encode_segment(FrameTable.of_columns(columns))
+def _table(rows: NDArray[np.float64], first: int, at: int, now_ms: int, *, own: bool) -> FrameTable:
+    """A tick of each of some Tenants, the first of whom has this place."""
+    if own:
+        disk = np.full((len(rows), 1), QUIET)
+        return FrameTable.of_frames(
+            [
+                Frame(first + number, first + number + 1, 1, now_ms, (at,), values.tobytes())
+                for number, values in enumerate(np.hstack([rows, disk]), 1)
+            ]
+        )
+    tenant_ids = range(first + 1, first + 1 + len(rows))
+    columns = FrameColumns(1, now_ms, tenant_ids, [1] * len(rows), [at] * len(rows), rows.tobytes())
+    return FrameTable.of_columns(columns)
+
+
+def _store(database: Database, table: FrameTable, now_ms: int) -> None:
+    segment = encode_segment(table)
     summary = segment.summary
     with database.write() as transaction:
         transaction.segments.append(

@@ -17,7 +17,7 @@ from tenantry.master.domain.lifecycle import LifecycleEvent
 from tenantry.master.domain.records import NewRecord, StoredRecord, StreamName
 from tenantry.master.domain.rule_windows import RuleWindow
 from tenantry.master.domain.rules import LATE_AFTER_MS, Action, ActionKind, Condition, Limit, RuleDraft
-from tenantry.master.operations import window_metrics
+from tenantry.master.operations import metric_sheets, window_metrics
 from tenantry.master.operations.actors import Actor
 from tenantry.master.operations.registering import move_tenant
 from tenantry.master.operations.ruling import create_rule, set_active, update_rule
@@ -265,7 +265,7 @@ def test_metrics_in_columns_give_the_same_whenever_they_come(
     rig: Rig, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mean over two minutes of three Tenants, all of whose windows may be held as columns."""
-    monkeypatch.setattr(window_metrics, "FEW", 1)
+    monkeypatch.setattr(metric_sheets, "FEW", 1)
     monkeypatch.setattr(window_metrics, "MANY", 1)
     window = RuleWindow((Aggregate("mean", Function.AVG, "value"),), 2 * MINUTE, MINUTE, 0)
     rig.rule(errors_rule(window, "busy", 0.8, stream=StreamName.METRICS_MASTER, metric="system.cpu.utilization"))

@@ -19,7 +19,7 @@ from tenantry.master.domain.records import JsonValue, StreamName
 from tenantry.master.domain.rule_windows import RuleWindow
 from tenantry.master.domain.rules import Condition, LabelCondition, Limit, Rule, RuleDraft
 from tenantry.master.domain.tenants import Tenant
-from tenantry.master.operations import window_metrics
+from tenantry.master.operations import metric_sheets, window_metrics
 from tenantry.master.operations.metric_columns import LayoutTicks
 from tenantry.master.operations.metric_ticks import LayoutCache
 from tenantry.master.operations.open_windows import OpenWindows
@@ -220,7 +220,7 @@ STORE: Final = cast(
 @pytest.mark.parametrize("seed", range(60 if LONG else 2))
 def test_columns_give_what_records_give(seed: int, few: int, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules of all kinds, ticks that are late, absent or not finite, Tenants that change layouts, an earlier life, and resets."""
-    monkeypatch.setattr(window_metrics, "FEW", few)
+    monkeypatch.setattr(metric_sheets, "FEW", few)
     monkeypatch.setattr(window_metrics, "MANY", many)
     monkeypatch.setattr(window_metrics, "REST_MS", 3)
     programs = rules()
@@ -242,7 +242,7 @@ def test_columns_give_what_records_give(seed: int, few: int, many: int, monkeypa
 
 def test_columns_hold_what_is_quiet_and_let_go_of_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows go there and back: neither way is the only one that the test above takes."""
-    monkeypatch.setattr(window_metrics, "FEW", 1)
+    monkeypatch.setattr(metric_sheets, "FEW", 1)
     monkeypatch.setattr(window_metrics, "MANY", 1)
     monkeypatch.setattr(window_metrics, "REST_MS", 3)
     moves = {"release": 0, "absorb": 0}

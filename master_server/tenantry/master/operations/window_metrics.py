@@ -1,4 +1,4 @@
-"""Rules over windows of metrics, fed with columns: what a rule reads of a layout is decided once, not for each sample.
+"""Rules over windows of metrics, fed with columns: what a rule reads of a metric's series is decided once, not for each sample.
 
 Of nearly all Tenants nearly always nothing is wrong: their windows lie in `QuietWindows`, thousands side by side. Those of the others,
 and of rules that cannot be held so, are fed one by one; rules whose conditions look at more than the names of a series get records.
@@ -16,38 +16,34 @@ from tenantry.detection.windows import Category, TenantWindows
 from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.tenants import Tenant
 from tenantry.master.operations.metric_columns import LayoutTicks
+from tenantry.master.operations.metric_sheets import Batch, Form, Sheet, SheetMaker, in_portions
 from tenantry.master.operations.metric_ticks import LayoutCache
 from tenantry.master.operations.open_windows import OpenWindows
 from tenantry.master.operations.window_programs import VALUE, Varies, WindowProgram, words_of
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.quiet_windows import Quiet, QuietWindows, Row, fits
 from tenantry.protocol.failures import Failure
-from tenantry.protocol.layouts import Layout
 
-FEW: Final = 16
-"""Fewer ticks at a time are fed one by one: columns cost the same for one and for hundreds."""
 MANY: Final = 64
 """So many ticks at a time bring windows that are quiet again back into columns."""
 MOST: Final = 2_048
 """Ticks that are looked at together."""
 REST_MS: Final = 600_000
-"""A layout that a Tenant has not used for so long does not keep its windows out of the columns."""
-
-_Places = NDArray[np.int64]
+"""Series that a Tenant has not sent for so long do not keep the windows of others out of the columns."""
 
 
 @dataclass(slots=True, eq=False)
 class _Reader:
-    """One rule and what it reads of a layout: columns of the ticks, in their order, and the category of each; None: heard alone."""
+    """One rule and what it counts of a form: the category of each series; None: it is heard alone."""
 
     program: WindowProgram
     order: int
-    columns: tuple[tuple[int, Category | None], ...]
+    categories: tuple[Category | None, ...]
     varies: bool
     """Nothing is constant: each sample becomes a record."""
     table: QuietWindows | None
-    heard: _Places
-    counted: _Places
+    counted: NDArray[np.int64]
+    """Columns that have a category."""
 
     @property
     def rule_id(self) -> int:
@@ -67,21 +63,17 @@ _NEVER: Final = _Heard(0, 0)
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """The Tenants that were seen with a layout, a row for each, and the rules that read it."""
+    """The Tenants that have sent a form, a row for each, and the rules that read it."""
 
-    layout_id: int
-    layout: Layout
-    columns: list[int]
-    readers: list[_Reader]
+    form: Form
+    readers: list[_Reader] = field(default_factory=list)
     """Of the main tenant's rules."""
+    by_rule: dict[int, _Reader] = field(default_factory=dict)
     own: dict[int, list[_Reader]] = field(default_factory=dict)
     """Of the rules of Tenants, as far as they were asked for."""
-    by_rule: dict[int, _Reader] = field(default_factory=dict)
     rows: dict[int, int] = field(default_factory=dict)
-    akin: dict[int, bool] = field(default_factory=dict)
-    """Which other layouts have a metric of this one."""
     heard: dict[int, _Heard] = field(default_factory=dict)
-    """When something came last of a Tenant that has several layouts with a metric in common."""
+    """When something came last of a Tenant that has sent several forms of the metric."""
 
 
 class _Place(NamedTuple):
@@ -116,12 +108,12 @@ class MetricWindows:
         self._shared: list[tuple[int, WindowProgram]] = []
         self._owned: dict[int, list[tuple[int, WindowProgram]]] = {}
         """Rules of Tenants, by owner; numbers are places in the order of all rules."""
-        self._metrics: frozenset[str] = frozenset()
-        self._groups: dict[int, _Group] = {}
-        self._seen_in: dict[int, list[_Group]] = {}
-        """The layouts of each Tenant."""
-        self._several: set[int] = set()
-        """Tenants with more than one in which a metric occurs."""
+        self._maker = SheetMaker()
+        self._groups: dict[Form, _Group] = {}
+        self._sent: dict[tuple[str, int], list[_Group]] = {}
+        """The forms of each metric and Tenant."""
+        self._several: set[tuple[str, int]] = set()
+        """Metrics and Tenants with more than one."""
         self._batch = 1
 
     def follow(self, programs: Sequence[WindowProgram]) -> None:
@@ -130,17 +122,18 @@ class MetricWindows:
         for order, program in enumerate(programs):
             owner = program.rule.owner
             (self._shared if owner == MAIN_OWNER else self._owned.setdefault(owner, [])).append((order, program))
-        self._metrics = frozenset(program.rule.draft.condition.metric for program in programs)
+        self._maker = SheetMaker(frozenset(program.rule.draft.condition.metric for program in programs))
         for group in self._groups.values():
             self._read(group)
 
     def drop_tenants(self, tenant_ids: Collection[int]) -> None:
         """Forget what is open of Tenants."""
-        for tenant_id in tenant_ids:
-            for group in self._seen_in.get(tenant_id, ()):
-                for reader in group.readers:
+        for group in self._groups.values():
+            for tenant_id in tenant_ids:
+                row = group.rows.get(tenant_id)
+                for reader in group.readers if row is not None else ():
                     if reader.table is not None:
-                        reader.table.rows[group.rows[tenant_id]] = Row.NEW
+                        reader.table.rows[row] = Row.NEW
 
     def take(
         self, transaction: Transaction, ticks: Sequence[LayoutTicks], now_ms: int, latest_ms: int, judged_until_ms: int
@@ -149,25 +142,24 @@ class MetricWindows:
 
         What was received until ``judged_until_ms`` was judged in an earlier life.
         """
-        known = self._layouts.get(transaction, [one.layout_id for one in ticks])
-        own = [(self._group(one.layout_id, known[one.layout_id]), one) for one in ticks]
+        layouts = self._layouts.get(transaction, [one.layout_id for one in ticks])
         for judging in (False, True):
             parts = []
-            for group, one in own:
+            for one in ticks:
                 wanted = ((one.received_at > judged_until_ms) == judging) & (one.timestamps <= latest_ms)
-                if wanted.any() and (group.readers or self._owned):
-                    parts.append((group, one if wanted.all() else one.take(np.flatnonzero(wanted))))
-            self._take(transaction, parts, now_ms if judging else None)
+                if wanted.any():
+                    parts.append(one if wanted.all() else one.take(np.flatnonzero(wanted)))
+            sheets = [(self._group(sheet.form), sheet) for sheet in self._maker.make(parts, layouts)]
+            self._take(transaction, sheets, now_ms if judging else None)
 
-    def _take(self, transaction: Transaction, parts: Sequence[tuple[_Group, LayoutTicks]], now_ms: int | None) -> None:
-        for group, ticks in parts:
-            self._meet(group, frozenset(ticks.tenant_ids.tolist()))
-        self._part(parts)
+    def _take(self, transaction: Transaction, sheets: Sequence[tuple[_Group, Sheet]], now_ms: int | None) -> None:
+        for group, sheet in sheets:
+            self._meet(group, frozenset(sheet.tenant_ids.tolist()))
+        self._part(sheets)
         singles: list[_Single] = []
-        for group, ticks in parts:
-            for begin in range(0, len(ticks.timestamps), MOST):
-                part = ticks.take(slice(begin, begin + MOST))
-                singles.extend(self._sift(group, part, begin, judging=now_ms is not None))
+        for group, sheet in sheets:
+            for portion in in_portions(sheet, MOST):
+                singles.extend(self._sift(group, portion, judging=now_ms is not None))
         singles.sort(key=lambda one: one.place)
         named = self._tenants(transaction, singles)
         closed = [single for single in singles if self._feed(single, named, now_ms)]
@@ -175,18 +167,17 @@ class MetricWindows:
             if single.many:
                 self._return(single)
 
-    # --- layouts and rules -----------------------------------------------------------------------------------------------
+    # --- forms and rules -------------------------------------------------------------------------------------------------
 
-    def _group(self, layout_id: int, layout: Layout) -> _Group:
-        group = self._groups.get(layout_id)
+    def _group(self, form: Form) -> _Group:
+        group = self._groups.get(form)
         if group is None:
-            group = self._groups[layout_id] = _Group(layout_id, layout, [], [])
+            group = self._groups[form] = _Group(form)
             self._read(group)
         return group
 
     def _read(self, group: _Group) -> None:
-        """Find what the rules read of a layout, with the columns as they come from now on."""
-        group.columns = [place for place, one in enumerate(group.layout.series) if one.name in self._metrics]
+        """Find what the rules read of a form."""
         group.readers = self._readers(group, self._shared)
         for reader in group.readers:
             known = group.by_rule.get(reader.rule_id)
@@ -205,88 +196,59 @@ class MetricWindows:
                     reader.table.rows[group.rows[tenant_id]] = Row.AWAY
 
     def _readers(self, group: _Group, programs: Iterable[tuple[int, WindowProgram]]) -> list[_Reader]:
-        readers = (self._reader(group, program, order) for order, program in programs)
-        return [reader for reader in readers if reader is not None]
-
-    def _reader(self, group: _Group, program: WindowProgram, order: int) -> _Reader | None:
-        """None where the layout has nothing of the rule's metric."""
-        metric = program.rule.draft.condition.metric
-        columns: list[tuple[int, Category | None]] = []
-        varies = not program.counts_values
-        for place, number in enumerate(group.columns):
-            series = group.layout.series[number]
-            if series.name != metric:
-                continue
-            category: Category | None = None
-            if not varies:
-                try:
-                    category = program.category_of(series)
-                except (Varies, Failure):
-                    varies = True
-            columns.append((place, category))
-        if not columns:
-            return None
-        heard = np.array([place for place, _ in columns], np.int64)
-        counted = [(place, category) for place, category in columns if category is not None]
-        categories = [category for _, category in counted]
-        table = None
-        if categories and not varies and program.rule.owner == MAIN_OWNER and fits(program.shape, len(set(categories))):
-            quiet = Quiet(program.place, program.threshold.floor, program.threshold.ceiling)
-            table = QuietWindows(program.shape, quiet, categories)
-        places = np.array([place for place, _ in counted], np.int64)
-        return _Reader(program, order, tuple(columns), varies, table, heard, places)
+        return [
+            _reader(group.form, program, order)
+            for order, program in programs
+            if program.rule.draft.condition.metric == group.form.metric
+        ]
 
     def _meet(self, group: _Group, tenant_ids: frozenset[int]) -> None:
         """Give Tenants their rows."""
         met = tenant_ids - group.rows.keys()
         for tenant_id in met:
             group.rows[tenant_id] = len(group.rows)
-            seen_in = self._seen_in.setdefault(tenant_id, [])
-            if any(_akin(group, other) for other in seen_in):
-                self._several.add(tenant_id)
-                for other in seen_in:
+            key = group.form.metric, tenant_id
+            sent = self._sent.setdefault(key, [])
+            if sent:
+                self._several.add(key)
+                for other in sent:
                     other.heard.setdefault(tenant_id, _Heard(self._batch, 0))
-            seen_in.append(group)
+            sent.append(group)
         if met:
             self._make_room(group, met)
 
-    def _part(self, parts: Sequence[tuple[_Group, LayoutTicks]]) -> None:
-        """Tenants leave the columns where the same metrics come in another layout than before, or in several at once."""
+    def _part(self, sheets: Sequence[tuple[_Group, Sheet]]) -> None:
+        """Tenants leave the columns where a metric comes in another form than before, or in several at once."""
         if not self._several:
             return
         self._batch += 1
-        found = [
-            (group, tenant_id, group.heard.get(tenant_id, _NEVER).batch, int(ticks.received_at[-1]))
-            for group, ticks in parts
-            for tenant_id in self._several.intersection(ticks.tenant_ids.tolist())
-        ]
-        for group, tenant_id, _, received_ms in found:
-            group.heard[tenant_id] = _Heard(self._batch, received_ms)
-        for group, tenant_id, before, _ in found:
-            others = (other for other in self._seen_in[tenant_id] if other is not group and _akin(group, other))
-            if any(other.heard.get(tenant_id, _NEVER).batch > before for other in others):
+        found: list[tuple[_Group, int, int]] = []
+        for group, sheet in sheets:
+            for tenant_id in frozenset(sheet.tenant_ids.tolist()):
+                if (group.form.metric, tenant_id) in self._several:
+                    found.append((group, tenant_id, group.heard.get(tenant_id, _NEVER).batch))
+                    group.heard[tenant_id] = _Heard(self._batch, int(sheet.received_at[-1]))
+        for group, tenant_id, before in found:
+            if any(other.heard.get(tenant_id, _NEVER).batch > before for other in self._others(group, tenant_id)):
                 for reader in group.readers:
-                    if any(True for _ in self._elsewhere(group, reader, tenant_id)):
-                        self._leave(group, reader, [tenant_id])
+                    self._leave(group, reader, [tenant_id])
+
+    def _others(self, group: _Group, tenant_id: int) -> list[_Group]:
+        """Other forms of the metric that the Tenant has sent."""
+        key = group.form.metric, tenant_id
+        return [one for one in self._sent[key] if one is not group] if key in self._several else []
 
     def _leave(self, group: _Group, reader: _Reader, tenant_ids: Iterable[int]) -> None:
         """The windows of Tenants are fed one by one from now on, where they were in columns."""
-        own, table = self._open.of(reader.rule_id), reader.table
+        own = self._open.of(reader.rule_id)
         for tenant_id in tenant_ids:
-            tables = [(table, group.rows[tenant_id])] if table is not None else []
-            if tenant_id in self._several:
-                tables.extend((other, row) for _, other, row in self._elsewhere(group, reader, tenant_id))
-            for one, row in tables:
-                if one.rows[row] == Row.HERE:
-                    own[tenant_id] = TenantWindows.resume(reader.program.shape, one.release(row))
-                one.rows[row] = Row.AWAY
-
-    def _elsewhere(self, group: _Group, reader: _Reader, tenant_id: int) -> Iterator[tuple[_Group, QuietWindows, int]]:
-        """Tables of the same rule with a row for the Tenant, because it has used other layouts."""
-        for other in self._seen_in[tenant_id]:
-            one = other.by_rule.get(reader.rule_id)
-            if other is not group and one is not None and one.table is not None:
-                yield other, one.table, other.rows[tenant_id]
+            for one in (group, *self._others(group, tenant_id)):
+                table, row = one.by_rule[reader.rule_id].table, one.rows[tenant_id]
+                if table is None:
+                    continue
+                if table.rows[row] == Row.HERE:
+                    own[tenant_id] = TenantWindows.resume(reader.program.shape, table.release(row))
+                table.rows[row] = Row.AWAY
 
     def _return(self, single: _Single) -> None:
         """The windows of a Tenant at which nothing is wrong any more go back into the columns."""
@@ -295,49 +257,47 @@ class MetricWindows:
         windows, table = own.get(tenant_id), reader.table
         if windows is None or table is None:
             return
-        others = list(self._elsewhere(group, reader, tenant_id))
-        heard = [
-            other.heard.get(tenant_id, _NEVER).received_ms
-            for other in self._seen_in[tenant_id]
-            if other is not group and reader.rule_id in other.by_rule
-        ]
-        if heard and single.place.received_at - max(heard) < REST_MS:
+        others = self._others(group, tenant_id)
+        if any(single.place.received_at - one.heard.get(tenant_id, _NEVER).received_ms < REST_MS for one in others):
             return
         kept = windows.keep(self._open.unsettled(reader.program, tenant_id))
         if kept is None or not table.absorb(group.rows[tenant_id], kept):
             return
         del own[tenant_id]
-        for _, other, row in others:
-            other.rows[row] = Row.NEW
+        for other in others:
+            elsewhere = other.by_rule[reader.rule_id].table
+            if elsewhere is not None:
+                elsewhere.rows[other.rows[tenant_id]] = Row.NEW
 
     # --- ticks -----------------------------------------------------------------------------------------------------------
 
-    def _sift(self, group: _Group, ticks: LayoutTicks, begin: int, *, judging: bool) -> Iterator[_Single]:
+    def _sift(self, group: _Group, sheet: Sheet, *, judging: bool) -> Iterator[_Single]:
         """Take what can be taken as columns; what is left, rule by rule."""
-        tenant_ids = ticks.tenant_ids.tolist()
-        batch = _Batch(ticks, np.array([group.rows[one] for one in tenant_ids], np.int64))
+        tenant_ids = sheet.tenant_ids.tolist()
+        batch = Batch(sheet, np.array([group.rows[one] for one in tenant_ids], np.int64))
         cells: list[list[float]] = []
         for reader, left in self._left(group, batch, judging=judging):
             for number in left:
-                cells = cells or ticks.values.tolist()
+                cells = cells or sheet.values.tolist()
                 row = cells[number]
-                column = next((place for place, _ in reader.columns if row[place] == row[place]), None)
-                if column is None:
+                first = next((column for column, value in enumerate(row) if value == value), None)
+                if first is None:
                     continue
+                layout_id = int(sheet.layout_ids[number])
                 place = _Place(
-                    int(ticks.received_at[number]),
+                    int(sheet.received_at[number]),
                     tenant_ids[number],
-                    group.layout_id,
-                    int(ticks.timestamps[number]),
-                    begin + number,
-                    column,
+                    layout_id,
+                    int(sheet.timestamps[number]),
+                    int(sheet.numbers[number]),
+                    sheet.origins[layout_id][first],
                     reader.order,
                 )
                 yield _Single(place, reader, group, row, len(tenant_ids) >= MANY)
 
-    def _left(self, group: _Group, batch: "_Batch", *, judging: bool) -> Iterator[tuple[_Reader, Collection[int]]]:
+    def _left(self, group: _Group, batch: Batch, *, judging: bool) -> Iterator[tuple[_Reader, Collection[int]]]:
         """Which ticks a rule is to be fed with one by one; the others are counted in."""
-        tenant_ids = batch.ticks.tenant_ids
+        tenant_ids = batch.sheet.tenant_ids
         for reader in group.readers:
             own = self._open.of(reader.rule_id)
             if reader.rule_id in self._open.broken:
@@ -347,7 +307,7 @@ class MetricWindows:
             elif reader.varies or len(reader.counted):
                 yield reader, range(len(tenant_ids))
             elif own:
-                # Nothing of this layout counts: it says how late it is to those who have windows.
+                # Nothing of this form counts: it says how late it is to those who have windows.
                 yield reader, [number for number, one in enumerate(tenant_ids.tolist()) if one in own]
         for tenant_id in self._owned.keys() & frozenset(tenant_ids.tolist() if self._owned else ()):
             places = np.flatnonzero(tenant_ids == tenant_id).tolist()
@@ -358,20 +318,21 @@ class MetricWindows:
                     yield reader, places
 
     def _count(
-        self, group: _Group, reader: _Reader, table: QuietWindows, batch: "_Batch", *, judging: bool
+        self, group: _Group, reader: _Reader, table: QuietWindows, batch: Batch, *, judging: bool
     ) -> Collection[int]:
         left: list[int] = []
-        ticks = batch.ticks
+        sheet = batch.sheet
+        values = sheet.values if len(reader.counted) == sheet.values.shape[1] else sheet.values[:, reader.counted]
         for places in batch.rounds:
-            values, heard = batch.values(places, reader.counted), batch.heard(places, reader.heard)
-            gone = table.take(batch.rows[places], ticks.timestamps[places], values, heard, judging=judging)
+            rows, heard = batch.rows[places], batch.heard[places]
+            gone = table.take(rows, sheet.timestamps[places], values[places], heard, judging=judging)
             if gone.any():
                 numbers = np.arange(len(batch.rows))[places][gone]
-                self._leave(group, reader, ticks.tenant_ids[numbers].tolist())
+                self._leave(group, reader, sheet.tenant_ids[numbers].tolist())
                 left.extend(numbers.tolist())
         if len(batch.rest):
-            numbers = batch.rest[batch.heard(batch.rest, reader.heard)]
-            self._leave(group, reader, ticks.tenant_ids[numbers].tolist())
+            numbers = batch.rest[batch.heard[batch.rest]]
+            self._leave(group, reader, sheet.tenant_ids[numbers].tolist())
             left.extend(numbers.tolist())
         return left
 
@@ -382,8 +343,7 @@ class MetricWindows:
         if reader.varies:
             self._feed_records(single, tenants.get(place.tenant_id), now_ms)
             return False
-        for column, category in reader.columns:
-            value = single.cells[column]
+        for category, value in zip(reader.categories, single.cells, strict=True):
             if value != value or reader.rule_id in opened.broken:
                 continue
             counted = None if category is None else program.counted(category, value)
@@ -401,11 +361,10 @@ class MetricWindows:
             "tenantName": tenant.tenant_name,
             "instanceName": tenant.instance_name,
         }
-        for column, _ in single.reader.columns:
-            value = single.cells[column]
+        for series, value in zip(group.form.series, single.cells, strict=True):
             if value != value or program.rule.id in self._open.broken:
                 continue
-            row |= words_of(group.layout.series[group.columns[column]])
+            row |= words_of(series)
             row[VALUE] = value
             try:
                 counted = program.read(row)
@@ -420,45 +379,18 @@ class MetricWindows:
         return {tenant.id: tenant for tenant in transaction.tenants.by_ids(sorted(ids))} if ids else {}
 
 
-def _akin(group: _Group, other: _Group) -> bool:
-    """Whether a metric occurs in both layouts."""
-    akin = group.akin.get(other.layout_id)
-    if akin is None:
-        names = {one.name for one in group.layout.series}
-        akin = group.akin[other.layout_id] = any(one.name in names for one in other.layout.series)
-    return akin
-
-
-class _Batch:
-    """Ticks of one layout that are looked at together, and the rows of their Tenants."""
-
-    def __init__(self, ticks: LayoutTicks, rows: _Places) -> None:
-        self.ticks, self.rows = ticks, rows
-        self.rounds: list[_Places | slice] = []
-        """Places in portions in which no row is twice, in their order."""
-        self.rest: _Places = np.zeros(0, np.int64)
-        """Those of portions that are too small, in the order of storing."""
-        self._present = ticks.values == ticks.values
-        if len(np.unique(rows)) == len(rows):
-            if len(rows) < FEW:
-                self.rest = np.arange(len(rows))
-            else:
-                self.rounds.append(slice(None))
-            return
-        order = np.argsort(rows, kind="stable")
-        lengths = np.unique(rows, return_counts=True)[1]
-        nth = np.empty(len(rows), np.int64)
-        nth[order] = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        sizes = np.bincount(nth)
-        full = int((sizes >= FEW).sum())
-        self.rounds.extend(np.flatnonzero(nth == number) for number in range(full))
-        self.rest = np.flatnonzero(nth >= full)
-
-    def values(self, places: _Places | slice, columns: _Places) -> NDArray[np.float64]:
-        """Values of some columns."""
-        return self.ticks.values[places][:, columns]
-
-    def heard(self, places: _Places | slice, columns: _Places) -> NDArray[np.bool_]:
-        """Where something is present in some columns."""
-        found: NDArray[np.bool_] = self._present[places][:, columns].any(axis=1)
-        return found
+def _reader(form: Form, program: WindowProgram, order: int) -> _Reader:
+    """What a rule reads of a form of its metric."""
+    varies = not program.counts_values
+    categories: list[Category | None] = [None] * len(form.series)
+    try:
+        categories = [None if varies else program.category_of(one) for one in form.series]
+    except (Varies, Failure):
+        varies = True
+    counted = [category for category in categories if category is not None]
+    table = None
+    if counted and program.rule.owner == MAIN_OWNER and fits(program.shape, len(set(counted))):
+        quiet = Quiet(program.place, program.threshold.floor, program.threshold.ceiling)
+        table = QuietWindows(program.shape, quiet, counted)
+    columns = np.array([place for place, category in enumerate(categories) if category is not None], np.int64)
+    return _Reader(program, order, tuple(categories), varies, table, columns)
