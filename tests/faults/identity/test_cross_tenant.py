@@ -53,7 +53,7 @@ pytestmark = pytest.mark.slow
 
 LONG = os.environ.get("TENANTRY_FAULTS") == "long"
 AT_ONCE = 32
-ENDING = {"MoveTenants", "ReadAuditChain", "Query"}
+ENDING = {"MoveTenants", "ReadAuditChain", "Query", "TestRule"}
 """Streams that come to their end by themselves, however long that takes; their call has a deadline."""
 SILENCE_S = 2.0
 """A stream that says nothing for so long has told what it has to tell."""
