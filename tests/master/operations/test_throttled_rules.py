@@ -5,7 +5,7 @@ from pathlib import Path
 from tenantry.detection.levels import Level
 from tenantry.master.domain.access import MAIN_OWNER
 from tenantry.master.domain.alerts import Alert, AlertSource
-from tenantry.master.domain.deliveries import Attempt, DeliveryFilter, DeliveryState
+from tenantry.master.domain.deliveries import HELD_BACK, Attempt, DeliveryFilter, DeliveryState
 from tenantry.master.domain.receivers import WebhookSettings
 from tenantry.master.domain.rules import Action, ActionKind, Condition, Limit, RuleDraft
 from tenantry.master.operations.outbox import Telling, enqueue, settle
@@ -85,6 +85,7 @@ def test_what_comes_again_too_early_is_told_later_unless_it_is_over_by_then(tmp_
                     settle(transaction, due, Attempt(True, "taken"), 0, 0.0, now_ms)
             with database.read() as transaction:
                 found = transaction.deliveries.page(DeliveryFilter(DeliveryState.WAITING), None, 100)
+            assert {one.outcome for one in found} <= {HELD_BACK}
             waiting.append([((one.next_ms - NOW) // MINUTE, one.level) for one in found])
         assert waiting == [[], [], [(10, "minor")], [], [(10, "minor")], []]
         with database.read() as transaction:

@@ -26,6 +26,8 @@ MAX_WAITING_OF_MAIN: Final = 50_000
 MAX_SUBSCRIBED: Final = 120
 """So many deliveries an hour go to one receiver about one Tenant because of the receiver's subscription."""
 SUBSCRIBED_MS: Final = 3_600_000
+HELD_BACK: Final = "held back by the throttle of its rule"
+"""The outcome of what is not due yet."""
 MAX_CONTENT: Final = 65_536
 """Characters of what is told, as JSON."""
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from tenantry.master.domain.access import EVERYTHING, MAIN_OWNER, Sight
-from tenantry.master.domain.deliveries import Delivery, DeliveryFilter, DeliveryState, NewDelivery
+from tenantry.master.domain.deliveries import HELD_BACK, Delivery, DeliveryFilter, DeliveryState, NewDelivery
 from tenantry.master.sql.changes import ChangeLog
 from tenantry.master.sql.conditions import any_of
 from tenantry.master.sql.tables import deliveries as table
@@ -120,7 +120,7 @@ class DeliveryStore:
                         "attempts": 0,
                         "attempted_ms": None,
                         "ended_ms": one.created_ms if one.refused else None,
-                        "outcome": one.refused,
+                        "outcome": one.refused or (HELD_BACK if one.due_ms else ""),
                     }
                     for one in new
                 ],
