@@ -118,6 +118,20 @@ def test_what_goes_wrong_is_on_stderr_alone(operator: Person, master: FakeMaster
             assert json.loads(err)["error"]["reason"] == said
 
 
+def test_what_goes_wrong_is_said_before_stdout_ends(operator: Person, master: FakeMaster, tenant: str) -> None:
+    """ssh ends its proxy as soon as stdout ends: somebody who does the same still reads why."""
+    with serving(targets.reset) as resetting:
+        master.tunnels.places = {"nobody:7": targets.nobody(), "reset:7": resetting}
+        for target, said in (("nobody:7", b"refused the connection"), ("reset:7", b"broke off")):
+            with stdio(operator, tenant, target) as process:
+                assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+                process.stdin.write(b"x")
+                process.stdin.flush()
+                assert process.stdout.read() == b""
+                process.send_signal(signal.SIGHUP)
+                assert said in process.stderr.read()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_it_at_once(operator: Person, master: FakeMaster, tenant: str, number: signal.Signals) -> None:
     """Also while stdin waits for a person, and the tunnel is closed; ssh ends its proxy with SIGHUP."""

@@ -54,6 +54,9 @@ class _Bridge:
     def __init__(self) -> None:
         self.end, self._other = socket.socketpair()
         self.end.setblocking(False)
+        # The other side sees an end where the target has said all, and not where the connection broke off and `end` was closed.
+        self._held = self.end.dup()
+        self._broken = False
         self._loop = asyncio.get_running_loop()
         self._all_written = asyncio.Event()
 
@@ -63,14 +66,18 @@ class _Bridge:
             threading.Thread(target=work, daemon=True).start()
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        self._broken = kind is not None
         # Not closed: the thread that waits for stdin knows it by its number, which must not become another file's meanwhile.
         with contextlib.suppress(OSError):
             self._other.shutdown(socket.SHUT_RDWR)
         self.end.close()
+        self._held.close()
 
     async def written(self) -> None:
-        """Wait until stdout has taken everything that came."""
+        """The connection is over in order: wait until stdout has taken everything that came."""
+        with contextlib.suppress(OSError):
+            self._held.shutdown(socket.SHUT_WR)
         await self._all_written.wait()
 
     def _read_stdin(self) -> None:
@@ -82,8 +89,10 @@ class _Bridge:
     def _write_stdout(self) -> None:
         try:
             _copy(self._other.fileno(), STDOUT)
-            # Whoever reads must see the end now; the descriptor itself stays valid for the interpreter's own end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+            # Whoever reads must see the end now; the descriptor itself stays valid for the interpreter's own end. Not where the
+            # connection broke off: ssh ends its proxy as soon as it sees an end, and why would not be said any more.
+            if not self._broken:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
         except OSError:
             # Nobody reads any more: the target hears of it as of any peer that is gone.
             with contextlib.suppress(OSError):
