@@ -45,7 +45,7 @@ STREAMS_BEGINNING: Final = 8
 STUCK_S: Final = 5.0
 MOST_STUCK: Final = 32
 """Streams of one peer that do not take for so long what is written to them although their connection is over: more make dials fail."""
-TENANT_ROOM: Final = 24 << 20
+TENANT_ROOM: Final = 32 << 20
 ALL_ROOM: Final = 256 << 20
 """What the windows of connections may grow by, at one Tenant and at all together, in bytes."""
 MOST_WAITING: Final = 512 << 20
