@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import inspect
 import itertools
 import logging
@@ -16,7 +17,6 @@ import psycopg
 import pytest
 import structlog
 
-from tenantry.process.starting import prepare_start, settle
 from tests.servers import postgres
 
 NO_SKIPS = "TENANTRY_NO_SKIPS"
@@ -35,6 +35,8 @@ _OF_A_TERMINAL = (
 )
 _OF_THE_LIMIT = 0.9
 """A coroutine that hangs is ended a little before pytest-timeout would: its own traceback then says what it waited for."""
+_HARDLY_EVER = 1_000_000
+_USUAL = gc.get_threshold()
 _database_numbers = itertools.count(1)
 
 # `default` tries the same examples on every run; `long` explores, and prints what reproduces a failure.
@@ -50,7 +52,7 @@ def _profile() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the Hypothesis profile unless the command line names one; give the programs that tests start a clean environment."""
     _clean_environment()
-    prepare_start()
+    gc.set_threshold(_HARDLY_EVER)
     # A job that a shell put into the background ignores SIGINT, one under nohup SIGHUP, and so would every program that it starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -106,7 +108,13 @@ def _ended_in_time(test: Callable[..., Awaitable[None]], seconds: float) -> Call
 
 def pytest_collection_finish() -> None:
     """Thousands of tests, and what they import, stay to the end: nobody need look for garbage among them."""
-    settle()
+    gc.freeze()
+    gc.set_threshold(*_USUAL)
+
+
+def pytest_unconfigure() -> None:
+    """At the end everything is garbage again; some libraries tell what is not taken away."""
+    gc.unfreeze()
 
 
 def pytest_report_header() -> str:
