@@ -30,7 +30,9 @@ log = structlog.get_logger()
 IDLE_S: Final = 300.0
 """So long a process waits for the next query."""
 STEP_S: Final = 10.0
-"""So long a step of what is followed may take."""
+"""So long a step of what is followed may take, from when its process begins with it."""
+START_S: Final = 60.0
+"""So long a process may take until it begins: a new one, on a machine that is busy."""
 _LAST: Final = frozenset({"end", "plan"})
 _PASSED_ON: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "HOME")
 """And what libpq reads: PG…"""
@@ -125,7 +127,7 @@ class QueryDesk:
                     await held.enter_async_context(self._turns.turn(caller))
             except TimeoutError:
                 raise QueryTimedOut(seconds=f"{seconds:g}") from None
-            messages = self._converse({"order": order.as_plain()}, order, deadline)
+            messages = self._converse({"order": order.as_plain()}, order, deadline, seconds)
             await held.enter_async_context(aclosing(messages))
             async for message in messages:
                 yield message
@@ -136,9 +138,9 @@ class QueryDesk:
         """What an order makes of these records alone. Raises as `run` does."""
         ask = {"order": order.as_plain(), "tenants": tenants, "records": records}
         async with self._stepping:
-            deadline = asyncio.get_running_loop().time() + STEP_S
+            deadline = asyncio.get_running_loop().time() + START_S + STEP_S
             bounded = replace(order, limits=replace(order.limits, timeout_ms=int(STEP_S * 1000)))
-            async with aclosing(self._converse(ask, bounded, deadline)) as messages:
+            async with aclosing(self._converse(ask, bounded, deadline, STEP_S)) as messages:
                 return [message async for message in messages]
 
     async def close(self) -> None:
@@ -151,8 +153,10 @@ class QueryDesk:
             await worker.gone()
         self._idle.clear()
 
-    async def _converse(self, ask: Mapping[str, Any], order: Order, deadline: float) -> AsyncGenerator[Message, None]:
-        """Hand a process an order and pass on what it says."""
+    async def _converse(
+        self, ask: Mapping[str, Any], order: Order, deadline: float, seconds: float
+    ) -> AsyncGenerator[Message, None]:
+        """Hand a process an order and pass on what it says until the deadline, and so many seconds after it has begun."""
         worker, in_peace = await self._hire(), False
         try:
             worker.send(ask)
@@ -167,6 +171,9 @@ class QueryDesk:
                         raise MasterStopping from None
                     # Nothing else ends it from outside than the bound of its memory.
                     raise QueryTooLarge(limit=f"{order.limits.memory >> 20} MiB") from None
+                if "begun" in message:
+                    deadline = min(deadline, asyncio.get_running_loop().time() + seconds)
+                    continue
                 if "failure" in message:
                     in_peace = message["failure"] == "QUERY_INVALID"
                     raise CATALOGUE[message["failure"]](**message["metadata"])

@@ -13,7 +13,7 @@ LENGTH: Final = struct.Struct(">I")
 MAX_FRAME: Final = 256 << 20
 
 Message = dict[str, Any]
-"""From the process exactly one of: ``result``, ``rows``, ``progress``, ``plan``, ``end``, ``failure``, ``fault``."""
+"""From the process exactly one of: ``begun``, ``result``, ``rows``, ``progress``, ``plan``, ``end``, ``failure``, ``fault``."""
 
 
 def pack(message: Mapping[str, Any]) -> bytes:

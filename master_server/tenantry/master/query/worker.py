@@ -79,6 +79,7 @@ class _Worker:
             self._store, self._folder = ReadOnlyStore(message["store"]), Path(message["folder"])
             _bound_memory(message["memory"])
             return
+        self.tell({"begun": True})
         try:
             self._work_out(message)
         except Failure as failure:
