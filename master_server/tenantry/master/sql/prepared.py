@@ -108,15 +108,18 @@ class PreparedLists:
         self._query = query
         self._columns = columns
         self._names = [f"{_LIST}_{place}" for place in range(len(columns))]
-        self._prepared = Prepared(
-            query.where(*(column.in_(_listed(name)) for column, name in zip(columns, self._names, strict=True)))
-        )
+        named = list(zip(columns, self._names, strict=True))
+        self._prepared = Prepared(query.where(*(column.in_(_listed(name)) for column, name in named)))
+        self._of_one = Prepared(query.where(*(column == bindparam(name) for column, name in named)))
 
     def rows(self, connection: Connection, *lists: Collection[Any]) -> list[Any]:
         """What it finds with a list for each of the columns; each row with its columns by name and by place."""
         if not all(lists):
             return []
         if is_sqlite(connection):
+            if all(len(wanted) == 1 for wanted in lists):
+                (values,) = zip(*lists, strict=True)
+                return self._of_one.rows(connection, **dict(zip(self._names, values, strict=True)))
             written = {name: json.dumps(list(wanted)) for name, wanted in zip(self._names, lists, strict=True)}
             return self._prepared.rows(connection, **written)
         conditions = [any_of(connection, *one) for one in zip(self._columns, lists, strict=True)]
