@@ -68,7 +68,9 @@ def make_papers(folder: Path) -> Papers:
 def mutual_tls(papers: Papers) -> MutualTls:
     """A server's certificate of this authority, for Tenants of this authority."""
     issued = issue_server_certificate(papers.authority, ["127.0.0.1"], TRUST_DOMAIN, time.time_ns() // 1_000_000)
-    return MutualTls(papers.folder, issued.key_pem, issued.chain_pem, papers.authority.root_pem)
+    return MutualTls(
+        papers.folder, issued.key_pem, issued.chain_pem, papers.authority.root_pem + papers.authority.intermediate_pem
+    )
 
 
 class Services:

@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import ssl
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import pytest
 from tenantry.master.domain.connections import ConnectionEnd
 from tenantry.master.http2 import frames, limits
 from tenantry.master.http2.frames import ErrorCode
+from tenantry.master.pki.authority import AuthorityFolder
 from tests.master.http2.serving import ANSWER, NAME, Papers, Served, make_papers, mutual_tls, serving
 from tests.master.http2.talking import message
+from tests.master.pki.samples import TRUST_DOMAIN
 from tests.servers.deadlines import eventually, within
 
 
@@ -154,6 +158,18 @@ async def test_trust_and_certificate_change_while_it_serves(papers: Papers, tmp_
         async with served.channel() as late:
             with pytest.raises(grpc.aio.AioRpcError):
                 await unary(late, "Echo")(b"4", timeout=2.0)
+
+
+async def test_certificates_of_an_intermediate_before_stay_good(papers: Papers) -> None:
+    """They bring it along; the server trusts the one that issues now without looking further, and others by their root."""
+    renewed = AuthorityFolder(papers.folder / "pki").renew_intermediate(
+        papers.authority.id, TRUST_DOMAIN, time.time_ns() // 1_000_000
+    )
+    shown = mutual_tls(replace(papers, authority=renewed))
+    async with serving(papers) as served:
+        served.tls.context = shown.context
+        async with served.channel() as channel:
+            assert await unary(channel, "Echo")(b"x") == b"x"
 
 
 async def test_time_ends_what_does_not_begin_answer_or_take(papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ class Certificates:
         self.api = LiveCredentials(self._issue(None))
         bundle = core.keeper.trust.bundle.pem
         shown = self._issue(bundle)
-        self.link = MutualTls(private_directory(core.config.run_dir), shown.key, shown.chain, bundle)
+        self.link = MutualTls(private_directory(core.config.run_dir), shown.key, shown.chain, self._issuers())
         self.machines = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
         self.tunnels = LiveCredentials(self._issue(None))
         self.relay = LiveCredentials(self._issue(core.keeper.trust.bundle.pem))
@@ -60,11 +60,16 @@ class Certificates:
         bundle = self._core.keeper.trust.bundle.pem
         self.api.replace(self._issue(None))
         shown = self._issue(bundle)
-        self.link.replace(shown.key, shown.chain, bundle)
+        self.link.replace(shown.key, shown.chain, self._issuers())
         self.machines.replace(self._issue(bundle))
         self.tunnels.replace(self._issue(None))
         self.relay.replace(self._issue(bundle))
         self._renew_console()
+
+    def _issuers(self) -> bytes:
+        """Whose certificates daemons show. What the Master issues itself it need not trace to its root: a signature less a link."""
+        trust = self._core.keeper.trust
+        return trust.bundle.pem + trust.issuing.intermediate_pem
 
     def _renew_console(self) -> None:
         if self._core.config.console_listen is not None:

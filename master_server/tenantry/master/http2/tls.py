@@ -25,8 +25,10 @@ class TlsOver(Exception):
     """The peer sends nothing more."""
 
 
-def mutual_context(key: bytes, chain: bytes, client_roots: bytes, folder: Path) -> ssl.SSLContext:
-    """TLS in which both ends show certificates: what we show and whom we trust, PEM.
+def mutual_context(key: bytes, chain: bytes, issuers: bytes, folder: Path) -> ssl.SSLContext:
+    """TLS in which both ends show certificates: what we show and whose certificates we trust, PEM.
+
+    ``issuers`` are roots, and intermediates whose certificates are not traced back to a root each time.
 
     ``folder`` is private: the key lies there for a moment, since TLS reads keys from files alone.
     """
@@ -36,7 +38,8 @@ def mutual_context(key: bytes, chain: bytes, client_roots: bytes, folder: Path) 
     context.num_tickets = 0
     context.set_alpn_protocols(_PROTOCOLS)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=client_roots.decode("ascii"))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=issuers.decode("ascii"))
     with tempfile.TemporaryDirectory(dir=folder) as name:
         files = Path(name) / "chain.pem", Path(name) / "key.pem"
         for file, data in zip(files, (chain, key), strict=True):
@@ -48,14 +51,14 @@ def mutual_context(key: bytes, chain: bytes, client_roots: bytes, folder: Path) 
 class MutualTls:
     """TLS of a listener, exchanged while it serves: what is newest counts from the next handshake on."""
 
-    def __init__(self, folder: Path, key: bytes, chain: bytes, client_roots: bytes) -> None:
+    def __init__(self, folder: Path, key: bytes, chain: bytes, issuers: bytes) -> None:
         """As for `mutual_context`."""
         self._folder = folder
-        self.context = mutual_context(key, chain, client_roots, folder)
+        self.context = mutual_context(key, chain, issuers, folder)
 
-    def replace(self, key: bytes, chain: bytes, client_roots: bytes) -> None:
+    def replace(self, key: bytes, chain: bytes, issuers: bytes) -> None:
         """Show and trust this (PEM) from the next handshake on."""
-        self.context = mutual_context(key, chain, client_roots, self._folder)
+        self.context = mutual_context(key, chain, issuers, self._folder)
 
 
 class ServerTls:
