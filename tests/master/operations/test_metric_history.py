@@ -11,6 +11,8 @@ from sqlalchemy import text
 from tenantry.master.operations import following, metric_arrivals, metric_reading
 from tenantry.master.operations.compacting import CompactionPolicy, Compactor
 from tenantry.master.operations.following import Tail, open_tail
+from tenantry.master.operations.metric_arrivals import end_of_commit
+from tenantry.master.operations.metric_columns import ColumnTail
 from tenantry.master.operations.metric_reading import MetricQuery, read_samples
 from tenantry.master.operations.metric_ticks import Arrival, LayoutCache, Moment, Sample, Wanted
 from tenantry.master.operations.places import read_arrival
@@ -38,6 +40,10 @@ def rows(draw: st.DrawFn) -> tuple[int, int, list[Row]]:
     return draw(st.integers(1, 3)), layout_id, draw(st.lists(st.tuples(times, row), min_size=1, max_size=4))
 
 
+Value = tuple[tuple[int, ...], int, float]
+"""Where a sample is by arrival, its series and what it is."""
+
+
 def filter_of(chosen: Wanted) -> RecordFilter:
     """The same as a filter of a request."""
     return make_filter("metricsMaster", [guid_of(number) for number in chosen.tenant_ids or ()], metrics=chosen.metrics)
@@ -63,6 +69,7 @@ class History(RuleBasedStateMachine):
         self.tails: list[tuple[Wanted, Tail, list[Sample], list[ReadRecord]]] = []
 
         self.cursors: dict[int, str] = {}
+        self.columns: list[tuple[frozenset[str], ColumnTail, list[Value]]] = []
 
     @rule(content=st.lists(rows(), min_size=1, max_size=4), later=st.integers(1, 5_000))
     def commit_frames(self, content: list[tuple[int, int, list[Row]]], later: int) -> None:
@@ -128,6 +135,31 @@ class History(RuleBasedStateMachine):
         cursor = self.cursors[number] if data.draw(st.booleans()) or not seen else seen[-1].cursor
         self.tails[number] = (chosen, open_tail(filter_of(chosen), cursor, 0, self.layouts), skipped, seen)
 
+    @rule(metrics=st.sets(st.sampled_from(NAMES), min_size=1).map(frozenset))
+    def begin_columns(self, metrics: frozenset[str]) -> None:
+        self.columns.append((metrics, ColumnTail(metrics, end_of_commit(0), self.layouts), []))
+
+    @rule()
+    def advance_columns(self) -> None:
+        for number in range(len(self.columns)):
+            self._advance_columns(number)
+
+    def _advance_columns(self, number: int) -> bool:
+        metrics, tail, seen = self.columns[number]
+        with self.database.read() as transaction:
+            step = tail.advance(transaction)
+        found = []
+        for one in step.ticks:
+            indexes = [index for index, series in enumerate(LAYOUTS[one.layout_id].series) if series.name in metrics]
+            places = zip(one.received_at.tolist(), one.tenant_ids.tolist(), one.timestamps.tolist(), strict=True)
+            for repeat, ((received_at, tenant_id, timestamp), row) in enumerate(
+                zip(places, one.values.tolist(), strict=True)
+            ):
+                order = (received_at, tenant_id, one.layout_id, timestamp, repeat)
+                found += [(order, index, value) for index, value in zip(indexes, row, strict=True) if value == value]
+        seen += [(order[:-1], index, value) for order, index, value in sorted(found)]
+        return step.more
+
     def _advance(self, number: int) -> bool:
         _, tail, _, seen = self.tails[number]
         with self.database.read() as transaction:
@@ -143,6 +175,12 @@ class History(RuleBasedStateMachine):
             assert places == sorted(set(places))
 
     def teardown(self) -> None:
+        for place, (metrics, _, values) in enumerate(self.columns):
+            while self._advance_columns(place):
+                pass
+            assert values == [
+                (one.arrival[:4], one.index, one.value) for one in self.model.by_arrival(Wanted(None, metrics))
+            ]
         for number, (chosen, _, skipped, seen) in enumerate(self.tails):
             while self._advance(number):
                 pass

@@ -11,7 +11,7 @@ from tenantry.master.operations.metric_ticks import Arrival, LayoutCache, TickRe
 from tenantry.master.sql.chunks import StoredChunk
 from tenantry.master.sql.segments import SegmentRow
 from tenantry.master.sql.transaction import Transaction
-from tenantry.master.timeseries.sealing import Octets
+from tenantry.master.timeseries.frames import SAMPLE_BYTES
 
 _FLOAT64: Final = "<f8"
 
@@ -51,10 +51,11 @@ class ColumnTail:
         self._after = after
         self._layouts = layouts
         self._width_ms = FIRST_WIDTH_MS
+        self._columns: dict[int, NDArray[np.int64]] = {}
 
     def advance(self, transaction: Transaction) -> TickStep:
         """The next ticks, perhaps none. If it raises, the next call begins anew."""
-        reader = TickReader(transaction, self._wanted, self._layouts)
+        reader = TickReader(transaction, self._wanted, self._layouts, known_columns=self._columns)
         found: dict[int, list[tuple[LayoutTicks, NDArray[np.int64]]]] = {}
 
         def look(first_ms: int, last_ms: int) -> int:
@@ -85,34 +86,47 @@ def _ticks(
     if frames is None:
         return
     inside = (frames.received_at >= first_ms) & (frames.received_at <= last_ms)
-    for layout_id in np.unique(frames.layout_ids[inside]).tolist():
+    by_layout: dict[int, list[int]] = {}
+    for place, layout_id in zip(np.flatnonzero(inside).tolist(), frames.layout_ids[inside].tolist(), strict=True):
+        by_layout.setdefault(layout_id, []).append(place)
+    ends = np.cumsum(frames.ticks)
+    value_ends = np.cumsum(frames.sizes) // SAMPLE_BYTES
+    floats = np.frombuffer(frames.values, _FLOAT64)
+    for layout_id, places in by_layout.items():
         columns = reader.columns(layout_id)
         if not len(columns):
             continue
-        places = np.flatnonzero(inside & (frames.layout_ids == layout_id))
-        own = frames.take(places)
-        values = _matrix(own.values, len(own.timestamps))
-        yield (
-            LayoutTicks(
-                layout_id,
-                np.repeat(own.tenant_ids, own.ticks),
-                own.timestamps,
-                np.repeat(own.received_at, own.ticks),
-                values if len(columns) == values.shape[1] else values[:, columns],
-            ),
-            np.repeat(places, own.ticks),
-        )
-
-
-def _matrix(values: Octets, ticks: int) -> NDArray[np.float64]:
-    return np.frombuffer(values, _FLOAT64).reshape(ticks, -1)
+        first, last = places[0], places[-1]
+        if last - first + 1 == len(places):
+            # Neighbours, or one alone: nothing has to be put together.
+            own, start = slice(first, last + 1), int(ends[first] - frames.ticks[first])
+            stamps = frames.timestamps[start : int(ends[last])]
+            values = floats[int(value_ends[first] - frames.sizes[first] // SAMPLE_BYTES) : int(value_ends[last])]
+            ticks, tenants, received = frames.ticks[own], frames.tenant_ids[own], frames.received_at[own]
+        else:
+            apart = frames.take(np.array(places))
+            stamps, values = apart.timestamps, np.frombuffer(apart.values, _FLOAT64)
+            ticks, tenants, received = apart.ticks, apart.tenant_ids, apart.received_at
+        sources = np.array(places)
+        if len(stamps) > len(places):
+            tenants, received, sources = (np.repeat(one, ticks) for one in (tenants, received, sources))
+        matrix = values.reshape(len(stamps), -1)
+        wanted = matrix if len(columns) == matrix.shape[1] else matrix[:, columns]
+        yield LayoutTicks(layout_id, tenants, stamps, received, wanted), sources
 
 
 def _ordered(parts: list[tuple[LayoutTicks, NDArray[np.int64]]]) -> LayoutTicks:
     ticks, sources = parts[0]
     if len(parts) > 1:
-        columns = zip(*(part[1:] for part, _ in parts), strict=True)
-        ticks = LayoutTicks(ticks.layout_id, *(np.concatenate(column) for column in columns))
         sources = np.concatenate([own for _, own in parts])
+        ticks = LayoutTicks(
+            ticks.layout_id,
+            np.concatenate([part.tenant_ids for part, _ in parts]),
+            np.concatenate([part.timestamps for part, _ in parts]),
+            np.concatenate([part.received_at for part, _ in parts]),
+            np.concatenate([part.values for part, _ in parts]),
+        )
+    if len(sources) == 1:
+        return ticks
     # Ticks of one source are in its order already, and the order of equal ones is kept.
     return ticks.take(np.lexsort((sources, ticks.timestamps, ticks.tenant_ids, ticks.received_at)))

@@ -55,34 +55,58 @@ class Sheet:
         )
 
 
+class _Cut(NamedTuple):
+    """Which columns of a layout are those of a form, which has a number."""
+
+    number: int
+    columns: _Int64s | slice
+    origins: Sequence[int]
+
+
+class _Part(NamedTuple):
+    """What a sheet has of the ticks of one layout; so many were ``before`` them, of other layouts."""
+
+    ticks: LayoutTicks
+    before: int
+    cut: _Cut
+
+
 class SheetMaker:
     """Makes sheets of ticks, for metrics that are wanted."""
 
     def __init__(self, metrics: frozenset[str] = frozenset()) -> None:
         """The ticks have the series of these metrics, and no others."""
         self._metrics = metrics
-        self._forms: dict[int, list[tuple[Form, _Int64s]]] = {}
+        self._forms: dict[Form, int] = {}
+        self._cuts: dict[int, list[_Cut]] = {}
 
     def make(self, ticks: Sequence[LayoutTicks], layouts: Mapping[int, Layout]) -> list[Sheet]:
         """The sheets of ticks, which come by layout and in the order of storing."""
-        parts: dict[Form, list[tuple[LayoutTicks, _Int64s]]] = {}
+        parts: dict[int, list[_Part]] = {}
+        before = 0
         for one in ticks:
-            for form, columns in self._forms_of(one.layout_id, layouts):
-                parts.setdefault(form, []).append((one, columns))
-        return [_sheet(form, own) for form, own in parts.items()]
+            for cut in self._cuts_of(one.layout_id, layouts):
+                parts.setdefault(cut.number, []).append(_Part(one, before, cut))
+            before += len(one.timestamps)
+        forms = list(self._forms)
+        return [_sheet(forms[number], own) for number, own in parts.items()]
 
-    def _forms_of(self, layout_id: int, layouts: Mapping[int, Layout]) -> list[tuple[Form, _Int64s]]:
-        forms = self._forms.get(layout_id)
-        if forms is None:
+    def _cuts_of(self, layout_id: int, layouts: Mapping[int, Layout]) -> list[_Cut]:
+        cuts = self._cuts.get(layout_id)
+        if cuts is None:
             found: dict[str, list[tuple[int, Series]]] = {}
             wanted = (one for one in layouts[layout_id].series if one.name in self._metrics)
             for column, series in enumerate(wanted):
                 found.setdefault(series.name, []).append((column, series))
-            forms = self._forms[layout_id] = [
-                (Form(metric, tuple(series for _, series in own)), np.array([column for column, _ in own], np.int64))
-                for metric, own in found.items()
-            ]
-        return forms
+            cuts = self._cuts[layout_id] = [self._cut(metric, own) for metric, own in found.items()]
+        return cuts
+
+    def _cut(self, metric: str, own: Sequence[tuple[int, Series]]) -> _Cut:
+        form, places = Form(metric, tuple(series for _, series in own)), [column for column, _ in own]
+        number = self._forms.setdefault(form, len(self._forms))
+        first, last = places[0], places[-1]
+        together = last - first + 1 == len(places)
+        return _Cut(number, slice(first, last + 1) if together else np.array(places, np.int64), places)
 
 
 class Batch:
@@ -119,17 +143,20 @@ def in_portions(sheet: Sheet, most: int) -> Iterator[Sheet]:
         yield sheet.take(slice(begin, begin + most))
 
 
-def _sheet(form: Form, parts: Sequence[tuple[LayoutTicks, _Int64s]]) -> Sheet:
-    sizes = [len(ticks.timestamps) for ticks, _ in parts]
+def _sheet(form: Form, parts: Sequence[_Part]) -> Sheet:
+    lengths = [len(part.ticks.timestamps) for part in parts]
+    sizes = np.array(lengths)
+    skipped = np.array([part.before for part in parts]) - (np.cumsum(sizes) - sizes)
+    values = [part.ticks.values[:, part.cut.columns] for part in parts]
     sheet = Sheet(
         form,
-        np.repeat(np.array([ticks.layout_id for ticks, _ in parts], np.int64), sizes),
-        np.concatenate([np.arange(size) for size in sizes]),
-        _joined([ticks.tenant_ids for ticks, _ in parts]),
-        _joined([ticks.timestamps for ticks, _ in parts]),
-        _joined([ticks.received_at for ticks, _ in parts]),
-        np.concatenate([ticks.values[:, columns] for ticks, columns in parts]),
-        {ticks.layout_id: columns.tolist() for ticks, columns in parts},
+        np.repeat(np.array([part.ticks.layout_id for part in parts], np.int64), sizes),
+        np.repeat(skipped, sizes) + np.arange(sum(lengths)),
+        _joined([part.ticks.tenant_ids for part in parts]),
+        _joined([part.ticks.timestamps for part in parts]),
+        _joined([part.ticks.received_at for part in parts]),
+        values[0] if len(values) == 1 else np.concatenate(values),
+        {part.ticks.layout_id: part.cut.origins for part in parts},
     )
     if len(parts) == 1:
         return sheet

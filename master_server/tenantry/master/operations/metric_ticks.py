@@ -178,8 +178,9 @@ class TickReader:
     wanted: Wanted
     layouts: LayoutCache
     on_damage: DamageObserver = ignore_damage
+    known_columns: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    """Of layouts that were asked for, with the same ``wanted`` metrics."""
     _window: CompactionWindow | None = None
-    _columns: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._window = CompactionWindow.load(self.transaction)
@@ -195,12 +196,12 @@ class TickReader:
 
     def columns(self, layout_id: int) -> NDArray[np.int64]:
         """The wanted series of a layout; empty when it has none."""
-        known = self._columns.get(layout_id)
+        known = self.known_columns.get(layout_id)
         if known is None:
             series = self.layouts.get(self.transaction, [layout_id])[layout_id].series
             names = self.wanted.metrics
             known = np.array([n for n, one in enumerate(series) if not names or one.name in names], dtype=np.int64)
-            self._columns[layout_id] = known
+            self.known_columns[layout_id] = known
         return known
 
     def frames_of(self, segment: SegmentRow) -> FrameTable | None:

@@ -143,14 +143,14 @@ class MetricWindows:
         What was received until ``judged_until_ms`` was judged in an earlier life.
         """
         layouts = self._layouts.get(transaction, [one.layout_id for one in ticks])
+        sheets = [(self._group(sheet.form), sheet) for sheet in self._maker.make(ticks, layouts)]
         for judging in (False, True):
             parts = []
-            for one in ticks:
-                wanted = ((one.received_at > judged_until_ms) == judging) & (one.timestamps <= latest_ms)
+            for group, sheet in sheets:
+                wanted = ((sheet.received_at > judged_until_ms) == judging) & (sheet.timestamps <= latest_ms)
                 if wanted.any():
-                    parts.append(one if wanted.all() else one.take(np.flatnonzero(wanted)))
-            sheets = [(self._group(sheet.form), sheet) for sheet in self._maker.make(parts, layouts)]
-            self._take(transaction, sheets, now_ms if judging else None)
+                    parts.append((group, sheet if wanted.all() else sheet.take(np.flatnonzero(wanted))))
+            self._take(transaction, parts, now_ms if judging else None)
 
     def _take(self, transaction: Transaction, sheets: Sequence[tuple[_Group, Sheet]], now_ms: int | None) -> None:
         for group, sheet in sheets:
