@@ -112,6 +112,8 @@ class Post:
     steady_ms: int = 0
     wall_ms: int = NOW
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    looks_begun: int = 0
+    looks_ended: int = 0
 
     def receiver(self, uid: str, owner: int = MAIN_OWNER) -> Receiver:
         """A new receiver."""
@@ -146,6 +148,15 @@ class Post:
             found = transaction.deliveries.page(DeliveryFilter(receiver=receiver.uid), None, 100_000)
         return Counter(one.state.value for one in found)
 
+    async def idle_after_a_look(self, worker: OutboxWorker) -> None:
+        """Wait until the worker has looked at what is due once more, as time is now, and has done all of it."""
+        begun = self.looks_begun
+        await eventually(lambda: self.looks_ended > begun and worker._idle.is_set(), "a look that ends")
+
+    async def written(self, attempts: int) -> None:
+        """Wait until what came of so many attempts is in the store."""
+        await eventually(lambda: self.figures.attempts.total() == attempts, f"{attempts} attempts")
+
     async def settled(self, receiver: Receiver, **wanted: int) -> None:
         """Wait until so many are in these states."""
         await eventually(lambda: self.states(receiver) == Counter(wanted), f"{wanted} at {receiver.uid}")
@@ -159,7 +170,11 @@ class Post:
                 with self.database.read() as transaction:
                     return function(transaction)
 
-            return await asyncio.to_thread(inside)
+            self.looks_begun += 1
+            number = self.looks_begun
+            found = await asyncio.to_thread(inside)
+            self.looks_ended = max(self.looks_ended, number)
+            return found
 
         worker = OutboxWorker(
             self.committer,  # type: ignore[arg-type]  # all of it that is used
@@ -219,15 +234,15 @@ async def test_a_receiver_that_fails_rests_and_comes_back(post: Post) -> None:
     post.sender.behave = lambda _one: next(failing, Attempt(True, "taken"))
     receiver = post.receiver("a")
     post.tell(receiver, 3)
-    async with post.working():
-        await eventually(lambda: len(post.sender.sent) == 1 and not post.sender.under_way, "one attempt")
+    async with post.working() as worker:
+        await post.written(1)
         post.turn(2_000)
-        await asyncio.sleep(0.1)
+        await post.idle_after_a_look(worker)
         assert len(post.sender.sent) == 1, "it rests for half of 5 s at least"
         post.turn(5_000)
-        await eventually(lambda: len(post.sender.sent) == 2, "another attempt")
+        await post.written(2)
         post.turn(50_000)
-        await asyncio.sleep(0.1)
+        await post.idle_after_a_look(worker)
         assert len(post.sender.sent) == 2, "it asked for a minute"
         post.turn(15_000)
         await post.settled(receiver, delivered=3)
