@@ -84,8 +84,6 @@ def run(stage: Stage) -> None:
             place.rows = _swing(place.tenants, wrong)
             row(f"{every}, {wrong:.0%} begin to be wrong", place, RULES, RULES, warm=0)
             row(f"{every}, {wrong:.0%} wrong all the time", place, RULES, RULES)
-        place.layouts, place.rows = _own_layouts(place.database, place.tenants), _swing(place.tenants, 0.0)
-        row(f"{every}, each Tenant has its own layout", place, RULES, RULES)
     with _place(stage, full // 100) as place:
         row(f"{every}, {place.tenants:,} Tenants", place, RULES, RULES)
     with _place(stage, full // 10) as place:
@@ -94,6 +92,8 @@ def run(stage: Stage) -> None:
             for _ in _send(place):
                 pass
         row(f"the same, {place.ticks} ticks later", place, RULES, RULES)
+        place.layouts = _own_layouts(place.database, place.tenants)
+        row("the same, each Tenant has its own layout", place, RULES, RULES)
     report.target("rules.windows_core_share", share, "of a core", "<= 0.1")
 
 
