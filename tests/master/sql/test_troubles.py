@@ -61,7 +61,7 @@ def test_a_bug_is_no_trouble_of_the_database(sqlite: Path) -> None:
     with Database.open(f"sqlite:///{sqlite}") as database:
         with pytest.raises(sqlalchemy.exc.OperationalError), database.write() as transaction:
             transaction.connection.exec_driver_sql("SELECT * FROM nothing")
-        with pytest.raises(sqlalchemy.exc.IntegrityError), database.write() as transaction:
+        with pytest.raises(sqlite3.IntegrityError), database.write() as transaction:
             transaction.records.append([_keyed(tenant_id=99)])
         with database.write() as transaction:
             transaction.records.append([_keyed()])
@@ -71,7 +71,7 @@ def test_statements_do_not_show_their_values_in_errors(sqlite: Path) -> None:
     """Errors of the driver end up in logs: they hold no value, which may be a hash or what a Tenant sent."""
     record = NewRecord(StreamName.ALERTS, NOW, NOW, 99, {"canary": "geheim"})
     database = Database.open(f"sqlite:///{sqlite}")
-    with closing(database), pytest.raises(sqlalchemy.exc.IntegrityError) as failed, database.write() as transaction:
+    with closing(database), pytest.raises(sqlite3.IntegrityError) as failed, database.write() as transaction:
         transaction.records.append([record])
     assert "geheim" not in str(failed.value)
 
