@@ -87,15 +87,18 @@ def raise_alert(transaction: Transaction, firing: Firing, now_ms: int) -> Raised
     return raise_alerts(transaction, [firing], now_ms)[0]
 
 
-def raise_alerts(transaction: Transaction, firings: Sequence[Firing], now_ms: int) -> list[RaisedAlert | None]:
+def raise_alerts(
+    transaction: Transaction, firings: Sequence[Firing], now_ms: int, windows: Sequence[Window] | None = None
+) -> list[RaisedAlert | None]:
     """Fill or open the alert of each firing, in their order; what became of each.
 
     None for the end of what nobody has an open alert of, and for a firing whose Tenant has too many alerts open: then another alert
-    says so, and a notification when that is opened. What receivers are to be told waits for them when this returns.
+    says so, and a notification when that is opened. What receivers are to be told waits for them when this returns. ``windows``:
+    those in force since the first of these events, where they are known.
     """
     if not firings:
         return []
-    desk = _Desk(transaction, firings, now_ms)
+    desk = _Desk(transaction, firings, now_ms, windows)
     taken = [desk.take(firing) for firing in firings]
     desk.write()
     raised = [
@@ -108,9 +111,11 @@ def raise_alerts(transaction: Transaction, firings: Sequence[Firing], now_ms: in
     return raised
 
 
-def announce(transaction: Transaction, firings: Sequence[Firing], now_ms: int) -> list[NewRecord]:
+def announce(
+    transaction: Transaction, firings: Sequence[Firing], now_ms: int, windows: Sequence[Window] | None = None
+) -> list[NewRecord]:
     """Raise alerts, and give the records that say so in the stream `alerts`, one for each firing but those that say nothing new."""
-    raised = raise_alerts(transaction, firings, now_ms)
+    raised = raise_alerts(transaction, firings, now_ms, windows)
     return [
         journal.alert(firing, None if one is None else one.alert.uid, None if one is None else one.muted_by, now_ms)
         for firing, one in zip(firings, raised, strict=True)
@@ -125,9 +130,9 @@ class News:
     records: list[NewRecord] = field(default_factory=list)
     firings: list[Firing] = field(default_factory=list)
 
-    def write(self, transaction: Transaction, now_ms: int) -> None:
-        """Write it all."""
-        records = self.records + announce(transaction, self.firings, now_ms)
+    def write(self, transaction: Transaction, now_ms: int, windows: Sequence[Window] | None = None) -> None:
+        """Write it all; ``windows`` as for `raise_alerts`."""
+        records = self.records + announce(transaction, self.firings, now_ms, windows)
         if records:
             transaction.records.append(records)
 
@@ -162,13 +167,17 @@ class _Taken(NamedTuple):
 class _Desk:
     """What the firings of one transaction bring about, until it is written."""
 
-    def __init__(self, transaction: Transaction, firings: Sequence[Firing], now_ms: int) -> None:
+    def __init__(
+        self, transaction: Transaction, firings: Sequence[Firing], now_ms: int, windows: Sequence[Window] | None
+    ) -> None:
         self._transaction = transaction
         self._now_ms = now_ms
         known = transaction.alerts.filled_by({firing.filling_key for firing in firings})
         self._work = {key: _Work(alert, new=False) for key, alert in known.items()}
-        beginnings = [firing.event_ms for firing in firings if not firing.over]
-        self._windows: list[Window] = transaction.windows.in_force(min(beginnings)) if beginnings else []
+        if windows is None:
+            beginnings = [firing.event_ms for firing in firings if not firing.over]
+            windows = transaction.windows.in_force(min(beginnings)) if beginnings else []
+        self._windows = windows
         self._left: dict[str, list[_Work]] = {}
         ends = [firing for firing in firings if firing.over]
         if ends:

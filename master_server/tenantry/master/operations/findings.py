@@ -86,7 +86,7 @@ def carry_out(
             continue
         moves.make(number, kind, finding.rule, finding.describe())
     news.records = moves.write()
-    news.write(transaction, received_ms)
+    news.write(transaction, received_ms, windows)
 
 
 def move_after_windows(transaction: Transaction, alerts: Sequence[Alert], now_ms: int) -> None:

@@ -78,7 +78,7 @@ def enqueue(transaction: Transaction, tellings: Sequence[Telling], now_ms: int) 
     deliveries there are, those included for which there is no room and which are given up at once.
     """
     about = [one for one in tellings if one.alert.tenant_id is not None]
-    if not about:
+    if not about or not transaction.receivers.exist():
         return 0
     tenants = transaction.tenants.standings_of({one.alert.tenant_id for one in about if one.alert.tenant_id})
     new = _by_rules(transaction, about, tenants, now_ms) + _by_subscriptions(transaction, about, tenants, now_ms)

@@ -26,6 +26,7 @@ from tenantry.master.domain.receivers import (
 from tenantry.master.domain.records import JsonValue
 from tenantry.master.sql.conditions import any_of, contains, none_of
 from tenantry.master.sql.documents import read_privacy, write_fields, write_privacy
+from tenantry.master.sql.prepared import Prepared
 from tenantry.master.sql.tables import receivers as table
 from tenantry.protocol.failures import ReceiverNameTaken, ReceiverNotFound
 from tenantry.protocol.messages import Severity
@@ -42,6 +43,7 @@ _count_at: Final = _count.where(table.c.owner == bindparam("at"))
 _count_of_tenants: Final = _count.where(table.c.owner > MAIN_OWNER)
 _at: Final = select(table).where(table.c.owner == bindparam("at")).order_by(table.c.id)
 _narrowed: Final = select(table.c.id, table.c.owner, table.c.privacy).where(table.c.privacy != "")
+_any: Final = Prepared(select(table.c.id).limit(1))
 _subscribed: Final = select(table).where(table.c.subscription != "").order_by(table.c.id)
 _insert: Final = insert(table).returning(table.c.id)
 _update: Final = update(table).where(table.c.id == bindparam("itself"))
@@ -128,6 +130,10 @@ class ReceiverStore:
     def at(self, owner: int) -> list[Receiver]:
         """All receivers of an owner."""
         return [_receiver(row) for row in self._connection.execute(_at, {"at": owner})]
+
+    def exist(self) -> bool:
+        """Whether there is any."""
+        return bool(_any.rows(self._connection))
 
     def subscribed(self, owners: Collection[int]) -> list[Receiver]:
         """The receivers of these owners that have subscribed to alerts."""

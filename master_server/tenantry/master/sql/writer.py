@@ -40,6 +40,8 @@ class Writer:
                 check_durability(connection)
                 connection.rollback()
                 if connection.dialect.name == "sqlite":
+                    # What a savepoint would have to undo: else it goes into a file, each page that a commit changes once more.
+                    run_on_sqlite(connection, "PRAGMA temp_store = MEMORY")
                     _settle_log(connection)
                 self._connection = connection.execution_options(writes=True, **INSIDE)
             finally:
