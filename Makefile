@@ -77,10 +77,10 @@ collected: setup
 	@collected=$$($(BIN)/python -m pytest --collect-only --quiet --quiet 2>&1) || { echo "$$collected"; exit 1; }
 
 # The types take one core as long as all other checks, the console's build and the programs take another.
-# Most tests wait for real processes: four files at a time keep two cores busy.
+# Most tests wait for real processes: five files at a time keep two cores busy.
 test: setup
 	$(MAKE) --no-print-directory --jobs=2 lint programs collected
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 demo: setup
 	$(if $(DEMO_SECONDS),DEMO_SECONDS=$(DEMO_SECONDS)) $(BIN)/python docs/examples/demo.py
