@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tenantry.nql.checking_expressions import ExpressionChecker
 from tenantry.nql.fields import Column, FieldType, Schema
+from tenantry.nql.refusing import listed, suggestion
 from tenantry.nql.scope import Scope
 from tenantry.nql.tree import (
     Aggr,
@@ -135,7 +136,9 @@ class _Checker:
             if item.sign is Sign.REMOVE:
                 if item.field not in scope.types:
                     self._expressions.refuse(
-                        item.at, f"there is no column {item.field[:80]!r} here", "Expected a column."
+                        item.at,
+                        f"there is no column {item.field[:80]!r} here",
+                        f"Expected a column: {listed(scope.types)}.{suggestion(item.field, scope.types)}",
                     )
                 columns.pop(item.field, None)
             else:

@@ -6,6 +6,7 @@ nest is bounded here, so that everything behind the parser may recurse over a tr
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from importlib.resources import files
 from typing import NoReturn, cast
@@ -21,6 +22,7 @@ from tenantry.nql.zones import Zone, zone_named
 from tenantry.protocol.failures import QueryInvalid
 
 MAX_TEXT = 16_384
+_SPAN = r"(\d+(ms|s|m|h|d|w|M|y))+"
 
 
 @lru_cache(maxsize=1)
@@ -103,6 +105,8 @@ def _explain(text: str, problem: UnexpectedInput) -> NoReturn:
             text, at, f"what begins with {word} does not end in this line", f"Expected another {word}."
         ) from None
     hint = suggestion(word, (KEYWORDS[one] for one in terminals if one in KEYWORDS))
+    if re.fullmatch(_SPAN, word) and ("MOMENT" in terminals or (before is not None and before.type == "MINUS")):
+        hint = f" A time so long ago is written -{word}@now."
     if not hint and before is not None and before.type == "NAME" and _begins_command(text, before):
         meant = suggestion(str(before), COMMAND_WORDS)
         if meant:
