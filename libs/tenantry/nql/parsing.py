@@ -105,8 +105,8 @@ def _explain(text: str, problem: UnexpectedInput) -> NoReturn:
             text, at, f"what begins with {word} does not end in this line", f"Expected another {word}."
         ) from None
     hint = suggestion(word, (KEYWORDS[one] for one in terminals if one in KEYWORDS))
-    if re.fullmatch(_SPAN, word) and ("MOMENT" in terminals or (before is not None and before.type == "MINUS")):
-        hint = f" A time so long ago is written -{word}@now."
+    if re.fullmatch(_SPAN, word[:40]) and ("MOMENT" in terminals or (before is not None and before.type == "MINUS")):
+        hint = f" A time so long ago is written -{word[:40]}@now."
     if not hint and before is not None and before.type == "NAME" and _begins_command(text, before):
         meant = suggestion(str(before), COMMAND_WORDS)
         if meant:
