@@ -148,9 +148,10 @@ def test_what_excludes_each_other(operator: Person, words: tuple[str, ...]) -> N
 
 
 def test_followed_queries_go_on(operator: Person, master: FakeMaster) -> None:
-    """After each break it goes on behind the last cursor, and writes each row once; the header of CSV once as well."""
+    """After each break it goes on behind the last cursor, and writes each row once; what the columns are called once as well."""
     master.answer = answer("", "")
-    for form, expected in (("csv", ["at,who,n,ok,more", None, ",zeta,,,", None, ",zeta,,,"]), ("json", [None] * 4)):
+    csv = ["at,who,n,ok,more", None, ",zeta,,,", None, ",zeta,,,"]
+    for form, expected in (("csv", csv), ("json", [None] * 4), ("table", ["at  who  n  ok  more", None, None])):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with operator.start("query", TEXT, "--follow", "-o", form, **pipes) as process:
             assert process.stdout is not None

@@ -397,6 +397,9 @@ def _follow(
         if step.HasField("begin"):
             if form == "csv" and not begin.columns:
                 _put_csv([csv_line([column.name for column in step.begin.columns])])
+            if form == "table" and not begin.columns:
+                heading = "  ".join(escape(column.name) for column in step.begin.columns)
+                click.echo(printer.paint(heading, "bright_black"))
             begin = step.begin
         if step.HasField("rows"):
             rows = rows_of(step.rows, begin)
