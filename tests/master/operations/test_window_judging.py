@@ -316,6 +316,27 @@ def test_in_maintenance_nothing_is_found_and_what_was_is_over(rig: Rig) -> None:
     assert rig.state() is TenantState.MAINTENANCE
 
 
+def test_what_maintenance_forgot_and_what_was_before_a_rule_stays_so_after_a_restart(rig: Rig) -> None:
+    """The states that would know better are gone with it, or never were."""
+    rig.rule(errors_rule())
+    for at in (0, 1, 2):
+        rig.tell(at)
+        rig.tell(at, 2)
+    rig.look(2 * MINUTE)
+    for number, event in enumerate((LifecycleEvent.MAINTAINED, LifecycleEvent.ACTIVATED)):
+        with rig.database.write() as transaction:
+            move_tenant(transaction, ALICE, guid_of(1), event, "", "", rig.now + number)
+    rig.look(2 * MINUTE + 500)
+    rig.rule(errors_rule(name="later"))
+    before = rig.alerts()
+    assert [tenant for tenant, _, firing in before if firing] == [1, 2]
+    for at in (2 * MINUTE + 1_000, 4 * MINUTE):
+        rig.restart()
+        rig.look(at)
+        assert rig.alerts() == before
+        assert (rig.state(1), rig.state(2)) == (TenantState.ACTIVE, TenantState.ALERT)
+
+
 def test_a_lost_tenant_goes_to_alert_and_back_by_the_rules_that_come_with_the_program(rig: Rig) -> None:
     """They read the history of connectivity."""
     for name in ("connection-lost", "connection-restored"):

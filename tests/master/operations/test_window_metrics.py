@@ -189,7 +189,7 @@ class Columns:
             values = np.array([tick.values for tick in own])[:, columns]
             times = np.array([(one.tenant_id, one.timestamp, one.received_at) for one in own], np.int64)
             found.append(LayoutTicks(layout_id, times[:, 0], times[:, 1], times[:, 2], values))
-        self._metrics.take(STORE, found, now_ms, now_ms + 600_000, judged_until_ms)
+        self._metrics.take(STORE, found, now_ms, now_ms + 600_000, judged_until_ms, {})
 
     def drop_tenants(self, tenant_ids: frozenset[int]) -> None:
         """They were reset."""

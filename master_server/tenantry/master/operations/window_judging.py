@@ -40,6 +40,7 @@ from tenantry.master.operations.window_places import (
     with_place,
 )
 from tenantry.master.operations.window_programs import WindowProgram, compile_window, row_of
+from tenantry.master.operations.window_resets import resets_since
 from tenantry.master.sql.changes import Changes
 from tenantry.master.sql.rule_states import SeriesKey
 from tenantry.master.sql.transaction import Transaction
@@ -110,6 +111,8 @@ class WindowJudge:
         self._metrics = MetricWindows(self._open, self._layouts)
         self._places: list[Place] = []
         self._place = Place(0, {})
+        self._forgotten: dict[int, int] = {}
+        """While an earlier life is read again: what was received of a Tenant before this is not known any more (Unix ms)."""
         self._written = _Written()
 
     @property
@@ -144,6 +147,7 @@ class WindowJudge:
             else:
                 more = True
         if not more:
+            self._forgotten = {}
             self._watch_clock(caught_up, now_ms)
         self._place = Place(now_ms, self._cursors())
         return more
@@ -168,7 +172,7 @@ class WindowJudge:
         for _ in range(METRIC_STEPS_A_LOOK):
             step = reading.tail.advance(transaction)
             latest_ms = now_ms + self._tolerance_ms
-            self._metrics.take(transaction, step.ticks, now_ms, latest_ms, reading.judged_until_ms)
+            self._metrics.take(transaction, step.ticks, now_ms, latest_ms, reading.judged_until_ms, self._forgotten)
             reading.cursor = write_arrival(step.until)
             if not step.more:
                 return False
@@ -178,11 +182,15 @@ class WindowJudge:
         tenant = record.tenant
         if tenant is None or record.timestamp_ms > now_ms + self._tolerance_ms:
             return
+        if record.received_ms < self._forgotten.get(tenant.id, 0):
+            return
         again = bool(reading.judged_until) and order_of(stream, record.cursor) <= reading.judged_until
         row = row_of(stream, record)
         for program in self._by_stream[stream]:
             rule = program.rule
             if rule.id in self._open.broken or rule.owner not in (MAIN_OWNER, tenant.id):
+                continue
+            if record.received_ms < rule.created_ms:
                 continue
             try:
                 counted = program.read(row)
@@ -255,6 +263,10 @@ class WindowJudge:
     def _open_streams(self, transaction: Transaction) -> None:
         if not self._known:
             self._places = load_places(transaction)
+            if self._programs:
+                began_ms = min(program.rule.updated_ms for program in self._programs.values())
+                since_ms = self._places[0].at_ms - SPARE_MS if self._places else began_ms
+                self._forgotten = resets_since(transaction, since_ms)
         for stream, programs in self._by_stream.items():
             if stream is StreamName.METRICS_MASTER:
                 self._open_metrics(transaction, programs)

@@ -5,7 +5,7 @@ and of rules that cannot be held so, are fed one by one; rules whose conditions 
 Each of the three ways gives what the last one would have given, which is the definition; a property test compares them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -136,11 +136,18 @@ class MetricWindows:
                         reader.table.rows[row] = Row.NEW
 
     def take(
-        self, transaction: Transaction, ticks: Sequence[LayoutTicks], now_ms: int, latest_ms: int, judged_until_ms: int
+        self,
+        transaction: Transaction,
+        ticks: Sequence[LayoutTicks],
+        now_ms: int,
+        latest_ms: int,
+        judged_until_ms: int,
+        forgotten: Mapping[int, int],
     ) -> None:
         """Count in what was stored, up to the event time ``latest_ms``.
 
-        What was received until ``judged_until_ms`` was judged in an earlier life.
+        What was received until ``judged_until_ms`` was judged in an earlier life. What was received of a Tenant before the time in
+        ``forgotten`` counts nowhere.
         """
         layouts = self._layouts.get(transaction, [one.layout_id for one in ticks])
         sheets = [(self._group(sheet.form), sheet) for sheet in self._maker.make(ticks, layouts)]
@@ -148,6 +155,8 @@ class MetricWindows:
             parts = []
             for group, sheet in sheets:
                 wanted = ((sheet.received_at > judged_until_ms) == judging) & (sheet.timestamps <= latest_ms)
+                if forgotten:
+                    wanted &= sheet.received_at >= [forgotten.get(one, 0) for one in sheet.tenant_ids.tolist()]
                 if wanted.any():
                     parts.append((group, sheet if wanted.all() else sheet.take(np.flatnonzero(wanted))))
             self._take(transaction, parts, now_ms if judging else None)
