@@ -337,6 +337,39 @@ def test_what_maintenance_forgot_and_what_was_before_a_rule_stays_so_after_a_res
         assert (rig.state(1), rig.state(2)) == (TenantState.ACTIVE, TenantState.ALERT)
 
 
+@pytest.mark.parametrize("metric", ["", "system.cpu.utilization"])
+def test_what_was_before_a_rule_was_enabled_counts_as_little_after_a_restart(rig: Rig, metric: str) -> None:
+    """Records and samples; what came afterwards counts in both lives."""
+    window = RuleWindow((Aggregate("n", Function.COUNT, "value"),), 5 * MINUTE, MINUTE, 0) if metric else ERRORS
+    stream = StreamName.METRICS_MASTER if metric else StreamName.NOTIFICATIONS_MASTER
+    rig.rule(errors_rule(window, stream=stream, metric=metric))
+
+    def happen(*times: int) -> None:
+        for at in times:
+            rig.tell(at)
+            commit(rig.database, [frame(1, 1, START + at, [(START + at, (1.0,))])])
+            rig.look(at)
+
+    def switch(active: bool, at: int) -> None:
+        with rig.database.write() as transaction:
+            (rule,) = transaction.rules.by_uids(["uid errors"]).values()
+            set_active(transaction, ALICE, rule, "", active, START + at)
+        rig.look(at)
+
+    switch(False, 5)
+    happen(10, 20)
+    switch(True, 30)
+    happen(40, 50)
+    for at in (60, 2 * MINUTE):
+        rig.restart()
+        rig.look(at)
+        assert rig.alerts() == []
+    happen(2 * MINUTE + 10)
+    rig.restart()
+    happen(8 * MINUTE)
+    assert rig.alerts()[:1] == [(1, 3, True)]
+
+
 def test_a_lost_tenant_goes_to_alert_and_back_by_the_rules_that_come_with_the_program(rig: Rig) -> None:
     """They read the history of connectivity."""
     for name in ("connection-lost", "connection-restored"):

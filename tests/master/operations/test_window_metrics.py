@@ -24,7 +24,7 @@ from tenantry.master.operations.metric_columns import LayoutTicks
 from tenantry.master.operations.metric_ticks import LayoutCache
 from tenantry.master.operations.open_windows import OpenWindows
 from tenantry.master.operations.reading import ReadRecord
-from tenantry.master.operations.window_metrics import MetricWindows
+from tenantry.master.operations.window_metrics import Known, MetricWindows
 from tenantry.master.operations.window_programs import WindowProgram, compile_window, row_of
 from tenantry.master.sql.transaction import Transaction
 from tenantry.master.timeseries.quiet_windows import QuietWindows
@@ -189,7 +189,7 @@ class Columns:
             values = np.array([tick.values for tick in own])[:, columns]
             times = np.array([(one.tenant_id, one.timestamp, one.received_at) for one in own], np.int64)
             found.append(LayoutTicks(layout_id, times[:, 0], times[:, 1], times[:, 2], values))
-        self._metrics.take(STORE, found, now_ms, now_ms + 600_000, judged_until_ms, {})
+        self._metrics.take(STORE, found, now_ms, now_ms + 600_000, Known(judged_until_ms, {}, {}))
 
     def drop_tenants(self, tenant_ids: frozenset[int]) -> None:
         """They were reset."""

@@ -29,13 +29,15 @@ from tenantry.master.operations.metric_ticks import END_OF_COMMIT, LayoutCache
 from tenantry.master.operations.open_windows import Found, OpenWindows, key_of
 from tenantry.master.operations.places import read_arrival, write_arrival
 from tenantry.master.operations.reading import ReadRecord, RecordFilter
-from tenantry.master.operations.window_metrics import MetricWindows
+from tenantry.master.operations.window_metrics import Known, MetricWindows
 from tenantry.master.operations.window_places import (
     INTERVAL_MS,
     Place,
     begin_of,
+    load_beginnings,
     load_places,
     order_of,
+    save_beginnings,
     save_places,
     with_place,
 )
@@ -113,6 +115,10 @@ class WindowJudge:
         self._place = Place(0, {})
         self._forgotten: dict[int, int] = {}
         """While an earlier life is read again: what was received of a Tenant before this is not known any more (Unix ms)."""
+        self._since: dict[int, int] = {}
+        """From when on (received, Unix ms) records count for each rule: since it was made, enabled, or asked something else."""
+        self._untold = False
+        """Rules were read, and the store does not say yet since when they count."""
         self._written = _Written()
 
     @property
@@ -163,7 +169,7 @@ class WindowJudge:
         """Whether `settle` has something to write."""
         behind = not self._places or self._place.at_ms - self._places[-1].at_ms >= INTERVAL_MS
         found = self._open.found
-        return bool(found.states or found.failing) or (bool(self._by_stream) and behind)
+        return bool(found.states or found.failing) or (bool(self._by_stream) and (behind or self._untold))
 
     def _read_metrics(self, transaction: Transaction, now_ms: int) -> bool:
         reading = self._metric_reading
@@ -172,7 +178,8 @@ class WindowJudge:
         for _ in range(METRIC_STEPS_A_LOOK):
             step = reading.tail.advance(transaction)
             latest_ms = now_ms + self._tolerance_ms
-            self._metrics.take(transaction, step.ticks, now_ms, latest_ms, reading.judged_until_ms, self._forgotten)
+            known = Known(reading.judged_until_ms, self._since, self._forgotten)
+            self._metrics.take(transaction, step.ticks, now_ms, latest_ms, known)
             reading.cursor = write_arrival(step.until)
             if not step.more:
                 return False
@@ -190,7 +197,7 @@ class WindowJudge:
             rule = program.rule
             if rule.id in self._open.broken or rule.owner not in (MAIN_OWNER, tenant.id):
                 continue
-            if record.received_ms < rule.created_ms:
+            if record.received_ms < self._since[rule.id]:
                 continue
             try:
                 counted = program.read(row)
@@ -235,10 +242,15 @@ class WindowJudge:
         active = {rule.id: rule for rule in transaction.rules.active(owners) if rule.draft.condition.window is not None}
         for rule_id in [one for one in self._programs if one not in active or self._changed(active[one])]:
             del self._programs[rule_id]
+            self._since.pop(rule_id, None)
             self._open.drop_rule(rule_id)
+        if not self._known:
+            self._places, self._since = load_places(transaction), load_beginnings(transaction)
         for rule in active.values():
             if rule.id not in self._programs:
                 self._learn(transaction, rule)
+        self._since = {rule_id: since_ms for rule_id, since_ms in self._since.items() if rule_id in self._programs}
+        self._untold = True
         self._by_stream = {}
         for program in self._programs.values():
             self._by_stream.setdefault(program.rule.draft.condition.stream, []).append(program)
@@ -257,16 +269,17 @@ class WindowJudge:
             self._open.found.failing[rule.id] = rule, str(failure)
             return
         self._programs[rule.id] = program
+        told_ms = self._places[-1].at_ms if self._places and not self._known else 0
+        if rule.id not in self._since or rule.updated_ms > told_ms > 0:
+            self._since[rule.id] = rule.updated_ms
         for key, state in transaction.rule_states.of_rule(rule.id):
             self._open.learn(program, key, state)
 
     def _open_streams(self, transaction: Transaction) -> None:
-        if not self._known:
-            self._places = load_places(transaction)
-            if self._programs:
-                began_ms = min(program.rule.updated_ms for program in self._programs.values())
-                since_ms = self._places[0].at_ms - SPARE_MS if self._places else began_ms
-                self._forgotten = resets_since(transaction, since_ms)
+        if not self._known and self._programs:
+            began_ms = min(program.rule.updated_ms for program in self._programs.values())
+            since_ms = self._places[0].at_ms - SPARE_MS if self._places else began_ms
+            self._forgotten = resets_since(transaction, since_ms)
         for stream, programs in self._by_stream.items():
             if stream is StreamName.METRICS_MASTER:
                 self._open_metrics(transaction, programs)
@@ -321,6 +334,7 @@ class WindowJudge:
         )
         written.places = with_place(self._places, self._place, horizon_ms)
         save_places(transaction, written.places)
+        save_beginnings(transaction, self._since)
         self._written = written
 
     def _overtaken(self, transaction: Transaction, keys: Iterable[SeriesKey]) -> set[SeriesKey]:
@@ -338,7 +352,7 @@ class WindowJudge:
 
     def committed(self) -> None:
         """What `settle` wrote is durable."""
-        self._open.found, self._places = Found(), self._written.places
+        self._open.found, self._places, self._untold = Found(), self._written.places, False
         for key in self._written.dropped:
             self._open.states.pop(key, None)
 

@@ -5,6 +5,8 @@ and of rules that cannot be held so, are fed one by one; rules whose conditions 
 Each of the three ways gives what the last one would have given, which is the definition; a property test compares them.
 """
 
+import itertools
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -98,6 +100,17 @@ class _Single(NamedTuple):
     many: bool
 
 
+class Known(NamedTuple):
+    """What is known of an earlier life that is read again."""
+
+    judged_until_ms: int
+    """What was received until then was judged."""
+    since: Mapping[int, int]
+    """From when on what is received counts for a rule, by its number."""
+    forgotten: Mapping[int, int]
+    """What was received of a Tenant before this counts nowhere."""
+
+
 class MetricWindows:
     """Feeds the windows of rules that read the metrics. Takes turns with whoever else changes `OpenWindows`."""
 
@@ -115,6 +128,8 @@ class MetricWindows:
         self._several: set[tuple[str, int]] = set()
         """Metrics and Tenants with more than one."""
         self._batch = 1
+        self._later: frozenset[int] = frozenset()
+        """Rules for which what is taken now came too early."""
 
     def follow(self, programs: Sequence[WindowProgram]) -> None:
         """These are the rules from now on; windows of those that stay are kept."""
@@ -141,25 +156,27 @@ class MetricWindows:
         ticks: Sequence[LayoutTicks],
         now_ms: int,
         latest_ms: int,
-        judged_until_ms: int,
-        forgotten: Mapping[int, int],
+        known: Known,
     ) -> None:
-        """Count in what was stored, up to the event time ``latest_ms``.
-
-        What was received until ``judged_until_ms`` was judged in an earlier life. What was received of a Tenant before the time in
-        ``forgotten`` counts nowhere.
-        """
+        """Count in what was stored, up to the event time ``latest_ms``."""
         layouts = self._layouts.get(transaction, [one.layout_id for one in ticks])
         sheets = [(self._group(sheet.form), sheet) for sheet in self._maker.make(ticks, layouts)]
-        for judging in (False, True):
-            parts = []
-            for group, sheet in sheets:
-                wanted = ((sheet.received_at > judged_until_ms) == judging) & (sheet.timestamps <= latest_ms)
-                if forgotten:
-                    wanted &= sheet.received_at >= [forgotten.get(one, 0) for one in sheet.tenant_ids.tolist()]
-                if wanted.any():
-                    parts.append((group, sheet if wanted.all() else sheet.take(np.flatnonzero(wanted))))
-            self._take(transaction, parts, now_ms if judging else None)
+        first_ms = min((int(sheet.received_at.min()) for _, sheet in sheets), default=0)
+        steps = sorted({first_ms, *(since_ms for since_ms in known.since.values() if since_ms > first_ms)})
+        for begin_ms, end_ms in itertools.pairwise([*steps, math.inf]):
+            self._later = frozenset(number for number, since_ms in known.since.items() if since_ms > begin_ms)
+            for judging in (False, True):
+                parts = []
+                for group, sheet in sheets:
+                    wanted = ((sheet.received_at > known.judged_until_ms) == judging) & (sheet.timestamps <= latest_ms)
+                    if len(steps) > 1:
+                        wanted &= (sheet.received_at >= begin_ms) & (sheet.received_at < end_ms)
+                    if known.forgotten:
+                        since = [known.forgotten.get(one, 0) for one in sheet.tenant_ids.tolist()]
+                        wanted &= sheet.received_at >= since
+                    if wanted.any():
+                        parts.append((group, sheet if wanted.all() else sheet.take(np.flatnonzero(wanted))))
+                self._take(transaction, parts, now_ms if judging else None)
 
     def _take(self, transaction: Transaction, sheets: Sequence[tuple[_Group, Sheet]], now_ms: int | None) -> None:
         for group, sheet in sheets:
@@ -309,7 +326,7 @@ class MetricWindows:
         tenant_ids = batch.sheet.tenant_ids
         for reader in group.readers:
             own = self._open.of(reader.rule_id)
-            if reader.rule_id in self._open.broken:
+            if reader.rule_id in self._open.broken or reader.rule_id in self._later:
                 continue
             if reader.table is not None:
                 yield reader, self._count(group, reader, reader.table, batch, judging=judging)
@@ -323,7 +340,7 @@ class MetricWindows:
             if tenant_id not in group.own:
                 group.own[tenant_id] = self._readers(group, self._owned[tenant_id])
             for reader in group.own[tenant_id]:
-                if reader.rule_id not in self._open.broken:
+                if reader.rule_id not in self._open.broken and reader.rule_id not in self._later:
                     yield reader, places
 
     def _count(

@@ -16,6 +16,7 @@ from tenantry.master.sql.transaction import Transaction
 INTERVAL_MS: Final = 60_000
 MOST: Final = 64
 _SETTING: Final = "window_rules"
+_BEGINNINGS: Final = "window_rules_since"
 
 
 class Place(NamedTuple):
@@ -39,6 +40,17 @@ def load_places(transaction: Transaction) -> list[Place]:
 def save_places(transaction: Transaction, places: Iterable[Place]) -> None:
     """Keep these."""
     transaction.settings.set(_SETTING, json.dumps([[place.at_ms, dict(place.cursors)] for place in places]))
+
+
+def load_beginnings(transaction: Transaction) -> dict[int, int]:
+    """From when on records counted for each rule, by its number in the store: when they were received (Unix ms)."""
+    text = transaction.settings.get(_BEGINNINGS)
+    return {} if text is None else {int(number): since_ms for number, since_ms in json.loads(text).items()}
+
+
+def save_beginnings(transaction: Transaction, beginnings: Mapping[int, int]) -> None:
+    """Keep these."""
+    transaction.settings.set(_BEGINNINGS, json.dumps(beginnings))
 
 
 def with_place(places: list[Place], newest: Place, horizon_ms: int) -> list[Place]:
