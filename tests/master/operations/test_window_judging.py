@@ -370,6 +370,17 @@ def test_what_was_before_a_rule_was_enabled_counts_as_little_after_a_restart(rig
     assert rig.alerts()[:1] == [(1, 3, True)]
 
 
+def test_a_clock_that_is_set_back_silences_no_rule(rig: Rig) -> None:
+    """What comes after a rule was made counts for it, whatever the Master's clock says of both."""
+    rig.now = START + 2 * 3_600_000
+    rig.rule(errors_rule())
+    rig.look(0)
+    for at in (1, 2, 3):
+        rig.tell(at)
+    rig.look(2 * MINUTE)
+    assert [firing for _, _, firing in rig.alerts()] == [True]
+
+
 def test_a_lost_tenant_goes_to_alert_and_back_by_the_rules_that_come_with_the_program(rig: Rig) -> None:
     """They read the history of connectivity."""
     for name in ("connection-lost", "connection-restored"):

@@ -116,7 +116,9 @@ class WindowJudge:
         self._forgotten: dict[int, int] = {}
         """While an earlier life is read again: what was received of a Tenant before this is not known any more (Unix ms)."""
         self._since: dict[int, int] = {}
-        """From when on (received, Unix ms) records count for each rule: since it was made, enabled, or asked something else."""
+        """From when on (received, Unix ms) records count for each rule: since it was made, enabled, or asked something else.
+        It matters while an earlier life is read again; afterwards a clock that is set back would silence the rule."""
+        self._rereading = True
         self._untold = False
         """Rules were read, and the store does not say yet since when they count."""
         self._written = _Written()
@@ -153,7 +155,7 @@ class WindowJudge:
             else:
                 more = True
         if not more:
-            self._forgotten = {}
+            self._forgotten, self._rereading = {}, False
             self._watch_clock(caught_up, now_ms)
         self._place = Place(now_ms, self._cursors())
         return more
@@ -178,7 +180,8 @@ class WindowJudge:
         for _ in range(METRIC_STEPS_A_LOOK):
             step = reading.tail.advance(transaction)
             latest_ms = now_ms + self._tolerance_ms
-            known = Known(reading.judged_until_ms, self._since, self._forgotten)
+            since = self._since if self._rereading else {}
+            known = Known(reading.judged_until_ms, since, self._forgotten)
             self._metrics.take(transaction, step.ticks, now_ms, latest_ms, known)
             reading.cursor = write_arrival(step.until)
             if not step.more:
@@ -197,7 +200,7 @@ class WindowJudge:
             rule = program.rule
             if rule.id in self._open.broken or rule.owner not in (MAIN_OWNER, tenant.id):
                 continue
-            if record.received_ms < self._since[rule.id]:
+            if self._rereading and record.received_ms < self._since[rule.id]:
                 continue
             try:
                 counted = program.read(row)

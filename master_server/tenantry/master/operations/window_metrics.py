@@ -110,6 +110,13 @@ class Known(NamedTuple):
     forgotten: Mapping[int, int]
     """What was received of a Tenant before this counts nowhere."""
 
+    def counting(self, sheet: Sheet) -> NDArray[np.bool_]:
+        """Which ticks count somewhere."""
+        if not self.forgotten:
+            return np.ones(len(sheet), np.bool_)
+        since = [self.forgotten.get(one, 0) for one in sheet.tenant_ids.tolist()]
+        return np.asarray(sheet.received_at >= since, np.bool_)
+
 
 class MetricWindows:
     """Feeds the windows of rules that read the metrics. Takes turns with whoever else changes `OpenWindows`."""
@@ -168,12 +175,10 @@ class MetricWindows:
             for judging in (False, True):
                 parts = []
                 for group, sheet in sheets:
-                    wanted = ((sheet.received_at > known.judged_until_ms) == judging) & (sheet.timestamps <= latest_ms)
-                    if len(steps) > 1:
-                        wanted &= (sheet.received_at >= begin_ms) & (sheet.received_at < end_ms)
-                    if known.forgotten:
-                        since = [known.forgotten.get(one, 0) for one in sheet.tenant_ids.tolist()]
-                        wanted &= sheet.received_at >= since
+                    wanted = known.counting(sheet) & ((sheet.received_at > known.judged_until_ms) == judging)
+                    wanted &= (
+                        (sheet.timestamps <= latest_ms) & (begin_ms <= sheet.received_at) & (sheet.received_at < end_ms)
+                    )
                     if wanted.any():
                         parts.append((group, sheet if wanted.all() else sheet.take(np.flatnonzero(wanted))))
                 self._take(transaction, parts, now_ms if judging else None)
