@@ -41,6 +41,8 @@ def main() -> int:
     """Run the demo; the exit code."""
     seconds = float(os.environ.get("DEMO_SECONDS") or 0)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A job in the background ignores SIGINT, and so would the table, which ends by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with only_demo(), contextlib.ExitStack() as running:
             play(seconds, running)
